@@ -1,0 +1,134 @@
+"""Files that are never half written, and locks that never outlive their process."""
+
+import contextlib
+import csv
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from openimager.errors import TryAgain
+
+_BLOCK = 1 << 20
+
+
+class Busy(TryAgain):
+    """Another process holds the lock."""
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the name `path` when the block ends well.
+
+    Parameters
+    ----------
+    path : path-like
+        The final name. Missing parent folders are made.
+
+    Yields
+    ------
+    Path
+        ``.<name>.<random>.part`` in the same folder, so that the rename stays on one file
+        system and is atomic. It is removed if the block raises.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "a.txt") as part:
+    ...     _ = part.write_text("whole", encoding="utf-8")
+    >>> [p.name for p in folder.iterdir()]
+    ['a.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Return the SHA256 of a file as 64 hex digits, reading a block at a time."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_table(frame, path: str | os.PathLike) -> None:
+    r"""Write a pandas frame as CSV, whole or not at all: UTF-8, ``\n`` line ends, no index.
+
+    Only fields that need quotes get them, and line ends do not depend on the platform, so that
+    equal frames are equal bytes everywhere.
+    """
+    with replacing(path) as part:
+        frame.to_csv(
+            part, index=False, encoding="utf-8", lineterminator="\n", quoting=csv.QUOTE_MINIMAL
+        )
+
+
+@contextlib.contextmanager
+def lock(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
+    """Hold an advisory lock on the file `path` while the block runs.
+
+    The operating system drops it when the process dies, however it dies, so that no stale lock
+    is ever left to be cleaned up. The (empty) file itself stays: removing it would let two
+    processes hold locks on two files of one name.
+
+    Parameters
+    ----------
+    path : path-like
+        The lock file; made if missing.
+    wait : bool
+        Wait for the other process (True), or raise at once (False).
+
+    Raises
+    ------
+    Busy
+        If `wait` is False and another process (or another holder in this one) has the lock.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as stream:
+        _acquire(stream, wait, path)
+        try:
+            yield
+        finally:
+            _release(stream)
+
+
+if os.name == "nt":
+    import msvcrt
+    import time
+
+    def _acquire(stream, wait: bool, path: Path) -> None:
+        while True:
+            stream.seek(0)
+            try:
+                # LK_LOCK itself gives up after ten seconds, so the waiting is done here.
+                return msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+            except OSError:
+                if not wait:
+                    raise Busy(f"{path} is locked by another run.") from None
+            time.sleep(0.2)
+
+    def _release(stream) -> None:
+        stream.seek(0)
+        msvcrt.locking(stream.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _acquire(stream, wait: bool, path: Path) -> None:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise Busy(f"{path} is locked by another run.") from None
+
+    def _release(stream) -> None:
+        fcntl.flock(stream, fcntl.LOCK_UN)
