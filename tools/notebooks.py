@@ -10,42 +10,39 @@ directory; only the assignments in the cell tagged `parameters` can be replaced 
 """
 
 import argparse
-import ast
-import hashlib
 import json
-import re
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-import nbformat
 from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
 from openimager.errors import BadInput
-from openimager.files import replacing
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-ORDER = {
-    "exploration": "initial-exploration",
-    "dataset": "build-dataset",
-    "model": "build-model",
-    "evaluation": "evaluate-model",
-    "distribution": "distribute-model",
-}
-CELL_SECONDS = 3600
-MAX_BYTES = 500_000
-MAX_LINES = 15
+# As a script this file finds its neighbour only from the clone's root.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-_WIDGET = "application/vnd.jupyter.widget-view+json"
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_BAR = re.compile(r".*(\d+%\|.*\||\d+[a-zA-Z]* ?\[\d+:\d\d).*")
-_ELSEWHERE = re.compile(
-    r"(?<![\w.~])(/(home|root|Users|tmp|var|opt|usr|mnt|srv|private)/|[A-Za-z]:\\\\?\w)"
+from tools.documents import (
+    ANSI,
+    FOLDER,
+    ORDER,
+    assigned,
+    code_cells,
+    code_hash,
+    find,
+    link,
+    parameters_cell,
+    read,
+    tidy,
+    troubles,
+    warnings_in,
+    write,
 )
+
+CELL_SECONDS = 3600
 
 
 class Failed(RuntimeError):
@@ -59,66 +56,6 @@ class _OwnPython(AsyncKernelManager):
         command = super().format_kernel_cmd(extra_arguments)
         # The kernel warns that its loopback connection is not encrypted; nothing to be done here.
         return [sys.executable, *command[1:], "--log-level=ERROR"]
-
-
-def find(names=(), folder=FOLDER):
-    """Return the paths of the named notebooks in reading order; of all that exist for no name.
-
-    Raises
-    ------
-    BadInput
-        If there is no such notebook.
-    """
-    folder = Path(folder)
-    known = [folder / f"{stem}.ipynb" for stem in ORDER.values()]
-    if not names:
-        return [path for path in known if path.exists()]
-    paths = []
-    for name in names:
-        path = Path(name) if name.endswith(".ipynb") else folder / f"{ORDER.get(name, name)}.ipynb"
-        if not path.exists():
-            raise BadInput(f"There is no notebook '{name}'. There are: {', '.join(ORDER)}.")
-        paths.append(path.resolve())
-    return sorted(paths, key=lambda path: known.index(path) if path in known else len(known))
-
-
-def code_cells(notebook):
-    """Return the code cells that hold any code, in order."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-
-
-def code_hash(notebook):
-    """Return the SHA256 (hex) of the code cells; prose and links may change without a new run."""
-    text = "\0".join(cell.source for cell in code_cells(notebook))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def parameters_cell(notebook):
-    """Return the one code cell that is tagged ``parameters``.
-
-    Raises
-    ------
-    BadInput
-        If there is none, or more than one.
-    """
-    cells = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", ())]
-    if len(cells) != 1:
-        raise BadInput(f"{len(cells)} cells are tagged 'parameters'; there must be one.")
-    return cells[0]
-
-
-def assigned(source):
-    """Return the value node of each ``NAME = value`` statement of some code, by name.
-
-    >>> list(assigned("import os\\nSEED = 0\\nSIZE: int = 128"))
-    ['SEED', 'SIZE']
-    """
-    values = {}
-    for node in ast.parse(source).body:
-        targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
-        if len(targets) == 1 and isinstance(targets[0], ast.Name):
-            values[targets[0].id] = node.value
-    return values
 
 
 def replace_values(source, parameters):
@@ -169,7 +106,7 @@ def execute(path, parameters=None, out=None, cwd=None, timeout=CELL_SECONDS, pro
         If a cell raises or takes too long, or the kernel dies.
     """
     path = Path(path).resolve()
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     if parameters:
         cell = parameters_cell(notebook)
         known = assigned(cell.source)
@@ -211,106 +148,19 @@ def execute(path, parameters=None, out=None, cwd=None, timeout=CELL_SECONDS, pro
     return notebook
 
 
-def write(notebook, path):
-    """Write a notebook as UTF-8 with ``\\n`` line ends, whole or not at all."""
-    with replacing(path) as part, open(part, "w", encoding="utf-8", newline="\n") as stream:
-        nbformat.write(notebook, stream)
-
-
 def _describe(notebook, error):
     """Return what a person needs to know of a failed run: which cell, which error, last lines."""
     if isinstance(error, DeadKernelError):
         return "the kernel died (out of memory?)."
     cells = code_cells(notebook)
-    # nbclient numbers a cell only when it has ended, so the last one begun is the one that failed.
-    number = max((i for i, cell in enumerate(cells, 1) if cell.execution_count), default=0)
-    if isinstance(error, CellTimeoutError):
-        return f"code cell {min(number + 1, len(cells))} took too long."
-    trace = [line for line in _ANSI.sub("", error.traceback).splitlines() if line.strip("- ")]
-    return "\n    ".join([f"code cell {number}: {error.ename}: {error.evalue}", *trace[-10:-1]])
-
-
-def tidy(notebook, root):
-    """Take out of a notebook what differs between machines and runs; changes it in place.
-
-    Progress bars go (live they are widgets, of which a reader would see an empty one), and so
-    do timings, widget states, addresses of objects, and the paths of this machine.
-
-    Parameters
-    ----------
-    notebook : nbformat.NotebookNode
-    root : Path
-        The clone; its absolute path becomes ``..``, as seen from notebooks/.
-    """
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata["kernelspec"] = {
-        "display_name": "Python 3 (ipykernel)",
-        "language": "python",
-        "name": "python3",
-    }
-    notebook.metadata["language_info"] = {"name": "python", "file_extension": ".py"}
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            cell.outputs = _merged(_shown(_merged(cell.outputs)))
-            for output in cell.outputs:
-                _map_text(output, lambda text: _clean(text, root))
-
-
-def _merged(outputs):
-    """Join neighbouring pieces of one stream."""
-    merged = []
-    for output in outputs:
-        last = merged[-1] if merged else None
-        if output.output_type == "stream" and last and last.get("name") == output.name:
-            last["text"] += output.text
-        elif _WIDGET not in output.get("data", {}):
-            merged.append(output)
-    return merged
-
-
-def _shown(outputs):
-    """Keep of each line what a terminal would show at the end, and no progress bar."""
-    for output in outputs:
-        if output.output_type == "stream":
-            lines = output.text.replace("\b", "").replace("\r\n", "\n").split("\n")
-            lines = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
-            if output.name == "stderr":
-                lines = [line for line in lines if not _BAR.fullmatch(_ANSI.sub("", line))]
-            output["text"] = "\n".join(lines)
-    return [out for out in outputs if out.output_type != "stream" or out.text.strip()]
-
-
-def _map_text(output, change):
-    """Apply `change` to every text that an output holds; pictures are left alone."""
-    if output.output_type == "stream":
-        output["text"] = change(output.text)
-    for kind, data in output.get("data", {}).items():
-        if kind.startswith("text/") and isinstance(data, str):
-            output["data"][kind] = change(data)
-
-
-def _clean(text, root):
-    places = {str(root): "..", tempfile.gettempdir(): "<temp>", str(Path.home()): "~"}
-    for place, short in sorted(places.items(), key=lambda item: -len(item[0])):
-        for form in {place, Path(place).as_posix(), place.replace("\\", "\\\\")}:
-            if len(form) > 3:
-                text = re.sub(rf"(?<![\w.]){re.escape(form)}(?![\w.-])", lambda _, s=short: s, text)
-    text = re.sub(r"<temp>[/\\]ipykernel_\d+[/\\]\d+\.py", "<cell>", text)
-    return re.sub(r" at 0x[0-9a-fA-F]{6,}", " at 0x...", text)
-
-
-def warnings_in(notebook):
-    """Return what the code cells left on standard error, one line for each cell that did.
-
-    Progress bars are taken out by `tidy`, so what is left is a warning or a log line.
-    """
-    found = []
-    for number, cell in enumerate(code_cells(notebook), 1):
-        text = "".join(out.text for out in cell.outputs if out.get("name") == "stderr").strip()
-        if text:
-            found.append(f"code cell {number} wrote on standard error: {text.splitlines()[0]}")
-    return found
+    for number, cell in enumerate(cells, 1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                trace = ANSI.sub("", "\n".join(output.traceback)).splitlines()
+                what = f"code cell {number}: {output.ename}: {output.evalue}"
+                return "\n    ".join([what, *[line for line in trace if line.strip("- ")][-8:]])
+    done = max((i for i, cell in enumerate(cells, 1) if cell.execution_count), default=0)
+    return f"code cell {min(done + 1, len(cells))} took too long."
 
 
 def run(names=(), parameters=None, output_dir=None, in_place=False, strict=False, folder=FOLDER):
@@ -333,7 +183,7 @@ def run(names=(), parameters=None, output_dir=None, in_place=False, strict=False
 
 
 def _parameters_of(path):
-    return set(assigned(parameters_cell(nbformat.read(path, as_version=4)).source))
+    return set(assigned(parameters_cell(read(path)).source))
 
 
 def _setting(text):
@@ -363,17 +213,36 @@ def main(argv=None):
     where.add_argument("--in-place", action="store_true", help="keep the outputs in the notebooks")
     where.add_argument("--output-dir", type=Path, help="write the executed notebooks here")
     runs.add_argument("--strict", action="store_true", help="fail on a warning, too")
+    checks = commands.add_parser("check", help="say what is wrong with the committed notebooks")
+    checks.add_argument("names", nargs="*", metavar="NAME", help="(all)")
+    commands.add_parser("links", help="write the links between neighbours")
     args = parser.parse_args(argv)
     try:
-        if args.in_place and args.sets:
-            raise BadInput("--in-place keeps the committed parameters; use --output-dir with --set")
-        run(args.names, dict(args.sets), args.output_dir, args.in_place, args.strict, args.folder)
+        return _act(args)
     except (BadInput, Failed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
+
+
+def _act(args):
+    """Do what the command line asks for; return the exit status."""
+    if args.command == "links":
+        for path in link(args.folder):
+            print(f"{path.stem}: links written")
+    elif args.command == "check":
+        found = {path: troubles(path, args.folder) for path in find(args.names, args.folder)}
+        for path, sentences in found.items():
+            for sentence in sentences:
+                print(f"{path.stem}: {sentence}")
+        return 1 if any(found.values()) else 0
+    elif args.in_place and args.sets:
+        raise BadInput("--in-place keeps the committed parameters; use --output-dir with --set.")
+    else:
+        settings = dict(args.sets)
+        run(args.names, settings, args.output_dir, args.in_place, args.strict, args.folder)
     return 0
 
 
