@@ -90,8 +90,8 @@ def fetch_file(
                 refused += 1
                 if refused == 2:
                     raise TryAgain(
-                        f"{url} arrived twice and did not pass the check: {fault}. It was not kept; "
-                        "try again later, or give another base URL."
+                        f"{url} arrived twice and did not pass the check: {fault}. It was not "
+                        "kept; try again later, or give another base URL."
                     )
             except _Later as later:
                 fruitless = 0 if _size(part) > before else fruitless + 1
