@@ -1,0 +1,108 @@
+"""S3 as a place for a registry: is it there, may we, and does it keep old versions?
+
+boto3 finds the server and the credentials by its own rules: ``AWS_ENDPOINT_URL_S3`` for anything
+that speaks S3 but is not Amazon's, ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY`` or a
+profile for who is asking.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from urllib.parse import urlparse
+
+from openimager.errors import BadInput, TryAgain
+
+_REFUSED = {"403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_MISSING = {"404", "NoSuchBucket", "InvalidBucketName"}
+
+
+def bucket_of(registry: str | os.PathLike) -> str | None:
+    """Return the bucket of an ``s3://`` address, or None if `registry` is a folder.
+
+    Raises
+    ------
+    BadInput
+        If it is an address of another kind, or of something inside a bucket.
+
+    Examples
+    --------
+    >>> bucket_of("s3://my-photos"), bucket_of("../registry")
+    ('my-photos', None)
+    """
+    address = str(registry)
+    if "://" not in address:
+        return None
+    parsed = urlparse(address)
+    if parsed.scheme != "s3" or not parsed.netloc or parsed.path.strip("/"):
+        raise BadInput(f"{address!r} is no registry: give a folder or s3://bucket, nothing more.")
+    return parsed.netloc
+
+
+def check_bucket(bucket: str, patience: float = 4.0) -> None:
+    """Ask once whether a bucket is there, lets us in and keeps old versions.
+
+    Parameters
+    ----------
+    bucket : str
+        Its name.
+    patience : float
+        Seconds to wait for a connection, and again for the answer. There is no second try, so
+        that a wrong address is known within ten seconds.
+
+    Raises
+    ------
+    BadInput
+        If there is no such bucket, the credentials are missing or refused, or versioning is off.
+    TryAgain
+        If nothing answers.
+    """
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=patience, read_timeout=patience, retries={"total_max_attempts": 1}
+    )
+    with explained(f"s3://{bucket}"):
+        try:
+            client = boto3.client("s3", config=config)
+        except ValueError as error:
+            raise BadInput(f"s3://{bucket} can't be reached: {error}.") from error
+        status = client.get_bucket_versioning(Bucket=bucket).get("Status")
+    if status != "Enabled":
+        raise BadInput(
+            f"s3://{bucket} does not keep old versions, so a new revision would silently change "
+            "the old ones: switch bucket versioning on, or choose a versioned bucket."
+        )
+
+
+@contextlib.contextmanager
+def explained(registry: str) -> Iterator[None]:
+    """Turn what boto3 raises inside the block into one sentence about `registry`."""
+    from botocore import exceptions
+
+    where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "Amazon"
+    missing = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)
+    try:
+        yield
+    except exceptions.ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in _REFUSED:
+            raise BadInput(
+                f"{where} refuses these credentials for {registry} ({code}): check "
+                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do."
+            ) from error
+        if code in _MISSING:
+            raise BadInput(f"There is no bucket {registry} at {where}.") from error
+        raise TryAgain(f"{where} answered for {registry}: {error}") from error
+    except missing as error:
+        raise BadInput(
+            f"There are no credentials for {registry}: set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or a profile (AWS_PROFILE)."
+        ) from error
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+        raise TryAgain(
+            f"Nothing answers for {registry} at {where} ({type(error).__name__}): check the "
+            "address (AWS_ENDPOINT_URL_S3) and the network."
+        ) from error
+    except exceptions.BotoCoreError as error:
+        raise BadInput(f"{registry} at {where} can't be used: {error}") from error
