@@ -1,0 +1,153 @@
+"""What the evaluation reports, checked by hand and against scikit-learn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as theirs
+
+from openimager import metrics
+from openimager.errors import BadInput
+
+NAMES = ["Apple", "Banana", "Orange"]
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
+PROBABILITIES = np.array([
+    [0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1], [0.1, 0.9, 0.0],
+    [0.3, 0.6, 0.1], [0.5, 0.2, 0.3], [0.1, 0.1, 0.8], [0.0, 0.3, 0.7], [0.4, 0.3, 0.3],
+])  # fmt: skip
+PREDICTED = PROBABILITIES.argmax(axis=1)
+PHOTOS = list("aabbccddee")
+
+
+def test_confusion_and_per_category_by_hand():
+    """Ten crops counted by hand: 3 of 5 called Apple are, 3 of 4 Apples are called that."""
+    counts = metrics.confusion(TRUTH, PREDICTED, NAMES)
+    assert counts.to_numpy().tolist() == [[3, 1, 0], [1, 2, 0], [1, 0, 2]]
+    table = metrics.per_category(TRUTH, PREDICTED, NAMES)
+    assert table.loc["Apple"].tolist() == pytest.approx([3 / 5, 3 / 4, 2 / 3, 4])
+    assert table.loc["Orange"].tolist() == pytest.approx([1, 2 / 3, 0.8, 3])
+
+
+def test_agrees_with_scikit_learn():
+    """Recall, accuracy, AUC of one against rest and the sweep are scikit-learn's."""
+    table = metrics.per_category(TRUTH, PREDICTED, NAMES)
+    assert table["F1"].mean() == pytest.approx(theirs.f1_score(TRUTH, PREDICTED, average="macro"))
+    found = metrics.interval(TRUTH == PREDICTED, PHOTOS)
+    assert found["accuracy"] == theirs.accuracy_score(TRUTH, PREDICTED)
+    assert metrics.roc_auc(TRUTH, PROBABILITIES) == pytest.approx(
+        theirs.roc_auc_score(TRUTH, PROBABILITIES, multi_class="ovr")
+    )
+    truth, scores = TRUTH == 1, PROBABILITIES[:, 1]
+    for _, row in metrics.threshold_sweep(truth, scores, [0.25, 0.3, 0.65]).iterrows():
+        called = scores >= row["Threshold"]
+        assert row["Accuracy"] == theirs.accuracy_score(truth, called)
+        assert row["Precision"] == theirs.precision_score(truth, called)
+        assert row["Recall"] == pytest.approx(theirs.recall_score(truth, called))
+
+
+def test_auc_without_a_category():
+    """A category of which there is no crop has no curve; a single category leaves no AUC."""
+    some = TRUTH < 2
+    expected = np.mean([
+        theirs.roc_auc_score(TRUTH[some] == k, PROBABILITIES[some, k]) for k in (0, 1)
+    ])  # fmt: skip
+    assert metrics.roc_auc(TRUTH[some], PROBABILITIES[some]) == pytest.approx(expected)
+    assert np.isnan(metrics.roc_auc(TRUTH[:4], PROBABILITIES[:4]))
+
+
+def test_interval_resamples_photos_not_crops():
+    """A hundred crops of four photos are four observations: the interval is wide."""
+    correct = np.repeat([1, 1, 1, 0], 25)
+    by_photo = metrics.interval(correct, np.repeat(list("abcd"), 25))
+    by_crop = metrics.interval(correct, range(100))
+    assert (by_photo["crops"], by_photo["photos"]) == (100, 4)
+    assert by_photo["high"] - by_photo["low"] > 0.7
+    assert 0.12 < by_crop["high"] - by_crop["low"] < 0.22
+
+
+def test_interval_weighs_photos_by_their_crops():
+    """The bootstrap's centre is the share of crops, as the accuracy is, not the mean of photos."""
+    correct, photos = [1] * 90 + [0] * 30, [f"big{i // 9}" for i in range(90)]
+    photos += [f"small{i}" for i in range(30)]
+    found = metrics.interval(correct, photos)
+    assert found["low"] < found["accuracy"] == 0.75 < found["high"]
+    assert found["low"] > 0.5
+
+
+def test_interval_of_a_perfect_score_is_not_a_point():
+    """All right, or all wrong, in 20 photos: the exact binomial bound of 20 trials."""
+    assert metrics.interval([1] * 20, range(20))["low"] == pytest.approx(0.025 ** (1 / 20))
+    assert metrics.interval([0] * 20, range(20))["high"] == pytest.approx(1 - 0.025 ** (1 / 20))
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    """Of 200 test sets of 120 photos drawn at an accuracy of 0.8, about 95 % cover it."""
+    rng = np.random.default_rng(0)
+    found = [metrics.interval(rng.random(120) < 0.8, range(120)) for _ in range(200)]
+    assert 0.9 <= np.mean([i["low"] <= 0.8 <= i["high"] for i in found]) <= 0.99
+
+
+def test_difference_is_paired():
+    """Two models wrong on the same photos differ by nothing, and surely so."""
+    first = np.arange(200) % 3 > 0
+    same = metrics.difference(first, first, range(200))
+    assert same == {"difference": 0, "low": 0, "high": 0}
+    better = metrics.difference(first | (np.arange(200) < 40), first, range(200))
+    assert better["low"] > 0 and better["difference"] == pytest.approx(14 / 200)
+
+
+def test_one_seed_one_answer():
+    """The bootstrap repeats for one seed, and is drawn anew for another."""
+    correct = np.arange(150) % 7 > 0
+    first = metrics.interval(correct, range(150))
+    assert first == metrics.interval(correct, range(150))
+    assert first != metrics.interval(correct, range(150), seed=1)
+
+
+def test_calibration_by_hand():
+    """Edges belong to the bin below, a certain prediction to the last, and the gaps are weighed."""
+    table = metrics.reliability(TRUTH, PROBABILITIES, bins=5)
+    assert table["Crops"].tolist() == [1, 4, 4, 1]
+    assert table["Low"].tolist() == [0.2, 0.4, 0.6, 0.8]
+    gaps = [0.4 - 0, 0.55 - 0.75, 0.75 - 0.75, 0.9 - 1]
+    expected = np.average(np.abs(gaps), weights=[1, 4, 4, 1])
+    assert metrics.calibration_error(table) == pytest.approx(expected)
+    assert metrics.reliability([0], [[1.0, 0.0]])["High"].tolist() == [1.0]
+
+
+@pytest.fixture
+def crops():
+    """Ten rows of crops.csv: two with unknown flags, boxes of 10, 64 and 300 pixels."""
+    table = pd.DataFrame({"ImageID": PHOTOS, "Left": 0, "Upper": 0})
+    for flag in metrics.FLAGS:
+        table[flag] = [1, 1, 0, 0, 0, 0, 0, 0, -1, -1]
+    table["Right"] = table["Lower"] = [10] * 3 + [64] * 3 + [300] * 4
+    table["Source"] = ["xclick"] * 5 + ["activemil"] * 5
+    return table
+
+
+def test_slices_count_and_score_each_kind(crops):
+    """Every kind has its crops, photos and accuracy; kinds that do not occur have no row."""
+    table = metrics.slices(crops, TRUTH, PROBABILITIES).set_index(["Property", "Value"])
+    assert table.loc[("All", "all"), "Crops"] == 10
+    assert table.loc[("Occluded", "yes"), ["Crops", "Photos", "Accuracy"]].tolist() == [2, 1, 1]
+    assert table.loc[("Depiction", "no"), "Crops"] == 6
+    assert table.loc[("Flags", "unknown"), ["Crops", "Accuracy"]].tolist() == [2, 0.5]
+    boxes = table.loc["Box", "Crops"]
+    assert boxes.to_dict() == {"under 64 px": 3, "64 to 128 px": 3, "256 px and more": 4}
+    assert table.loc["Source", "Accuracy"].to_dict() == {"activemil": 0.6, "xclick": 0.8}
+    assert (table["Low"] <= table["Accuracy"]).all() and (table["Accuracy"] <= table["High"]).all()
+
+
+def test_other_categories_and_leaks_are_named():
+    """What is refused is named, and so is the way out."""
+    with pytest.raises(BadInput, match=r"Apple, Dog.*build-model"):
+        metrics.check_categories(["Cat", "Dog"], ["Apple", "Dog"])
+    with pytest.raises(BadInput, match=r"2 of 3 test crops were trained on \(a, c\)"):
+        metrics.check_unseen({"a": "1", "b": "2", "c": "3"}, ["1", "3", "9"])
+    metrics.check_unseen({"a": "1"}, ["2"])
+
+
+def test_photos_must_match_crops():
+    """One photo name too few is an error, not a silently shorter sample."""
+    with pytest.raises(BadInput, match="2 crops, but 1 photos"):
+        metrics.interval([1, 0], ["a"])
