@@ -1,0 +1,236 @@
+"""From fractions of a photo to the upright picture of one box."""
+
+import math
+
+from PIL import Image
+
+from openimager.errors import BadInput
+
+ROTATIONS = (0, 90, 180, 270)
+
+# Pillow turns counter-clockwise, as the Rotation column does.
+_TURN = {
+    90: Image.Transpose.ROTATE_90,
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_270,
+}
+
+
+def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the smallest whole-pixel rectangle that covers a box.
+
+    Parameters
+    ----------
+    box : sequence of four float
+        XMin, XMax, YMin, YMax (the order of the dataset's columns) as fractions of the photo as
+        it is stored, y down.
+    width, height : int
+        Size of the stored photo in pixels, each at least 1.
+
+    Returns
+    -------
+    tuple of int
+        Pillow's (left, upper, right, lower). Left and upper are floored, right and lower ceiled;
+        always inside the picture and at least one pixel wide and high, even for a box of no
+        width or one outside the photo.
+
+    Raises
+    ------
+    BadInput
+        If a number is missing, the box is reversed, or the photo has no pixels.
+
+    Examples
+    --------
+    >>> box_to_pixels((0.25, 0.5, 0.1, 0.96), width=10, height=10)
+    (2, 1, 5, 10)
+    >>> box_to_pixels((1.0, 1.0, 0.0, 0.0), width=10, height=10)
+    (9, 0, 10, 1)
+    """
+    x_min, x_max, y_min, y_max = box = [float(edge) for edge in box]
+    if not all(map(math.isfinite, box)) or x_min > x_max or y_min > y_max:
+        raise BadInput(
+            f"The box (XMin, XMax, YMin, YMax) = {tuple(box)} is not one: "
+            "four numbers are needed, each Min at most its Max."
+        )
+    if width < 1 or height < 1:
+        raise BadInput(f"A picture of {width} x {height} pixels has no pixels to crop.")
+    left = min(max(math.floor(x_min * width), 0), width - 1)
+    upper = min(max(math.floor(y_min * height), 0), height - 1)
+    right = max(min(math.ceil(x_max * width), width), left + 1)
+    lower = max(min(math.ceil(y_max * height), height), upper + 1)
+    return left, upper, right, lower
+
+
+def rotate_box(box, rotation: float) -> tuple[float, float, float, float]:
+    """Return where a box lies once its photo has been turned.
+
+    Parameters
+    ----------
+    box : sequence of four float
+        XMin, XMax, YMin, YMax as fractions of the stored photo.
+    rotation : float
+        Degrees counter-clockwise to apply: 0, 90, 180 or 270. NaN (not recorded) counts as 0.
+
+    Returns
+    -------
+    tuple of float
+        XMin, XMax, YMin, YMax as fractions of the turned photo.
+
+    Raises
+    ------
+    BadInput
+        If `rotation` is none of these.
+
+    Examples
+    --------
+    A box in the upper right corner; a quarter turn counter-clockwise brings it to the upper left.
+
+    >>> rotate_box((0.75, 1.0, 0.0, 0.5), 90)
+    (0.0, 0.5, 0.0, 0.25)
+    """
+    x_min, x_max, y_min, y_max = map(float, box)
+    return {
+        0: (x_min, x_max, y_min, y_max),
+        90: (y_min, y_max, 1 - x_max, 1 - x_min),
+        180: (1 - x_max, 1 - x_min, 1 - y_max, 1 - y_min),
+        270: (1 - y_max, 1 - y_min, x_min, x_max),
+    }[_degrees(rotation)]
+
+
+def pad_box(box, padding: float) -> tuple[float, float, float, float]:
+    """Return the box grown on each side by `padding` times its own width and height.
+
+    Examples
+    --------
+    >>> pad_box((0.25, 0.75, 0.0, 0.5), 0.5)
+    (0.0, 1.0, -0.25, 0.75)
+    """
+    x_min, x_max, y_min, y_max = map(float, box)
+    dx, dy = padding * (x_max - x_min), padding * (y_max - y_min)
+    return x_min - dx, x_max + dx, y_min - dy, y_max + dy
+
+
+def upright(picture: Image.Image, rotation: float) -> Image.Image:
+    """Turn a picture by `rotation` degrees counter-clockwise (0, 90, 180, 270; NaN is 0)."""
+    degrees = _degrees(rotation)
+    return picture.transpose(_TURN[degrees]) if degrees else picture
+
+
+def crop_box(
+    picture: Image.Image,
+    box,
+    size: int | None = 128,
+    rotation: float = 0,
+    padding: float = 0,
+    keep_aspect: bool = False,
+    stored: tuple[int, int] | None = None,
+) -> Image.Image:
+    """Cut a box out of a photo, set it upright and bring it to its size.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+        The photo as stored (EXIF not applied), RGB.
+    box : sequence of four float
+        XMin, XMax, YMin, YMax as fractions of the photo.
+    size : int or None
+        Side of the result in pixels; None keeps the box's own size.
+    rotation : float
+        Degrees counter-clockwise to apply: 0, 90, 180, 270; NaN (not recorded) counts as 0.
+    padding : float
+        Grow the box on each side by this share of its width and height, as far as the photo goes.
+    keep_aspect : bool
+        Fit the crop into the square, centred on black, instead of stretching it.
+    stored : (width, height), optional
+        Size of the photo in pixels where `picture` was decoded at 1/2, 1/4 or 1/8 of it
+        (`PIL.Image.Image.draft`). The box is rounded to pixels of the stored photo all the same.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB; `size` x `size` pixels, or the box's own size.
+
+    Examples
+    --------
+    >>> photo = Image.new("RGB", (40, 20))
+    >>> crop_box(photo, (0, 0.5, 0, 1), size=None, rotation=90).size
+    (20, 20)
+    >>> crop_box(photo, (0, 0.25, 0, 1), size=8).size
+    (8, 8)
+    """
+    width, height = stored or picture.size
+    pixels = box_to_pixels(pad_box(box, padding), width, height)
+    scale = _scale_of(picture.size, (width, height))
+    edges = [edge / scale for edge in pixels]
+    # Resizing straight from the photo (`resize(box=)`) would let the filter reach beyond the box;
+    # cutting first stops it at the first whole pixel.
+    left, upper = math.floor(edges[0]), math.floor(edges[1])
+    cut = picture.crop((left, upper, math.ceil(edges[2]), math.ceil(edges[3])))
+    if size is None:
+        return upright(cut, rotation)
+    cut = cut.resize(
+        fitted(pixels, size, keep_aspect),
+        Image.Resampling.BICUBIC,
+        box=(edges[0] - left, edges[1] - upper, edges[2] - left, edges[3] - upper),
+    )
+    cut = upright(cut, rotation)
+    if cut.size == (size, size):
+        return cut
+    square = Image.new("RGB", (size, size))
+    square.paste(cut, ((size - cut.width) // 2, (size - cut.height) // 2))
+    return square
+
+
+def fitted(pixels, size: int, keep_aspect: bool) -> tuple[int, int]:
+    """Return (width, height) in pixels that a cut takes within a square of side `size`.
+
+    Examples
+    --------
+    >>> fitted((0, 0, 400, 100), 128, keep_aspect=True)
+    (128, 32)
+    """
+    if not keep_aspect:
+        return size, size
+    width, height = pixels[2] - pixels[0], pixels[3] - pixels[1]
+    longer = max(width, height)
+    return max(1, round(width * size / longer)), max(1, round(height * size / longer))
+
+
+def draft_scale(pixels, size: int | None, keep_aspect: bool) -> int:
+    """Return the coarsest of 1, 2, 4, 8 at which a cut still has twice the pixels it needs.
+
+    Parameters
+    ----------
+    pixels : (left, upper, right, lower)
+        The cut in pixels of the stored photo.
+    size : int or None
+        Side of the crop to be made of it; None needs every pixel.
+
+    Examples
+    --------
+    >>> draft_scale((0, 0, 1100, 1300), 128, keep_aspect=False)
+    4
+    """
+    if size is None:
+        return 1
+    width, height = fitted(pixels, size, keep_aspect)
+    room = min((pixels[2] - pixels[0]) / width, (pixels[3] - pixels[1]) / height) / 2
+    return max(scale for scale in (1, 2, 4, 8) if scale <= max(room, 1))
+
+
+def _scale_of(size: tuple[int, int], stored: tuple[int, int]) -> int:
+    """Return which of 1, 2, 4, 8 brings a stored photo to `size`; JPEG decoding rounds up."""
+    for scale in (1, 2, 4, 8):
+        if tuple(-(-side // scale) for side in stored) == tuple(size):
+            return scale
+    raise BadInput(
+        f"A picture of {size[0]} x {size[1]} pixels is no draft (1/1, 1/2, 1/4 or 1/8) "
+        f"of a photo of {stored[0]} x {stored[1]}."
+    )
+
+
+def _degrees(rotation: float) -> int:
+    degrees = 0 if math.isnan(rotation) else rotation
+    if degrees not in ROTATIONS:
+        raise BadInput(f"Rotation {rotation:g} is not one of 0, 90, 180 and 270 degrees.")
+    return int(degrees)
