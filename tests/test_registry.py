@@ -1,0 +1,296 @@
+"""A Quilt registry in a folder, and what a stranger does with it on the command line."""
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from package_tree import METADATA, NAME, make_tree
+
+from openimager import package, registry
+from openimager.errors import BadInput
+from openimager.objects import content_hash, import_quilt
+
+QUILT = shutil.which("quilt3", path=str(Path(sys.executable).parent))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quilt_at_home_in(tmp_path_factory):
+    """Keep what quilt3 writes for a user in a folder of the tests."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setenv("QUILT_DISABLE_USAGE_METRICS", "1")
+        yield
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return make_tree(tmp_path / "clone")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "registry"
+
+
+def collect(tree):
+    return package.collect(tree, tree / "data", tree / "models")
+
+
+def push(tree, place, message="first"):
+    return registry.push(collect(tree), NAME, place, METADATA, message)
+
+
+def quilt(*arguments, cwd=None):
+    """Run the quilt3 command line as a stranger would."""
+    done = subprocess.run(
+        [QUILT, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=180
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def install(place, folder, top_hash=None):
+    """Fetch a revision into `folder`, in this process."""
+    found = import_quilt().Package.browse(NAME, str(place), top_hash)
+    found.fetch(str(folder))
+    return found
+
+
+def contents(folder):
+    """Return every file under a folder with its bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in Path(folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_stranger_installs_and_verifies(tree, place, tmp_path):
+    """The README's lines work as written, from a relative address; a changed byte is noticed."""
+    pushed = push(tree, place)
+    clone = make_tree(tmp_path / "fresh" / "clone")
+    shutil.rmtree(clone / "data")
+    shutil.rmtree(clone / "models")
+    place.rename(clone.parent / "registry")
+    assert registry.main([str(clone.parent / "registry")]) == 0
+    there = ("--registry", "../registry")
+    status, said = quilt("install", NAME, *there, "--dest", ".", cwd=clone)
+    assert status == 0, said
+    assert contents(clone) == contents(tree)
+    verify = (
+        "verify",
+        NAME,
+        *there,
+        "--top-hash",
+        pushed.top_hash,
+        "--dir",
+        ".",
+        "--extra-files-ok",
+    )
+    (clone / "another file").write_text("of the clone", encoding="utf-8")
+    assert quilt(*verify, cwd=clone)[0] == 0
+    photo = next((clone / "data" / "images").iterdir())
+    damaged = bytearray(photo.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    photo.write_bytes(damaged)
+    status, said = quilt(*verify, cwd=clone)
+    assert status == 1 and "failed" in said
+
+
+def test_stranger_installs_only_the_model(tree, place, tmp_path):
+    """--path models --dest models brings the models and nothing else."""
+    push(tree, place)
+    line = ("install", NAME, "--registry", place, "--path", "models", "--dest", "models")
+    status, said = quilt(*line, cwd=tmp_path)
+    assert status == 0, said
+    assert contents(tmp_path / "models") == contents(tree / "models")
+    assert not (tmp_path / "data").exists()
+
+
+def test_bytes_are_in_the_registry(tree, place, tmp_path):
+    """The registry needs nothing of the tree that it was made from."""
+    push(tree, place)
+    before = contents(tree)
+    shutil.rmtree(tree)
+    install(place, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_second_push_copies_and_adds_nothing(tree, place):
+    """Pushing the same again leaves the registry byte for byte as it is."""
+    first = push(tree, place)
+    assert first.new and first.copied_files > 0 and first.copied_size > 0
+    before = {p: p.stat().st_mtime_ns for p in place.rglob("*") if p.is_file()}
+    second = push(tree, place, "again")
+    assert (second.new, second.copied_files, second.copied_size) == (False, 0, 0)
+    assert second.top_hash == first.top_hash
+    assert {p: p.stat().st_mtime_ns for p in place.rglob("*") if p.is_file()} == before
+
+
+def test_one_changed_file_is_one_copy(tree, place):
+    """Only what changed is copied, however much there is."""
+    push(tree, place)
+    (tree / "models" / "latest.keras").write_bytes(b"a better model")
+    pushed = push(tree, place, "better")
+    assert (pushed.copied_files, pushed.copied_size) == (1, len(b"a better model"))
+
+
+def test_old_revision_stays_whole(tree, place, tmp_path):
+    """After a new revision, the old one installs with the bytes that it was pushed with."""
+    old = push(tree, place).top_hash
+    before = contents(tree)
+    for path in ("data/crops.csv", "models/latest.keras"):
+        (tree / path).write_bytes(b"other bytes entirely")
+    shutil.rmtree(tree / "data" / "images")
+    (tree / "data" / "images").mkdir()
+    new = push(tree, place, "second").top_hash
+    found = install(place, tmp_path / "old", old)
+    assert contents(tmp_path / "old") == before
+    assert found.verify(str(tmp_path / "old"))
+    assert registry.revisions(NAME, place)["TopHash"].tolist() == [old, new]
+
+
+def test_revisions_within_one_second_are_all_listed(tree, place):
+    """Three pushes in a row are three rows, with their messages, and the last is the latest."""
+    for number in range(3):
+        (tree / "README.md").write_text(f"# {number}\n", encoding="utf-8")
+        push(tree, place, f"number {number}")
+    found = registry.revisions(NAME, place)
+    assert found["Message"].tolist() == ["number 0", "number 1", "number 2"]
+    assert found["Latest"].tolist() == [False, False, True]
+    assert found["TopHash"].nunique() == 3
+
+
+def test_moved_registry_is_re_pointed(tree, place, tmp_path):
+    """With the old folder gone, every revision installs from the new one under its top hash."""
+    old = push(tree, place).top_hash
+    first = contents(tree)
+    (tree / "README.md").write_text("# changed\n", encoding="utf-8")
+    new = push(tree, place, "second").top_hash
+    elsewhere = tmp_path / "a shared drive #1" / "registry"
+    elsewhere.parent.mkdir()
+    shutil.move(place, elsewhere)
+    shutil.rmtree(tree / "data")
+    assert registry.repoint(elsewhere) > 0
+    assert registry.repoint(elsewhere) == 0
+    assert str(place) not in (elsewhere / ".quilt/workflows/config.yml").read_text("utf-8")
+    for top_hash in (old, new):
+        assert import_quilt().Package.browse(NAME, str(elsewhere), top_hash).top_hash == top_hash
+    install(elsewhere, tmp_path / "out", old)
+    assert contents(tmp_path / "out") == first
+
+
+def test_moved_registry_takes_new_revisions(tree, place, tmp_path):
+    """What is pushed after re-pointing joins the history; the same as before adds nothing."""
+    old = push(tree, place).top_hash
+    moved = place.rename(tmp_path / "moved")
+    registry.repoint(moved)
+    assert push(tree, moved, "again").top_hash == old
+    (tree / "README.md").write_text("# changed\n", encoding="utf-8")
+    push(tree, moved, "second")
+    assert registry.revisions(NAME, moved)["Message"].tolist() == ["first", "second"]
+
+
+def test_re_pointing_an_incomplete_copy_changes_nothing(tree, place, tmp_path, capsys):
+    """A registry that lost a file on the way is refused with the file's name, and left alone."""
+    push(tree, place)
+    moved = place.rename(tmp_path / "moved")
+    lost = sorted((moved / "objects").rglob("*.keras"))[0]
+    lost.unlink()
+    before = contents(moved)
+    assert registry.main([str(moved)]) == 2
+    assert lost.name in capsys.readouterr().err
+    assert contents(moved) == before
+
+
+def test_rolling_back_brings_the_old_bytes(tree, place, tmp_path):
+    """After a rollback, installing without a top hash gives the revision rolled back to."""
+    old = push(tree, place).top_hash
+    before = contents(tree)
+    (tree / "models" / "latest.keras").write_bytes(b"a worse model")
+    push(tree, place, "a mistake")
+    import_quilt().Package.rollback(NAME, str(place), old)
+    install(place, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("lacking", ["categories", "licence", "metrics"])
+def test_workflow_refuses_what_says_too_little(tree, place, lacking):
+    """Without categories, licence or metrics nothing is pushed, and no byte is copied."""
+    metadata = {name: value for name, value in METADATA.items() if name != lacking}
+    with pytest.raises(BadInput, match=lacking):
+        registry.push(collect(tree), NAME, place, metadata, "too little")
+    assert not (place / "objects").exists()
+
+
+def test_registry_holds_others_to_the_rules_too(tree, place):
+    """quilt3 itself, without our push, can't add a revision that says too little."""
+    push(tree, place)
+    quilt3 = import_quilt()
+    with pytest.raises(quilt3.util.QuiltException, match="required"):
+        quilt3.Package().build("someone/else", str(place), message="mine")
+
+
+def test_a_registry_s_own_workflows_stay(tree, place):
+    """Ours joins the rules that a registry has; its default stays."""
+    config = place / ".quilt" / "workflows" / "config.yml"
+    config.parent.mkdir(parents=True)
+    theirs = "version: '1'\ndefault_workflow: theirs\nworkflows:\n  theirs: {name: Theirs}\n"
+    config.write_text(theirs, encoding="utf-8")
+    push(tree, place)
+    text = config.read_text(encoding="utf-8")
+    assert "default_workflow: theirs" in text and "name: Theirs" in text and "openimager:" in text
+
+
+def test_addresses_that_are_no_registry(tmp_path):
+    """A missing drive, a file, a path in a bucket and other schemes each get their sentence."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    cases = {
+        tmp_path / "no" / "drive": "no folder",
+        tmp_path / "file": "is a file",
+        "s3://bucket/some/path": "nothing more",
+        "https://example.org/registry": "give a folder or s3://bucket",
+    }
+    for address, word in cases.items():
+        with pytest.raises(BadInput, match=word) as caught:
+            registry.check(address)
+        assert "\n" not in str(caught.value)
+
+
+def test_command_line_says_what_is_wrong(tmp_path, capsys):
+    """A folder without manifests exits with 2 and one line."""
+    assert registry.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, (8 << 20) - 1, 8 << 20, (17 << 20) + 5])
+def test_hash_is_quilt_s_own(tmp_path, size):
+    """Our streamed hash is the one that quilt3 computes, around its 8 MiB parts as well."""
+    import_quilt()
+    from quilt3.checksums import calculate_multipart_checksum_bytes
+
+    content = hashlib.sha256(b"seed").digest() * (size // 32 + 1)
+    path = tmp_path / "file"
+    path.write_bytes(content[:size])
+    digest, found = content_hash(path, copy_to=tmp_path / "copy")
+    expected = calculate_multipart_checksum_bytes(content[:size], checksum_type="sha2-256-chunked")
+    assert found == size
+    assert base64.b64encode(digest).decode() == expected
+    assert (tmp_path / "copy").read_bytes() == content[:size]
+
+
+def test_no_usage_statistics():
+    """quilt3, imported by us, has its usage statistics off."""
+    script = "from openimager.objects import import_quilt; import_quilt();"
+    script += "from quilt3.telemetry import ApiTelemetry; print(ApiTelemetry.telemetry_disabled)"
+    environment = {k: v for k, v in os.environ.items() if k != "QUILT_DISABLE_USAGE_METRICS"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=180
+    )
+    assert done.stdout.strip() == "True", done.stderr
