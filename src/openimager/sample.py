@@ -23,6 +23,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -205,7 +206,7 @@ def _cache() -> Path:
         return Path(folder)
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("openimager"))
+    return Path(platformdirs.user_cache_dir("openimager", appauthor=False))
 
 
 def _source_hash() -> str:
@@ -213,8 +214,9 @@ def _source_hash() -> str:
     import PIL
 
     digest = hashlib.sha256(PIL.__version__.encode())
-    for name in ("drawing.py", "sample.py", "scenes.py"):
-        digest.update(Path(__file__).with_name(name).read_bytes().replace(b"\r\n", b"\n"))
+    here = Path(__file__)
+    for path in (here, *sorted(here.with_name("drawn").glob("*.py"))):
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()
 
 
@@ -308,13 +310,13 @@ def _draw(plan: _Plan):
     -------
     jpeg : bytes
     thumbnail : bytes or None
-    things : list of openimager.scenes.Thing
+    things : list of openimager.drawn.scenes.Thing
     size : tuple of int
         Width and height of the upright photo, to which the things' boxes refer.
     """
     from PIL import Image
 
-    from openimager import scenes
+    from openimager.drawn import scenes
 
     rng = Random(plan.seed)
     long = rng.randint(400, 640)
@@ -358,7 +360,7 @@ def _jpeg(image, quality: int, exif) -> bytes:
 
 def _nudged(image, things: list, pixels: int):
     """Cut `pixels` off the left and upper edges, and move the boxes accordingly."""
-    from openimager.scenes import Thing
+    from openimager.drawn.scenes import Thing
 
     moved = [
         Thing(thing.category, tuple(max(0, edge - pixels) for edge in thing.box), thing.flags)
@@ -397,16 +399,21 @@ def _draw_site(root: Path, seed: int, photos: int) -> None:
     folder.mkdir(parents=True)
     boxes, rows, labels = ({subset: [] for subset in SUBSETS} for _ in range(3))
     plans = _plans(seed, photos)
-    for plan in tqdm(plans, desc="Drawing the sample", unit="photo", disable=None):
-        jpeg, thumbnail, things, size = _draw(plan)
-        if plan.response in (None, "busy-once"):
-            (folder / f"{plan.name}_o.jpg").write_bytes(jpeg)
-        if thumbnail:
-            (folder / f"{plan.name}_z.jpg").write_bytes(thumbnail)
-        rng = Random(f"rows {plan.image_id}")
-        boxes[plan.subset] += _box_rows(rng, plan, things, size)
-        rows[plan.subset].append(_photo_row(rng, plan, jpeg))
-        labels[plan.subset] += _label_rows(rng, plan, {thing.category for thing in things})
+    # Pillow lets go of the interpreter while it works on pixels, so that two threads pay.
+    with ThreadPoolExecutor(2) as pool:
+        drawn = tqdm(
+            zip(plans, pool.map(_draw, plans), strict=True),
+            desc="Drawing the sample", total=photos, unit="photo", disable=None,
+        )  # fmt: skip
+        for plan, (jpeg, thumbnail, things, size) in drawn:
+            if plan.response in (None, "busy-once"):
+                (folder / f"{plan.name}_o.jpg").write_bytes(jpeg)
+            if thumbnail:
+                (folder / f"{plan.name}_z.jpg").write_bytes(thumbnail)
+            rng = Random(f"rows {plan.image_id}")
+            boxes[plan.subset] += _box_rows(rng, plan, things, size)
+            rows[plan.subset].append(_photo_row(rng, plan, jpeg))
+            labels[plan.subset] += _label_rows(rng, plan, {thing.category for thing in things})
     tables = root / TABLES
     for subset in SUBSETS:
         Random(f"order {seed} {subset}").shuffle(rows[subset])
