@@ -153,14 +153,20 @@ def _describe(notebook, error):
     if isinstance(error, DeadKernelError):
         return "the kernel died (out of memory?)."
     cells = code_cells(notebook)
-    for number, cell in enumerate(cells, 1):
-        for output in cell.outputs:
-            if output.output_type == "error":
-                trace = ANSI.sub("", "\n".join(output.traceback)).splitlines()
-                what = f"code cell {number}: {output.ename}: {output.evalue}"
-                return "\n    ".join([what, *[line for line in trace if line.strip("- ")][-8:]])
-    done = max((i for i, cell in enumerate(cells, 1) if cell.execution_count), default=0)
-    return f"code cell {min(done + 1, len(cells))} took too long."
+    errors = [
+        (number, output)
+        for number, cell in enumerate(cells, 1)
+        for output in cell.outputs
+        if output.output_type == "error"
+    ]
+    if errors and isinstance(error, CellExecutionError):
+        number, output = errors[0]
+        trace = ANSI.sub("", "\n".join(output.traceback)).splitlines()
+        what = f"code cell {number}: {output.ename}: {output.evalue}"
+        return "\n    ".join([what, *[line for line in trace if line.strip("- ")][-8:]])
+    # The cell that was stopped has an error of its own, or no number yet.
+    done = sum(1 for cell in cells if cell.execution_count)
+    return f"code cell {errors[0][0] if errors else min(done + 1, len(cells))} took too long."
 
 
 def run(names=(), parameters=None, output_dir=None, in_place=False, strict=False, folder=FOLDER):

@@ -1,0 +1,295 @@
+"""Notebooks: run in order with other parameters, tidied, checked, linked; and those in git."""
+
+import json
+import shutil
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from openimager.errors import BadInput
+from tools import documents, notebooks
+
+BULLETS = "- one\n- two\n- three"
+PARAMETERS = 'SEED = 0  # any number\nNAMES = ["Cat", "Dog"]'
+
+
+def make(folder, *sources, name="initial-exploration", title="Look"):
+    """Write a notebook with these code cells after its parameters; return its path."""
+    cells = [
+        new_markdown_cell(f"# {title}\n\nWhy?\n\n{BULLETS}"),
+        new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        *map(new_code_cell, sources),
+        new_markdown_cell(f"Done:\n\n{BULLETS}"),
+    ]
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    documents.write(new_notebook(cells=cells), path)
+    return path
+
+
+def mark_as_run(path):
+    """Number the cells and note the hash, as executing the notebook would have done."""
+    notebook = documents.read(path)
+    for number, cell in enumerate(documents.code_cells(notebook), 1):
+        cell.execution_count = number
+    notebook.metadata["openimager"] = {"executed": documents.code_hash(notebook)}
+    documents.write(notebook, path)
+    return path
+
+
+def printed(notebook):
+    """Return what a notebook wrote to standard output."""
+    return "".join(
+        out.text
+        for cell in documents.code_cells(notebook)
+        for out in cell.outputs
+        if out.get("name") == "stdout"
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder for notebooks inside a temporary clone."""
+    return tmp_path / "notebooks"
+
+
+def test_execute_replaces_parameters_and_only_these(folder):
+    """A given parameter reaches the later cells, the others and the file on disk stay."""
+    path = make(folder, "print(SEED, NAMES)")
+    before = path.read_bytes()
+    notebook = notebooks.execute(path, {"NAMES": ["Apple"]}, out=folder / "out.ipynb")
+    assert printed(notebook) == "0 ['Apple']\n"
+    assert path.read_bytes() == before
+    assert "SEED = 0  # any number" in documents.parameters_cell(notebook).source
+    assert "executed" not in documents.read(folder / "out.ipynb").metadata.get("openimager", {})
+
+
+def test_execute_refuses_unknown_parameter(folder):
+    """A name that the cell does not assign is refused before a kernel starts."""
+    with pytest.raises(BadInput, match=r"no parameter SIZE.*SEED, NAMES"):
+        notebooks.execute(make(folder, "1"), {"SIZE": 1})
+
+
+def test_executed_notebook_is_tidy_and_passes_the_check(folder):
+    """Bars, widgets, addresses and this machine's paths are gone, and the hash is noted."""
+    path = make(
+        folder,
+        "import os, sys, warnings\nfrom tqdm.auto import tqdm as auto\nfrom tqdm import tqdm",
+        "for _ in auto(range(2)):\n    pass\nfor _ in tqdm(range(2)):\n    print(os.getcwd())",
+        "print(object())\nprint('half\\rwhole')",
+        "os.path.abspath('a.csv')",
+    )
+    notebook = notebooks.execute(path, out=path)
+    text = path.read_text(encoding="utf-8")
+    assert str(folder.parent) not in text
+    assert "it/s" not in text and "widget" not in text
+    assert printed(notebook) == "../notebooks\n" * 2 + "<object object at 0x...>\nwhole\n"
+    assert documents.troubles(path, folder) == []
+    assert notebooks.main(["--folder", str(folder), "check"]) == 0
+
+
+def test_failing_cell_names_itself_and_keeps_the_notebook(folder, tmp_path, capsys):
+    """The command says which cell and error, exits with 1, and the notebook stays as it was."""
+    path = make(folder, "print(SEED)", "NAMES[7]")
+    before = path.read_bytes()
+    base = ["--folder", str(folder), "run", "exploration"]
+    assert notebooks.main([*base, "--in-place"]) == 1
+    said = capsys.readouterr().err
+    assert "initial-exploration.ipynb: code cell 3: IndexError: list index out of range" in said
+    assert "NAMES[7]" in said and len(said.splitlines()) < 15
+    assert path.read_bytes() == before
+    assert notebooks.main([*base, "--output-dir", str(tmp_path / "out")]) == 1
+    assert printed(documents.read(tmp_path / "out" / path.name)) == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import os\nos._exit(1)", "the kernel died"),
+        ("import time\ntime.sleep(60)", "code cell 2 took too long"),
+    ],
+)
+def test_dead_or_stuck_kernel_is_reported(folder, source, message):
+    """A kernel that dies, or a cell that does not end, is a failure and no wait for ever."""
+    with pytest.raises(notebooks.Failed, match=message):
+        notebooks.execute(make(folder, source), timeout=2)
+
+
+def test_run_goes_in_reading_order_and_sets_where_it_fits(folder, tmp_path, capsys):
+    """Notebooks run in the order of reading; a parameter is set in each that has it."""
+    make(folder, "print(SEED)", name="build-dataset")
+    path = make(folder, "print(SEED)")
+    notebook = documents.read(path)
+    notebook.cells[1].source = "SEED = 1\nTOP = 3"
+    documents.write(notebook, path)
+    command = ["run", "dataset", "exploration", "--set", "SEED=5", "--set", "TOP=4"]
+    command += ["--output-dir", str(tmp_path / "out")]
+    assert notebooks.main(["--folder", str(folder), *command]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["initial-exploration", "build-dataset"]
+    for name in ("initial-exploration", "build-dataset"):
+        assert printed(documents.read(tmp_path / "out" / f"{name}.ipynb")) == "5\n"
+
+
+def test_strict_run_fails_on_a_warning_but_not_on_a_bar(folder, capsys):
+    """With --strict what a cell leaves on standard error is a failure; progress bars are not."""
+    make(folder, "from tqdm import tqdm\nfor _ in tqdm(range(2)):\n    pass")
+    command = ["--folder", str(folder), "run", "--strict"]
+    assert notebooks.main(command) == 0
+    make(folder, "import warnings\nwarnings.warn('old way')")
+    assert notebooks.main(command) == 1
+    assert "code cell 2 wrote on standard error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "explore"], "no notebook 'explore'"),
+        (["run", "--set", "SIZE=1"], "SIZE"),
+        (["run", "--in-place", "--set", "SEED=1"], "--output-dir"),
+    ],
+)
+def test_bad_input_exits_with_2(folder, capsys, arguments, message):
+    """What cannot be used is said in one line, without a traceback."""
+    make(folder, "1")
+    assert notebooks.main(["--folder", str(folder), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_value_that_is_no_json_is_refused(capsys):
+    """--set shows how a value is written."""
+    with pytest.raises(SystemExit) as ended:
+        notebooks.main(["run", "--set", "NAMES=Apple"])
+    assert ended.value.code == 2
+    assert "NAME=JSON, such as" in capsys.readouterr().err
+
+
+def break_source(notebook):
+    """Change the code without running it."""
+    notebook.cells[2].source += "\nSEED = 3"
+
+
+def break_numbers(notebook):
+    """Leave out a number, as running cells by hand does."""
+    notebook.cells[2].execution_count = 9
+
+
+def break_lines(notebook):
+    """Make a cell of 16 lines."""
+    notebook.cells[2].source = "\n".join("abcdefghijklmnop")
+
+
+def break_magic(notebook):
+    """Call the shell by magic."""
+    notebook.cells[2].source = "!ls"
+
+
+def break_shell(notebook):
+    """Call the shell by a function."""
+    notebook.cells[2].source = "import os\nos.system('ls')"
+
+
+def break_bullets(notebook):
+    """End with other bullets."""
+    notebook.cells[-1].source = "- one\n- two\n- four"
+
+
+def break_tag(notebook):
+    """Lose the tag of the parameters."""
+    del notebook.cells[1].metadata["tags"]
+
+
+def break_output(notebook):
+    """Keep an error."""
+    notebook.cells[2].outputs = [new_output("error", ename="E", evalue="e", traceback=["t"])]
+
+
+def break_warning(notebook):
+    """Keep a warning."""
+    notebook.cells[2].outputs = [new_output("stream", name="stderr", text="a.py:1: W: old\n")]
+
+
+def break_path(notebook):
+    """Show a path of somebody's machine."""
+    notebook.cells[2].outputs = [new_output("stream", text="/home/me/data/a.jpg\n")]
+
+
+def break_windows_path(notebook):
+    """Name a path of somebody's Windows machine."""
+    notebook.cells[2].source = 'DATA = "C:\\\\Users\\\\me"'
+
+
+def break_size(notebook):
+    """Carry too large an output."""
+    notebook.cells[2].outputs = [new_output("stream", text="x" * 500_000)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (break_source, "changed since"),
+        (break_numbers, "not numbered"),
+        (break_lines, "16 lines"),
+        (break_magic, "plain Python"),
+        (break_shell, "calls a shell"),
+        (break_bullets, "same 3 bullets"),
+        (break_tag, "tagged 'parameters'"),
+        (break_output, "ended with an error"),
+        (break_warning, "wrote on standard error"),
+        (break_path, "'/home/me/data/a.jpg' is a path"),
+        (break_windows_path, "is a path of one machine"),
+        (break_size, "at most 500,000"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_check_notices(folder, damage, word):
+    """Each thing that a committed notebook must not have is found, and said in words."""
+    path = mark_as_run(make(folder, "1 + 1"))
+    assert documents.troubles(path, folder) == []
+    notebook = documents.read(path)
+    damage(notebook)
+    documents.write(notebook, path)
+    assert any(word in sentence for sentence in documents.troubles(path, folder))
+
+
+def test_check_allows_addresses_and_mids(folder):
+    """A web address with a folder named home, and a MID, are no paths of a machine."""
+    path = make(folder, 'A = "https://example.org/home/x"\nB = "/m/01yrx"\nC = "../data"')
+    assert documents.troubles(mark_as_run(path), folder) == []
+
+
+def test_links_are_written_once_and_outputs_stay(folder):
+    """Neighbours are linked by title at both ends; writing again changes nothing."""
+    first = mark_as_run(make(folder, "1"))
+    second = mark_as_run(make(folder, "2", name="build-dataset", title="Build"))
+    assert any("links" in sentence for sentence in documents.troubles(first, folder))
+    assert notebooks.main(["--folder", str(folder), "links"]) == 0
+    assert documents.read(first).cells[1].source == "Next: [Build](build-dataset.ipynb)"
+    assert documents.read(second).cells[-1].source == "Previous: [Look](initial-exploration.ipynb)"
+    assert documents.troubles(first, folder) == documents.troubles(second, folder) == []
+    assert documents.link(folder) == []
+
+
+def test_replaced_notebook_is_still_valid_json_of_version_4_5(folder):
+    """What is written passes the format's own check and ends with a line end."""
+    path = mark_as_run(make(folder, "1"))
+    nbformat.validate(json.loads(path.read_text(encoding="utf-8")))
+    assert path.read_bytes().endswith(b"}\n")
+
+
+def test_links_survive_a_copy_of_the_folder(folder, tmp_path):
+    """Links are relative: a clone at another place passes the same check."""
+    make(folder, "1", name="build-dataset", title="Build")
+    path = mark_as_run(make(folder, "1"))
+    documents.link(folder)
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    copy = tmp_path / "elsewhere" / path.name
+    assert documents.troubles(copy, tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("path", documents.find(), ids=lambda path: path.stem)
+def test_committed_notebook(path):
+    """Each notebook in git is small, tidy, linked, and executed as it stands."""
+    assert documents.troubles(path) == []
