@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import http.client
-import http.cookiejar
 import os
 import ssl
 import threading
@@ -12,7 +11,6 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urljoin
 
 import requests
 import urllib3
@@ -152,13 +150,7 @@ class Client:
     def _ask(self, request: Request) -> Answer:
         started = time.monotonic()
         try:
-            response = self._session.get(
-                request.url,
-                stream=True,
-                allow_redirects=False,
-                timeout=(self.settings.connect, self.settings.read),
-                proxies=self._proxies_for(request.url),
-            )
+            response = self._get(request.url)
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             return _no_answer(error)
         with response:
@@ -173,6 +165,16 @@ class Client:
             if fault := self._too_large(announced or 0, request.size):
                 return fault
             return self._receive(response.raw, request, framed, started + self.settings.whole)
+
+    def _get(self, url: str) -> requests.Response:
+        # The adapter itself, because a session looks into each redirect, even if it is told to
+        # follow none, and raises on those that lead nowhere.
+        return self._session.get_adapter(url).send(
+            self._session.prepare_request(requests.Request("GET", url)),
+            stream=True,
+            timeout=(self.settings.connect, self.settings.read),
+            proxies=self._proxies_for(url),
+        )
 
     def _receive(self, raw, request: Request, framed: bool, until: float) -> Answer:
         digest, size, head = hashlib.md5(usedforsecurity=False), 0, b""
@@ -235,7 +237,7 @@ def _by_status(response: requests.Response, url: str) -> Answer | None:
     if status == 200:
         return None
     if status in (301, 302, 303, 307, 308):
-        location = absolute(urljoin(url, _location(response)), url)
+        location = absolute(_location(response), url)
         if photo.PLACEHOLDER_PATH in location:
             return Answer("gone", photo.PLACEHOLDER)
         if not location:
@@ -280,9 +282,10 @@ def _no_answer(error: Exception) -> Answer:
         inner.append(getattr(cause, "reason", None))
         cause = next((one for one in inner if isinstance(one, Exception)), cause.__cause__)
     for kinds, words in (
-        ((requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "timed out"),
         ((ConnectionRefusedError,), "connection refused"),
         ((urllib3.exceptions.NameResolutionError,), "no such host, or no network"),
+        ((urllib3.exceptions.NewConnectionError,), "the host cannot be reached"),
+        ((requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "timed out"),
         ((requests.exceptions.SSLError, ssl.SSLError), "no safe connection (TLS)"),
         ((requests.exceptions.ProxyError,), "the proxy does not answer"),
         ((http.client.IncompleteRead, urllib3.exceptions.IncompleteRead), "cut short"),
@@ -311,10 +314,10 @@ def _session(connections: int) -> requests.Session:
     session = requests.Session()
     # Proxies are looked up once, and passwords from ~/.netrc are nobody's business here.
     session.trust_env = False
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     session.headers = requests.structures.CaseInsensitiveDict(
         {"User-Agent": USER_AGENT, "Accept": "image/jpeg,*/*;q=0.5", "Accept-Encoding": "identity"}
     )
+    adapter = _Adapter(pool_maxsize=connections)
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(pool_maxsize=connections))
+        session.mount(scheme, adapter)
     return session

@@ -1,0 +1,250 @@
+"""A web as it is, on loopback: a server that misbehaves on demand, and small sites to put on it."""
+
+import contextlib
+import csv
+import io
+import json
+import random
+import socket
+import threading
+import time
+from base64 import b64encode
+from hashlib import md5, sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from PIL import Image
+
+from openimager.metadata import BOX_COLUMNS, PHOTO_COLUMNS, table_path
+
+CAT, DOG = "/m/01yrx", "/m/0bt9lr"
+
+
+def jpeg(seed=0, size=(96, 64), **options):
+    """Return the bytes of a JPEG that differs from those of any other seed."""
+    image = Image.frombytes("RGB", size, random.Random(seed).randbytes(size[0] * size[1] * 3))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def bomb():
+    """Return a small JPEG whose header announces 3.6 thousand million pixels."""
+    data = bytearray(jpeg())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = (60_000).to_bytes(2, "big") * 2
+    return bytes(data)
+
+
+def image_id(number):
+    """Return the ImageID of the photo with this number."""
+    return f"{number:016x}"
+
+
+class Web(ThreadingHTTPServer):
+    """Serves `pages`: path to bytes or to a function of the handler and how often it was asked.
+
+    `asked` lists (path, seconds) of all requests.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.pages, self.asked, self.over = {}, [], threading.Event()
+        self.agents, self.guard = set(), threading.Lock()
+
+    def times(self, path):
+        """Return how often `path` was asked for."""
+        return sum(asked == path for asked, _ in self.asked)
+
+    def handle_error(self, request, client_address):
+        """Clients that hang up are what the tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        with self.server.guard:
+            before = self.server.times(self.path)
+            self.server.asked.append((self.path, time.monotonic()))
+            self.server.agents.add(self.headers.get("User-Agent", ""))
+        page = self.server.pages.get(self.path, status(404))
+        if isinstance(page, bytes):
+            page = body(page)
+        page(self, before + 1)
+
+    def log_message(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def web():
+    """Yield a running `Web`."""
+    server = Web()
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.over.set()
+        server.shutdown()
+        server.server_close()
+
+
+def _send(handler, code, data=b"", framed=True, **headers):
+    handler.send_response(code)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    if framed:
+        handler.send_header("Content-Length", str(len(data)))
+    else:
+        handler.send_header("Connection", "close")
+    handler.end_headers()
+    handler.wfile.write(data)
+
+
+def body(data, **headers):
+    """Answer 200 with `data`."""
+    return lambda handler, times: _send(handler, 200, data, **headers)
+
+
+def status(code, **headers):
+    """Answer with a status and a short body."""
+    return lambda handler, times: _send(handler, code, b"no", **headers)
+
+
+def redirect(location, code=302):
+    """Send the client elsewhere."""
+    return status(code, Location=location)
+
+
+def once(trouble, data):
+    """Make `trouble` on the first request, then answer with `data`."""
+    return lambda handler, times: (trouble if times == 1 else body(data))(handler, times)
+
+
+def cut(data, keep=0.5):
+    """Promise all of `data` and hang up after a part of it."""
+
+    def answer(handler, times):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[: int(len(data) * keep)])
+        handler.close_connection = True
+
+    return answer
+
+
+def unframed(data):
+    """Answer with `data`, its end told by hanging up alone."""
+    return lambda handler, times: _send(handler, 200, data, framed=False)
+
+
+def chunked(data, whole=True):
+    """Answer with `data` in chunks; without the closing one if it is not to be whole."""
+
+    def answer(handler, times):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for start in range(0, len(data), 1000):
+            part = data[start : start + 1000]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        if whole:
+            handler.wfile.write(b"0\r\n\r\n")
+        handler.close_connection = not whole
+
+    return answer
+
+
+def hang(handler, times):
+    """Take the request and say nothing."""
+    handler.server.over.wait(20)
+    handler.close_connection = True
+
+
+def drip(data):
+    """Send a byte now and then: never silent for long, never done."""
+
+    def answer(handler, times):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        for byte in data:
+            handler.wfile.write(bytes([byte]))
+            if handler.server.over.wait(0.03):
+                return
+
+    return answer
+
+
+def endless(data, most=64 << 20):
+    """Send `data` and then zeros, until the client hangs up or `most` bytes are out."""
+
+    def answer(handler, times):
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(data)
+        for _ in range(most >> 16):
+            handler.wfile.write(bytes(1 << 16))
+        handler.server.pages["drunk to the end"] = b""
+
+    return answer
+
+
+def closed_port():
+    """Return the port of an address where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def photo_row(number, url, data=None, subset="train", **fields):
+    """Return a row of the table of photos; size and MD5 are those of `data`."""
+    row = dict.fromkeys(PHOTO_COLUMNS, "")
+    row |= {"ImageID": image_id(number), "Subset": subset, "OriginalURL": url, "Rotation": "0.0"}
+    row |= {"Author": "A. Painter", "Title": f"No. {number}", "License": "CC BY 2.0"}
+    if data is not None:
+        row["OriginalSize"] = len(data)
+        row["OriginalMD5"] = b64encode(md5(data).digest()).decode()
+    return row | fields
+
+
+def write_site(folder, rows, labels=None):
+    """Write the tables of a site whose photos are `rows`, each with one box.
+
+    `labels` maps ImageIDs to the MIDs of their boxes; a cat where it says nothing.
+    """
+    tables = folder / "2018_04"
+    for subset in ("train", "validation", "test"):
+        (tables / subset).mkdir(parents=True, exist_ok=True)
+        mine = [row for row in rows if row["Subset"] == subset]
+        boxes = [
+            [row["ImageID"], "xclick", mid, 1, 0.1, 0.9, 0.2, 0.8, 0, 0, 0, 0, 0]
+            for row in sorted(mine, key=lambda row: row["ImageID"])
+            for mid in (labels or {}).get(row["ImageID"], [CAT])
+        ]
+        photos = [[row[name] for name in PHOTO_COLUMNS] for row in mine]
+        _write(tables / table_path("boxes", subset), [BOX_COLUMNS, *boxes])
+        _write(tables / table_path("photos", subset), [PHOTO_COLUMNS, *photos])
+    _write(tables / table_path("classes"), [[CAT, "Cat"], [DOG, "Dog"]])
+    kinds = [{"LabelName": CAT}, {"LabelName": DOG}]
+    tree = {"LabelName": "/m/0bl9f", "Subcategory": kinds}
+    (tables / table_path("hierarchy")).write_text(json.dumps(tree), encoding="utf-8")
+    return tables
+
+
+def _write(path, rows):
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+
+
+def digest(path):
+    """Return the SHA256 of a file."""
+    return sha256(path.read_bytes()).hexdigest()
