@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
+from openimager.bucket import share_clients
 from openimager.errors import TryAgain
 from openimager.files import replacing
 
@@ -25,11 +26,12 @@ _OBJECT = re.compile(r"objects/([0-9a-f]{2})/\1[0-9a-f]{62}(\.[^/]*)?$")
 
 
 def import_quilt():
-    """Import quilt3 so that it sends no usage statistics and draws no progress bars of its own."""
+    """Import quilt3: no usage statistics, no progress bars of its own, few S3 clients."""
     os.environ.setdefault("QUILT_DISABLE_USAGE_METRICS", "1")
     os.environ.setdefault("QUILT_MINIMIZE_STDOUT", "true")
     import quilt3
 
+    share_clients()
     return quilt3
 
 

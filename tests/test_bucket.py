@@ -1,0 +1,177 @@
+"""The same registry in S3: a real server (SeaweedFS) on loopback, and addresses that are wrong."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+import seaweed
+from package_tree import METADATA, NAME, make_tree
+
+from openimager import package, registry
+from openimager.bucket import check_bucket
+from openimager.errors import BadInput, TryAgain
+from openimager.objects import import_quilt
+
+# How quilt3 reads its own schema, on Python 3.11 and 3.12.
+pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
+BUCKET = "s3://versioned"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with seaweed.serving(tmp_path_factory.mktemp("seaweed")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def aws(tmp_path, monkeypatch):
+    """No credentials, profile or cache of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    import_quilt()
+    # Where quilt3 keeps what it has fetched was settled when it was imported.
+    monkeypatch.setattr("quilt3.packages.CACHE_PATH", tmp_path / "cache")
+    return monkeypatch
+
+
+@pytest.fixture
+def s3(server, aws):
+    for name, value in server.items():
+        aws.setenv(name, value)
+    return boto3.client("s3")
+
+
+def push(tree, place, name, message="first"):
+    files = package.collect(tree, tree / "data", tree / "models")
+    return registry.push(files, name, place, METADATA, message)
+
+
+def test_stranger_installs_from_s3(s3, tmp_path):
+    """What was pushed to S3 is installed and verified by quilt3's own command line."""
+    tree = make_tree(tmp_path / "clone")
+    pushed = push(tree, BUCKET, NAME)
+    quilt = shutil.which("quilt3", path=str(Path(sys.executable).parent))
+    there = [NAME, "--registry", BUCKET]
+    lines = [
+        [quilt, "install", *there, "--dest", "out"],
+        [quilt, "verify", *there, "--top-hash", pushed.top_hash, "--dir", "out"],
+    ]
+    for line in lines:
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for path in tree.rglob("*.*"):
+        if path.is_file():
+            assert (tmp_path / "out" / path.relative_to(tree)).read_bytes() == path.read_bytes()
+
+
+def test_second_push_to_s3_uploads_nothing(s3, tmp_path):
+    """No object gets another version, and the revision is the one that was there."""
+    tree = make_tree(tmp_path / "clone")
+    first = push(tree, BUCKET, "quilt/twice")
+    versions = s3.list_object_versions(Bucket="versioned")["Versions"]
+    second = push(tree, BUCKET, "quilt/twice", "again")
+    assert (second.new, second.copied_files, second.copied_size) == (False, 0, 0)
+    assert second.top_hash == first.top_hash
+    assert len(s3.list_object_versions(Bucket="versioned")["Versions"]) == len(versions)
+
+
+def test_old_revision_in_s3_stays_whole(s3, tmp_path):
+    """One changed file is one upload, and the old revision still brings the old bytes."""
+    tree = make_tree(tmp_path / "clone")
+    old = push(tree, BUCKET, "quilt/old").top_hash
+    before = (tree / "models" / "latest.keras").read_bytes()
+    (tree / "models" / "latest.keras").write_bytes(b"a better model")
+    new = push(tree, BUCKET, "quilt/old", "better")
+    assert (new.copied_files, new.copied_size) == (1, len(b"a better model"))
+    found = import_quilt().Package.browse("quilt/old", BUCKET, old)
+    assert found["models/latest.keras"].get_bytes() == before
+    assert registry.revisions("quilt/old", BUCKET)["Message"].tolist() == ["first", "better"]
+
+
+def test_folder_and_s3_hold_equal_entries(s3, tmp_path):
+    """A revision in a folder and one in S3 of the same files do not differ in any entry."""
+    tree = make_tree(tmp_path / "clone")
+    push(tree, BUCKET, "quilt/same")
+    push(tree, tmp_path / "registry", "quilt/same")
+    browse = import_quilt().Package.browse
+    here, there = (browse("quilt/same", str(r)) for r in (tmp_path / "registry", BUCKET))
+    assert here.diff(there) == ([], [], [])
+
+
+def test_unversioned_bucket_is_refused(s3, tmp_path):
+    """A bucket that forgets old bytes gets none, and the sentence says how to mend it."""
+    with pytest.raises(BadInput, match="bucket versioning"):
+        push(make_tree(tmp_path / "clone"), "s3://unversioned", NAME)
+    assert "Contents" not in s3.list_objects_v2(Bucket="unversioned")
+
+
+def one_sentence_soon(address, kind, word):
+    """Check that an address is refused within ten seconds, in one line that names it."""
+    began = time.monotonic()
+    with pytest.raises(kind, match=word) as caught:
+        registry.check(address)
+    assert time.monotonic() - began < 10
+    assert address in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_bucket_that_is_not_there(s3):
+    """A name that no bucket has."""
+    one_sentence_soon("s3://no-such-bucket", BadInput, "no bucket")
+
+
+def test_refused_credentials(s3, aws):
+    """A wrong secret, and a key that nobody has."""
+    aws.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    one_sentence_soon(BUCKET, BadInput, "refuses these credentials")
+    aws.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    one_sentence_soon(BUCKET, BadInput, "refuses these credentials")
+
+
+def test_no_credentials(s3, aws):
+    """Neither keys nor a profile."""
+    aws.delenv("AWS_ACCESS_KEY_ID")
+    aws.delenv("AWS_SECRET_ACCESS_KEY")
+    one_sentence_soon(BUCKET, BadInput, "no credentials")
+
+
+def test_nothing_listens(aws):
+    """A port at which no server is."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        pretend(aws, taken.getsockname()[1])
+        one_sentence_soon(BUCKET, TryAgain, "Nothing answers")
+
+
+def test_server_that_never_answers(aws):
+    """A server that takes the connection and says nothing is given up on."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        pretend(aws, silent.getsockname()[1])
+        with pytest.raises(TryAgain, match="Nothing answers"):
+            check_bucket("versioned", patience=0.3)
+
+
+def test_address_that_is_none(aws):
+    """An endpoint that is not a URL."""
+    pretend(aws, 1)
+    aws.setenv("AWS_ENDPOINT_URL_S3", "not an address")
+    one_sentence_soon(BUCKET, BadInput, "not an address")
+
+
+def pretend(aws, port):
+    """Point boto3 at a port of this machine, with keys."""
+    aws.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+    aws.setenv("AWS_ACCESS_KEY_ID", "key")
+    aws.setenv("AWS_SECRET_ACCESS_KEY", "secret")
