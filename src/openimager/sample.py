@@ -231,14 +231,14 @@ def _plans(seed: int, photos: int) -> list[_Plan]:
         category = _MAIN[index % len(_MAIN)]
         digest = hashlib.sha256(f"{seed} {index}".encode()).hexdigest()
         subset = _SUBSET_NAMES[_SUBSETS[index // len(_MAIN) % len(_SUBSETS)]]
-        wanted = [category] * rng.choice((1, 1, 1, 2, 2, 3))
+        wanted = [category] * rng.choice((1, 1, 2, 2, 3))
         name = f"{int(digest[16:24], 16):010d}_{digest[24:34]}"
         plans.append(
             _Plan(digest[:16], name, subset, wanted, "plain", digest, rng.randrange(len(_AUTHORS)))
         )
     deck = _Deck(rng, photos)
     for situation, share in (
-        ("occluded", 0.18), ("truncated", 0.12), ("depiction", 0.08), ("group", 0.05), ("inside", 0.05)
+        ("occluded", 0.15), ("truncated", 0.1), ("depiction", 0.07), ("group", 0.04), ("inside", 0.04)
     ):  # fmt: skip
         for index in deck.deal(share):
             plans[index].situation = situation
@@ -340,8 +340,9 @@ def _draw(plan: _Plan):
     jpeg = _jpeg(stored, quality, exif)
     thumbnail = None
     if plan.thumbnail:
-        stored.thumbnail((320, 320))
-        thumbnail = _jpeg(stored, 80, exif)
+        small = stored.copy()
+        small.thumbnail((320, 320))
+        thumbnail = _jpeg(small, 80, exif)
     return jpeg, thumbnail, things, image.size
 
 

@@ -29,7 +29,7 @@ class Coat:
 def cat(pen: Pen, rng: Random) -> None:
     """Draw a cat: pointed ears, slit pupils, whiskers, a thin tail that stands up."""
     coat = Coat(rng)
-    tabby = rng.random() < 0.5
+    tabby = rng.random() < 0.6
     pose = rng.choice(("face", "sits", "sits", "stands", "stands", "lies"))
     if pose == "face":
         pen.mirrored([(0, 0.2), (0.34, 0.28), (0.52, 0.62), (0, 0.66)], coat.fur)
@@ -56,7 +56,7 @@ def cat(pen: Pen, rng: Random) -> None:
             pen.oval(0.09 * side, 0.51, 0.075, 0.045, coat.belly)
             pen.line([(0.165 * side, 0.3), (0.15 * side, 0.46)], 0.012, coat.dark)
         _collar(pen, coat, 0, -0.13, 0.13)
-        pen.push(rng.uniform(-0.04, 0.04), -0.3, 0.5, rng.uniform(-14, 14))
+        pen.push(rng.uniform(-0.04, 0.04), -0.3, 0.6, rng.uniform(-12, 12))
         _cat_face(pen, rng, coat, tabby)
         pen.pop()
     elif pose == "stands":
@@ -85,7 +85,7 @@ def cat(pen: Pen, rng: Random) -> None:
         if tabby:
             for x in (-0.1, 0.0, 0.1, 0.2, 0.29):
                 pen.line([(x, back + 0.06), (x + 0.02, 0.06)], 0.035, coat.dark, 0.3)
-        pen.push(-0.37, rng.uniform(-0.24, -0.14), 0.42, rng.uniform(-12, 12))
+        pen.push(-0.37, rng.uniform(-0.24, -0.14), 0.54, rng.uniform(-12, 12))
         _cat_face(pen, rng, coat, tabby)
         pen.pop()
     else:
@@ -100,7 +100,7 @@ def cat(pen: Pen, rng: Random) -> None:
         pen.line([(0.5, 0.3), (0.4, 0.39), (0.2, 0.41), (0.02, 0.39)], 0.08, coat.dark, 0.8)
         for x in (-0.36, -0.2):
             pen.oval(x, 0.38, 0.085, 0.045, coat.belly)
-        pen.push(-0.27, -0.04, 0.54, rng.uniform(-14, 14))
+        pen.push(-0.25, -0.06, 0.62, rng.uniform(-14, 14))
         _cat_face(pen, rng, coat, tabby)
         pen.pop()
 
@@ -127,7 +127,7 @@ def _cat_face(pen: Pen, rng: Random, coat: Coat, tabby: bool) -> None:
     for side in (-1, 1):
         pen.oval(0.085 * side, 0.22, 0.13, 0.1, coat.belly)
     pen.oval(0, 0.31, 0.1, 0.08, coat.belly)
-    iris = vary(rng, rng.choice(((150, 190, 70), (214, 170, 50), (110, 160, 200), (190, 130, 50))))
+    iris = vary(rng, rng.choice(((140, 200, 70), (150, 200, 90), (224, 186, 50), (206, 150, 50), (110, 160, 200))))
     open_ = rng.uniform(0.7, 1.1)
     for side in (-1, 1):
         pen.oval(0.21 * side, -0.03, 0.125, 0.1 * open_, BLACK, -12 * side)
@@ -152,7 +152,7 @@ def _cat_face(pen: Pen, rng: Random, coat: Coat, tabby: bool) -> None:
 def dog(pen: Pen, rng: Random) -> None:
     """Draw a dog: hanging ears, a long muzzle with a big nose, often a tongue, a sturdy body."""
     coat = Coat(rng)
-    patched = rng.random() < 0.4
+    patched = rng.random() < 0.5
     pose = rng.choice(("face", "sits", "sits", "stands", "stands", "lies"))
     if pose == "face":
         pen.mirrored([(0, 0.2), (0.26, 0.34), (0.44, 0.64), (0, 0.68)], coat.fur)
@@ -174,7 +174,7 @@ def dog(pen: Pen, rng: Random) -> None:
             pen.oval(0.115 * side, 0.51, 0.095, 0.05, coat.belly)
             pen.line([(0.185 * side, 0.28), (0.18 * side, 0.45)], 0.012, coat.dark)
         _collar(pen, coat, 0, -0.12, 0.15)
-        pen.push(rng.uniform(-0.04, 0.04), -0.3, 0.52, rng.uniform(-14, 14))
+        pen.push(rng.uniform(-0.04, 0.04), -0.3, 0.62, rng.uniform(-12, 12))
         _dog_face(pen, rng, coat)
         pen.pop()
     elif pose == "stands":
@@ -200,10 +200,10 @@ def dog(pen: Pen, rng: Random) -> None:
         if patched:
             pen.oval(0.1, -0.04, 0.15, 0.1, coat.mark, 8)
         if rng.random() < 0.6:
-            pen.push(-0.42, rng.uniform(-0.26, -0.2), 0.5, rng.uniform(-10, 14))
+            pen.push(-0.42, rng.uniform(-0.28, -0.22), 0.58, rng.uniform(-10, 14))
             _dog_profile(pen, rng, coat)
         else:
-            pen.push(-0.37, rng.uniform(-0.26, -0.18), 0.44, rng.uniform(-12, 12))
+            pen.push(-0.37, rng.uniform(-0.26, -0.18), 0.54, rng.uniform(-12, 12))
             _dog_face(pen, rng, coat)
         pen.pop()
     else:
@@ -219,7 +219,7 @@ def dog(pen: Pen, rng: Random) -> None:
         for x in (-0.44, -0.16):
             pen.line([(x + 0.08, 0.3), (x - 0.04, 0.4)], 0.12, coat.fur)
             pen.oval(x - 0.05, 0.41, 0.09, 0.05, coat.belly)
-        pen.push(-0.27, -0.02, 0.56, rng.uniform(-14, 14))
+        pen.push(-0.25, -0.06, 0.64, rng.uniform(-14, 14))
         _dog_face(pen, rng, coat)
         pen.pop()
 
@@ -241,7 +241,7 @@ def _dog_ear(pen: Pen, rng: Random, side: int, coat: Coat, kind: str) -> None:
 
 def _dog_face(pen: Pen, rng: Random, coat: Coat) -> None:
     """Draw a dog's head from the front, about one unit high."""
-    kind = rng.choice(("short", "hanging", "hanging", "long", "long", "pricked"))
+    kind = rng.choice(("short", *3 * ("hanging",), *4 * ("long",), "pricked"))
     if kind == "pricked":
         for side in (-1, 1):
             _dog_ear(pen, rng, side, coat, kind)
@@ -254,7 +254,7 @@ def _dog_face(pen: Pen, rng: Random, coat: Coat) -> None:
     if rng.random() < 0.3:
         pen.oval(0.17, -0.1, 0.13, 0.16, coat.mark)
     width = rng.uniform(0.19, 0.25)
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         drop = rng.uniform(0.5, 0.66)
         pen.mirrored(
             [(0, 0.3), (0.085, 0.34), (0.1, drop - 0.06), (0.05, drop), (0, drop)], (220, 96, 110)

@@ -102,9 +102,9 @@ def photograph(rng: Random, image: Image.Image) -> Image.Image:
     if rng.random() < 0.35:
         image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 1.8)))
     warm, tint, exposure = (
-        rng.uniform(-0.16, 0.16),
+        rng.uniform(-0.13, 0.13),
         rng.uniform(-0.05, 0.05),
-        rng.uniform(0.7, 1.35),
+        rng.uniform(0.78, 1.25),
     )
     x, y = np.meshgrid(np.linspace(-1, 1, 24), np.linspace(-1, 1, 24))
     slope, lean, corners = rng.uniform(0, 0.3), rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.16)
@@ -120,7 +120,7 @@ def photograph(rng: Random, image: Image.Image) -> Image.Image:
         rng.randrange(_NOISE.width - image.width),
         rng.randrange(_NOISE.height - image.height),
     )
-    grain = rng.uniform(0.05, 0.36)
+    grain = rng.uniform(0.05, 0.28)
     noise = _NOISE.crop((left, upper, left + image.width, upper + image.height))
     noise = noise.point([round(128 + (value - 128) * grain) for value in range(256)])
     return ImageChops.add(image, Image.merge("RGB", (noise, noise, noise)), offset=-128)
@@ -208,8 +208,8 @@ def _placed(
     """Return the layers of one subject and of what befalls it."""
     width, height = size
     room = min(width / slots * 1.15, height)
-    large = rng.uniform(0.55, 0.95) * room
-    angle = rng.gauss(0, 9)
+    large = rng.uniform(0.6, 0.95) * room
+    angle = rng.gauss(0, 7)
     look = {"angle": angle, "mirror": rng.random() < 0.5, "stretch": rng.uniform(0.88, 1.14)}
     if befalls == "group":
         return [_group(rng, category, size)]
@@ -278,7 +278,7 @@ def _group(rng: Random, category: str, size: tuple[int, int]) -> _Layer:
 def _poster(rng: Random, category: str, large: float) -> tuple[Image.Image, tuple]:
     """Return a framed drawing of a subject, and where on it the subject is."""
     one = subject(category, rng, large * 0.8, rng.gauss(0, 4), rng.random() < 0.5)
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         grey = ImageOps.autocontrast(one.convert("RGB").convert("L"))
         one = Image.merge("RGBA", (*[grey.filter(ImageFilter.CONTOUR)] * 3, one.getchannel("A")))
     else:

@@ -1,0 +1,487 @@
+"""The drawn sample is a true, small Open Images, and its server behaves as the web does."""
+
+import base64
+import contextlib
+import csv
+import hashlib
+import http.client
+import io
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image, ImageOps
+
+from openimager import sample, server
+from openimager.errors import BadInput
+from openimager.metadata import BOX_COLUMNS, FLAGS, PHOTO_COLUMNS, SUBSETS, table_path
+
+CATEGORIES = ("Cat", "Dog", "Hamburger", "Sandwich")
+
+
+def rows(site, kind, subset):
+    """Return the header and the rows of a table as dictionaries of strings."""
+    with open(site / table_path(kind, subset), encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        return reader.fieldnames, list(reader)
+
+
+def every(site, kind):
+    """Return the rows of all three subsets."""
+    return [row for subset in SUBSETS for row in rows(site, kind, subset)[1]]
+
+
+def photo_path(site, row):
+    """Return where the photo of a row stands on disk."""
+    return site / row["OriginalURL"]
+
+
+@pytest.fixture(scope="module")
+def base(site):
+    """Serve the site for all tests of this file; each asks about photos of its own."""
+    with sample.serve(site) as url:
+        yield url
+
+
+# ------------------------------------------------------------------------------------- the tables
+
+
+def test_layout(site):
+    """Tables have the names and columns of V4, the names of classes no header."""
+    assert site.name == "2018_04"
+    for subset in SUBSETS:
+        assert rows(site, "boxes", subset)[0] == list(BOX_COLUMNS)
+        assert rows(site, "photos", subset)[0] == list(PHOTO_COLUMNS)
+        assert rows(site, "labels", subset)[0] == ["ImageID", "Source", "LabelName", "Confidence"]
+    first = (site / table_path("classes")).read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("/m/") and first.count(",") == 1
+
+
+def test_order_of_rows(site):
+    """Boxes are sorted by ImageID and photos are not, as in Open Images."""
+    boxes = [row["ImageID"] for row in rows(site, "boxes", "train")[1]]
+    photos = [row["ImageID"] for row in rows(site, "photos", "train")[1]]
+    assert boxes == sorted(boxes)
+    assert photos != sorted(photos) and len(set(photos)) == len(photos)
+
+
+def test_categories_in_every_subset(site):
+    """A small site still has all four categories in all subsets."""
+    for subset in SUBSETS:
+        found = {row["LabelName"] for row in rows(site, "boxes", subset)[1]}
+        assert {sample.MIDS[name] for name in CATEGORIES} <= found
+
+
+def test_boxes_and_photos_belong_together(site):
+    """Each photo has a box in the same subset and each box a photo."""
+    for subset in SUBSETS:
+        boxed = {row["ImageID"] for row in rows(site, "boxes", subset)[1]}
+        photos = rows(site, "photos", subset)[1]
+        assert boxed == {row["ImageID"] for row in photos}
+        assert {row["Subset"] for row in photos} == {subset}
+
+
+def test_hierarchy(site):
+    """A hamburger is a kind of sandwich, parts are no kinds, and every node has a name."""
+    tree = json.loads((site / table_path("hierarchy")).read_text(encoding="utf-8"))
+    kinds, parts, seen = defaultdict(set), defaultdict(set), set()
+
+    def walk(node):
+        seen.add(node["LabelName"])
+        for edge, children in (("Subcategory", kinds), ("Part", parts)):
+            for child in node.get(edge, []):
+                children[node["LabelName"]].add(child["LabelName"])
+                walk(child)
+
+    walk(tree)
+    assert tree["LabelName"] == "/m/0bl9f"
+    assert {"/m/0cdn1", "/m/06pcq"} <= kinds["/m/0l515"]
+    assert parts and not any(parts[mid] & kinds[mid] for mid in list(parts))
+    assert seen - {"/m/0bl9f"} <= set(sample.CLASSES)
+
+
+def test_size_and_md5_are_true(site):
+    """OriginalSize and OriginalMD5 are those of the bytes on disk."""
+    there = 0
+    for row in every(site, "photos"):
+        if photo_path(site, row).exists():
+            content = photo_path(site, row).read_bytes()
+            assert len(content) == int(row["OriginalSize"])
+            digest = base64.b64encode(hashlib.md5(content).digest()).decode()
+            assert digest == row["OriginalMD5"]
+            there += 1
+    assert there >= 55
+
+
+def test_boxes_are_inside(site):
+    """Boxes are fractions within the picture and a few pixels large at least."""
+    for row in every(site, "boxes"):
+        xmin, xmax, ymin, ymax = (float(row[name]) for name in ("XMin", "XMax", "YMin", "YMax"))
+        assert 0 <= xmin < xmax - 0.005 and xmax <= 1
+        assert 0 <= ymin < ymax - 0.005 and ymax <= 1
+
+
+def test_flags_have_three_values(site):
+    """Every flag is seen as 0, 1 and -1, and -1 holds for all five at once."""
+    boxes = every(site, "boxes")
+    for flag in FLAGS:
+        assert {row[flag] for row in boxes} == {"-1", "0", "1"}
+    unknown = [row for row in boxes if "-1" in (row[flag] for flag in FLAGS)]
+    assert all(row[flag] == "-1" for row in unknown for flag in FLAGS)
+
+
+def test_sources(site):
+    """Boxes are drawn in three ways, those of a machine only in train."""
+    assert {row["Source"] for row in every(site, "boxes")} == {"xclick", "freeform", "activemil"}
+    tested = rows(site, "boxes", "test")[1] + rows(site, "boxes", "validation")[1]
+    assert "activemil" not in {row["Source"] for row in tested}
+
+
+def test_two_categories_and_several_boxes_in_a_photo(site):
+    """Some photo has two of the four categories, some more than one box of one."""
+    mids = {sample.MIDS[name] for name in CATEGORIES}
+    found = defaultdict(list)
+    for row in every(site, "boxes"):
+        if row["LabelName"] in mids:
+            found[row["ImageID"]].append(row["LabelName"])
+    assert any(len(set(labels)) == 2 for labels in found.values())
+    assert any(len(set(labels)) < len(labels) for labels in found.values())
+
+
+def test_credits_are_hard_to_read(site):
+    """Authors and titles have commas, quotes, letters beyond ASCII and HTML entities."""
+    text = [row["Author"] + row["Title"] for row in every(site, "photos")]
+    for mark in (",", '"', "&#x27;", "&amp;"):
+        assert any(mark in credit for credit in text)
+    assert not all(credit.isascii() for credit in text)
+
+
+def test_labels_are_positive_and_negative(site):
+    """What people said of a photo agrees with the boxes in it."""
+    boxed = {(row["ImageID"], row["LabelName"]) for row in every(site, "boxes")}
+    labels = every(site, "labels")
+    assert {row["Confidence"] for row in labels} == {"0", "1"}
+    for row in labels:
+        if row["LabelName"] in (sample.MIDS["Cat"], sample.MIDS["Dog"]):
+            assert (row["Confidence"] == "1") == ((row["ImageID"], row["LabelName"]) in boxed)
+
+
+# --------------------------------------------------------------------------------- the pictures
+
+
+def test_turned_photos(site):
+    """EXIF and Rotation set a photo upright in the same way, and there are all three turns."""
+    turned = [row for row in every(site, "photos") if row["Rotation"] not in ("", "0.0")]
+    assert {row["Rotation"] for row in turned} == {"90.0", "180.0", "270.0"}
+    assert "" in {row["Rotation"] for row in every(site, "photos")}
+    for row in turned:
+        if photo_path(site, row).exists():
+            with Image.open(photo_path(site, row)) as photo:
+                by_exif = ImageOps.exif_transpose(photo)
+                by_rotation = photo.rotate(float(row["Rotation"]), expand=True)
+            assert np.array_equal(np.asarray(by_exif), np.asarray(by_rotation))
+
+
+def test_boxes_hold_for_the_stored_pixels():
+    """A turned photo's boxes, turned as DESIGN.md says, are those of the upright picture."""
+    plan = sample._plans(0, 60)[0]
+    plan.response, plan.wanted, plan.situation = None, ["Cat"], "plain"
+    boxes = {}
+    for plan.rotation in (0, 90, 180, 270):
+        jpeg, _, things, size = sample._draw(plan)
+        with Image.open(io.BytesIO(jpeg)) as stored:
+            assert (stored.size == size) == (plan.rotation in (0, 180))
+        row = sample._box_rows(sample.Random(1), plan, things, size)[0]
+        box = tuple(float(edge) for edge in row[4:8])
+        boxes[plan.rotation] = sample.turned_box(box, plan.rotation)
+    for box in boxes.values():
+        assert box == pytest.approx(boxes[0], abs=2e-6)
+
+
+def test_grey_photo(site):
+    """There is a real grey photo, with one channel."""
+    modes = set()
+    for path in (site.parent / "photos").glob("*_o.jpg"):
+        with Image.open(path) as photo:
+            modes.add(photo.mode)
+    assert modes == {"RGB", "L"}
+
+
+def test_near_duplicates(site):
+    """A burst by one author is in the tables, and one of them straddles the subsets."""
+    plans = sample._plans(0, 60)
+    takes = defaultdict(list)
+    for plan in plans:
+        takes[plan.seed].append(plan)
+    bursts = [burst for burst in takes.values() if len(burst) > 1]
+    assert any(len({plan.subset for plan in burst}) > 1 for burst in bursts)
+    assert any(len({plan.subset for plan in burst}) == 1 for burst in bursts)
+    for burst in bursts:
+        assert len({plan.author for plan in burst}) == 1
+
+
+def test_equal_seeds_equal_bytes(tmp_path):
+    """The same seed draws the same bytes, another one others."""
+
+    def content(name, seed):
+        root = sample.build(tmp_path / name, seed=seed, photos=12).parent
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+    first, again, other = content("a", 0), content("b", 0), content("c", 1)
+    assert first == again
+    assert not set(first) & {name for name in other if name.startswith("photos/") and "_o" in name}
+
+
+def test_build_is_kept_in_the_cache(tmp_path, monkeypatch):
+    """A sample that is in the cache is not drawn again, and nothing half made is left."""
+    monkeypatch.setenv("OPENIMAGER_CACHE", str(tmp_path))
+    first = sample.build(photos=12)
+    monkeypatch.setattr(sample, "_draw", None)
+    assert sample.build(photos=12) == first
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_build_refuses(tmp_path):
+    """A folder with something else in it is left alone; too few photos are refused."""
+    (tmp_path / "letter.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(BadInput, match="not empty"):
+        sample.build(tmp_path, photos=12)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+    with pytest.raises(BadInput, match="at least 12"):
+        sample.build(tmp_path / "new", photos=11)
+
+
+def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
+    """What was drawn before an interruption is not taken for a site."""
+    monkeypatch.setattr(sample, "_photo_row", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        sample.build(tmp_path / "site", photos=12)
+    assert not [path for path in tmp_path.iterdir() if not path.name.endswith(".lock")]
+
+
+# ----------------------------------------------------------------------------------- the server
+
+
+def test_serves_what_is_on_disk(base, site):
+    """A photo and a table arrive byte for byte; a relative OriginalURL leads to the photo."""
+    row = next(row for row in every(site, "photos") if photo_path(site, row).exists())
+    url = requests.compat.urljoin(base, row["OriginalURL"])
+    assert requests.get(url).content == photo_path(site, row).read_bytes()
+    answer = requests.get(base + table_path("classes"))
+    assert answer.content == (site / table_path("classes")).read_bytes()
+    assert answer.headers["Content-Type"].startswith("text/csv")
+
+
+def test_head(base, site):
+    """HEAD says how large a file is and sends none of it."""
+    answer = requests.head(base + table_path("hierarchy"))
+    size = (site / table_path("hierarchy")).stat().st_size
+    assert answer.headers["Content-Length"] == str(size)
+    assert answer.content == b"" and "ETag" in answer.headers
+
+
+def test_range(base, site):
+    """A download that broke off is taken up where it was, as long as the file is the same."""
+    url, content = base + table_path("hierarchy"), (site / table_path("hierarchy")).read_bytes()
+    tag = requests.head(url).headers["ETag"]
+    modified = requests.head(url).headers["Last-Modified"]
+    for condition in ({}, {"If-Range": tag}, {"If-Range": modified}):
+        rest = requests.get(url, headers={"Range": "bytes=100-", **condition})
+        assert rest.status_code == 206
+        assert rest.content == content[100:]
+        assert rest.headers["Content-Range"] == f"bytes 100-{len(content) - 1}/{len(content)}"
+    whole = requests.get(url, headers={"Range": "bytes=100-", "If-Range": '"another"'})
+    assert whole.status_code == 200 and whole.content == content
+
+
+def test_range_beyond_the_end(base):
+    """A range that begins behind the end is refused with the size."""
+    answer = requests.get(base + table_path("hierarchy"), headers={"Range": "bytes=999999999-"})
+    assert answer.status_code == 416
+    assert answer.headers["Content-Range"].startswith("bytes */")
+
+
+def test_connection_is_kept(base):
+    """Several requests travel on one connection, also after a 404."""
+    place = urlsplit(base)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=5)
+    statuses, sockets = [], set()
+    for path in ("class-descriptions-boxable.csv", "none.csv", "class-descriptions-boxable.csv"):
+        connection.request("GET", place.path + path)
+        answer = connection.getresponse()
+        answer.read()
+        statuses.append(answer.status)
+        sockets.add(id(connection.sock))
+    connection.close()
+    assert statuses == [200, 404, 200] and len(sockets) == 1 and None not in sockets
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.csv",
+        "/2018_04/../../secret.csv",
+        "/2018_04/%2e%2e/%2e%2e/secret.csv",
+        "/..%2fsecret.csv",
+        "/2018_04/..%5c..%5csecret.csv",
+        "//secret.csv",
+        "/.hidden.csv",
+        "/notes.txt",
+        "/link.csv",
+        "/2018_04/",
+        "/",
+    ],
+)
+def test_nothing_outside_is_served(tmp_path, path):
+    """What climbs, is hidden, of another kind, behind a link or a folder is not there."""
+    root = tmp_path / "root"
+    (root / "2018_04").mkdir(parents=True)
+    (root / "2018_04" / "class-descriptions-boxable.csv").write_text("", encoding="utf-8")
+    (root / "notes.txt").write_text("no", encoding="utf-8")
+    (root / ".hidden.csv").write_text("no", encoding="utf-8")
+    (tmp_path / "secret.csv").write_text("no", encoding="utf-8")
+    with contextlib.suppress(OSError):
+        (root / "link.csv").symlink_to(tmp_path / "secret.csv")
+    with sample.serve(root) as url:
+        # A client of our own, because requests and urllib tidy paths up before they ask.
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (404, b"")
+        connection.close()
+
+
+def test_responses_are_acted_out(site):
+    """Gone is a 404, the placeholder a redirect to a PNG, busy 429 once and then the photo."""
+    responses = json.loads((site.parent / "responses.json").read_text(encoding="utf-8"))
+    by_kind = {kind: name for name, kind in responses.items()}
+    assert set(by_kind) == {"gone", "placeholder", "busy-once"}
+    with server.running(site) as running:
+        root = running.base_url.removesuffix("2018_04/")
+        assert requests.get(root + by_kind["gone"]).status_code == 404
+        moved = requests.get(root + by_kind["placeholder"], allow_redirects=False)
+        assert moved.status_code == 302 and moved.headers["Location"].endswith(
+            "photo_unavailable.png"
+        )
+        followed = requests.get(root + by_kind["placeholder"])
+        assert Image.open(io.BytesIO(followed.content)).format == "PNG"
+        busy = requests.get(root + by_kind["busy-once"])
+        assert busy.status_code == 429 and busy.headers["Retry-After"] == "1"
+        again = requests.get(root + by_kind["busy-once"])
+        assert again.content == (site.parent / by_kind["busy-once"]).read_bytes()
+        assert [status for _, _, status in running.requests] == [404, 302, 302, 200, 429, 200]
+
+
+def test_many_connections(site):
+    """Thirty-two connections at once all get their files."""
+    wrong = []
+
+    def ask(session, url, size):
+        for _ in range(3):
+            if len(session.get(url).content) != size:
+                wrong.append(url)
+
+    with sample.serve(site) as url:
+        paths = list((site.parent / "photos").glob("*_o.jpg"))
+        root = url.removesuffix("2018_04/") + "photos/"
+        responses = json.loads((site.parent / "responses.json").read_text(encoding="utf-8"))
+        paths = [path for path in paths if f"photos/{path.name}" not in responses]
+        threads = [
+            threading.Thread(target=ask, args=(requests.Session(), root + p.name, p.stat().st_size))
+            for p in itertools.islice(itertools.cycle(paths), 32)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_any_folder_of_tables(tmp_path):
+    """A folder of tables may have any name; the base URL ends in it."""
+    (tmp_path / "my tables" / "train").mkdir(parents=True)
+    (tmp_path / "my tables" / "train" / "train-annotations-bbox.csv").write_text("x", "utf-8")
+    for directory in (tmp_path, tmp_path / "my tables"):
+        with sample.serve(directory) as url:
+            assert url.endswith("/my%20tables/")
+            assert requests.get(url + "train/train-annotations-bbox.csv").text == "x"
+
+
+def test_not_a_site(tmp_path):
+    """A folder that is no site, or none at all, is named with what was looked for."""
+    with pytest.raises(BadInput, match=r"class-descriptions-boxable\.csv"), sample.serve(tmp_path):
+        pass
+    with pytest.raises(BadInput, match="no folder"), sample.serve(tmp_path / "none"):
+        pass
+    (tmp_path / "2018_04").mkdir()
+    (tmp_path / "2018_04" / "class-descriptions-boxable.csv").write_text("", encoding="utf-8")
+    (tmp_path / "responses.json").write_text('{"photos/a.jpg": "lost"}', encoding="utf-8")
+    with pytest.raises(BadInput, match="'lost'"), sample.serve(tmp_path):
+        pass
+
+
+def test_end_of_serving(site):
+    """After the block nothing answers, not even a connection that was kept open."""
+    with requests.Session() as session:
+        with sample.serve(site) as url:
+            assert session.get(url + table_path("classes")).ok
+        with pytest.raises(requests.ConnectionError):
+            session.get(url + table_path("classes"), timeout=2)
+
+
+# ------------------------------------------------------------------------------------ the shell
+
+
+def start(*arguments):
+    """Start ``python -m openimager.sample`` and return the process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "openimager.sample", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_shell(site, number):
+    """The base URL is the first line; an interruption ends it cleanly, without a traceback."""
+    process = start(site.parent)
+    try:
+        url = process.stdout.readline().strip()
+        assert requests.get(url + table_path("classes"), timeout=5).ok
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert out == "" and "--base-url" in err and "Traceback" not in err
+
+
+def test_shell_port_in_use(site):
+    """A port that is taken is one sentence and exit status 2."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start(site.parent, "--port", taken.getsockname()[1])
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_shell_not_a_site(tmp_path):
+    """A folder that is no site is one sentence and exit status 2."""
+    process = start(tmp_path)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert err.count("\n") == 1 and "class-descriptions-boxable.csv" in err
