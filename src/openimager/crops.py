@@ -128,10 +128,12 @@ def write_crops(
     with lock(data_dir / ".openimager" / "crops.lock", wait=False):
         facts = _remembered(data_dir, photos)
         # What is known of the photos already puts most crops where they will stay.
-        _, parts = parting()
+        groups, parts = parting()
+        known = dict(facts)
         jobs = _jobs(data_dir, rows, parts, folders, facts, options)
         results = _work(jobs, len(parts), facts, data_dir, workers, quiet)
-        groups, parts = parting()
+        if facts != known:
+            groups, parts = parting()
         rows["DuplicateGroup"] = rows["ImageID"].map(groups)
         rows["Subset"] = rows["ImageID"].map(parts)
         rows, outcomes = _placed(data_dir, rows, results, folders)

@@ -4,15 +4,19 @@ import importlib.util
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageStat
+from PIL import Image, ImageChops, ImageFilter, ImageStat
 
 from openimager.errors import BadInput
 
-# Bits of 64 in which two hashes may differ.
-DISTANCE = 6
-# Standard deviation in grey levels (of 255) below which a picture has too little in it to hash.
-FLAT = 4.0
-_BLOCK = 2048
+# Bits of 256 in which the hashes of two photos of the same thing may differ. Of the 1.6 million
+# pairs among 1,780 real photos none that show different things came below 60 (pairs of studio
+# pictures on white; below 86 for photos of pets), while a copy that was resized, compressed anew,
+# made brighter or trimmed by 2 % of each side stays below 56, all but one in a hundred.
+DISTANCE = 56
+# Mean difference in grey levels (of 255) of a picture from itself blurred, below which there is
+# too little in it to hash: a clear sky looks like any other. Those photos have 3 and more.
+_DETAIL = 1.5
+_BLOCK = 256
 
 
 def require() -> None:
@@ -25,25 +29,27 @@ def require() -> None:
 
 
 def photo_hash(picture: Image.Image) -> str:
-    """Return a perceptual hash of an upright photo: 16 hex digits, or "" for a featureless one."""
+    """Return a perceptual hash of an upright photo: 64 hex digits, or "" for a featureless one."""
     import imagehash
 
     # A small picture first: the hash should depend little on the scale of the decoding.
     grey = picture.reduce(max(1, min(picture.size) // 128)).convert("L")
-    if ImageStat.Stat(grey).stddev[0] < FLAT:
+    small = grey.resize((64, 64), Image.Resampling.LANCZOS)
+    detail = ImageChops.difference(small, small.filter(ImageFilter.GaussianBlur(4)))
+    if ImageStat.Stat(detail).mean[0] < _DETAIL:
         return ""
-    return str(imagehash.phash(grey))
+    return str(imagehash.phash(grey, hash_size=16))
 
 
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
-    """Return the pairs of 64-bit hashes that differ in at most `distance` bits.
+    """Return the pairs of hashes that differ in at most `distance` bits.
 
-    All pairs are compared, a block of rows at a time: 30,000 hashes take seconds and a few
-    megabytes, whatever they look like.
+    All pairs are compared, a block at a time, in a few megabytes and in a time that depends on
+    nothing but their number: 30,000 hashes take some ten seconds.
 
     Parameters
     ----------
-    hashes : numpy.ndarray of uint64, shape (n,)
+    hashes : numpy.ndarray of uint64, shape (n, words)
 
     Returns
     -------
@@ -52,14 +58,19 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
 
     Examples
     --------
-    >>> near_pairs(np.array([0b0000, 0b0111, 0b0001], dtype=np.uint64), distance=1).tolist()
+    >>> near_pairs(np.array([[0b0000], [0b0111], [0b0001]], dtype=np.uint64), distance=1).tolist()
     [[0, 2]]
     """
     found = [np.empty((0, 2), dtype=int)]
     for start in range(0, len(hashes), _BLOCK):
-        block = hashes[start : start + _BLOCK, None]
-        i, j = np.nonzero(np.bitwise_count(block ^ hashes[None, start:]) <= distance)
-        found.append(np.column_stack([i, j])[i < j] + start)
+        rows = hashes[start : start + _BLOCK]
+        for begin in range(start, len(hashes), 16 * _BLOCK):
+            others = hashes[begin : begin + 16 * _BLOCK]
+            bits = np.zeros((len(rows), len(others)), dtype=np.uint16)
+            for word in range(hashes.shape[1]):
+                bits += np.bitwise_count(rows[:, None, word] ^ others[None, :, word])
+            pairs = np.argwhere(bits <= distance) + np.array([start, begin])
+            found.append(pairs[pairs[:, 0] < pairs[:, 1]])
     return np.concatenate(found)
 
 
@@ -77,7 +88,7 @@ def group(hashes: dict[str, str], distance: int = DISTANCE) -> pd.Series:
 
     Examples
     --------
-    >>> group({"b": "00000000000000ff", "a": "00000000000000fe", "c": ""}).to_dict()
+    >>> group({"b": "00" * 31 + "ff", "a": "00" * 31 + "fe", "c": ""}).to_dict()
     {'a': 'a', 'b': 'a', 'c': 'c'}
     """
     leader = {image_id: image_id for image_id in sorted(hashes)}
@@ -92,7 +103,7 @@ def group(hashes: dict[str, str], distance: int = DISTANCE) -> pd.Series:
     for image_id in leader:
         if hashes[image_id]:
             leader[image_id] = first_with.setdefault(hashes[image_id], image_id)
-    values = np.array([int(value, 16) for value in first_with], dtype=np.uint64)
+    values = np.frombuffer(bytes.fromhex("".join(first_with)), dtype=np.uint64).reshape(-1, 4)
     hashed = list(first_with.values())
     for i, j in near_pairs(values, distance):
         first, second = sorted((find(hashed[i]), find(hashed[j])))
