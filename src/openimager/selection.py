@@ -32,10 +32,13 @@ class Selection(NamedTuple):
     photos : pandas.DataFrame
         `metadata.PHOTO_COLUMNS`, one row for each photo of `boxes`, in the order in which a
         limit takes them.
+    categories : tuple of str
+        The names asked for, in the order asked, whether they have boxes or not.
     """
 
     boxes: "pd.DataFrame"
     photos: "pd.DataFrame"
+    categories: tuple[str, ...] = ()
 
 
 def find(
@@ -139,6 +142,7 @@ def find(
     return Selection(
         box_rows.sort_values("ImageID", kind="stable", ignore_index=True),
         in_order(photo_rows[photo_rows["ImageID"].isin(box_rows["ImageID"])], seed),
+        tuple(wanted.values()),
     )
 
 
@@ -247,6 +251,7 @@ def take(
     return Selection(
         selection.boxes[selection.boxes["ImageID"].isin(photos["ImageID"])].reset_index(drop=True),
         photos.reset_index(drop=True),
+        selection.categories,
     )
 
 
@@ -258,17 +263,17 @@ def describe(selection: Selection) -> "pd.DataFrame":
     pandas.DataFrame
         A row a category and one named ``"in all"``; columns photos, boxes, one for each flag
         (boxes with it set), Unknown (boxes whose flags are), bytes (sum of OriginalSize, photos
-        without one counting nothing) and unsized (how many of those there are).
-
+        without one counting nothing), unsized (how many of those there are) and licences (text:
+        each licence and how many photos are listed as it).
     """
     import pandas as pd
 
-    names = list(dict.fromkeys(selection.boxes["Category"]))
     rows = {}
-    for name in [*sorted(names), "in all"]:
+    for name in [*selection.categories, "in all"]:
         boxes = selection.boxes
         boxes = boxes if name == "in all" else boxes[boxes["Category"] == name]
         photos = selection.photos[selection.photos["ImageID"].isin(boxes["ImageID"])]
+        licences = photos["License"].value_counts().sort_index().items()
         rows[name] = {
             "photos": len(photos),
             "boxes": len(boxes),
@@ -276,6 +281,7 @@ def describe(selection: Selection) -> "pd.DataFrame":
             "Unknown": int((boxes[list(metadata.FLAGS)] == -1).any(axis=1).sum()),
             "bytes": int(photos["OriginalSize"].fillna(0).sum()),
             "unsized": int(photos["OriginalSize"].isna().sum()),
+            "licences": ", ".join(f"{name or 'none'} {count:,}" for name, count in licences),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -339,8 +345,8 @@ def _with_photo(boxes: "pd.DataFrame", photos: "pd.DataFrame") -> "pd.DataFrame"
     if not known.all():
         lost = boxes.loc[~known, "ImageID"].unique()
         warnings.warn(
-            f"{len(lost)} photos have boxes but no row in the table of photos (the first is "
-            f"{lost[0]}); they are left out.",
+            f"{len(lost)} photo{'s have' if len(lost) > 1 else ' has'} boxes but no row in the "
+            f"table of photos (the first is {lost[0]}); left out.",
             stacklevel=3,
         )
     return boxes[known]

@@ -1,0 +1,174 @@
+"""Selecting from full-size tables, beside a plain pandas reading of the same tables.
+
+    python benchmarks/selection.py [--rows N] [--runs N] [--keep DIR]
+
+Makes tables of the size of Open Images V4 (14.6 million boxes, 1.74 million photos, the photos
+not sorted) and runs whole processes in turn: openimager's selection, and read_csv, isin and
+merge. Prints wall time, peak memory and their ratios, for two rare categories and for two common
+ones. Exits with 1 where a goal is missed: for the rare ones at most 0.45 of the wall time and
+0.05 of the peak memory.
+"""
+
+import argparse
+import itertools
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+BOXES, PHOTOS, CATEGORIES = 14_610_229, 1_743_042, 601
+GOAL_WALL, GOAL_MEMORY = 0.45, 0.05
+RARE, COMMON = (588, 599), (5, 10)
+
+OURS = """
+import sys
+from openimager import selection
+found = selection.find(sys.argv[2:], base_url=sys.argv[1], quiet=True)
+print(len(found.boxes), len(found.photos))
+"""
+PLAIN = """
+import sys
+import pandas as pd
+folder, names = sys.argv[1], sys.argv[2:]
+classes = pd.read_csv(f"{folder}/class-descriptions-boxable.csv", names=["LabelName", "Name"])
+labels = classes.loc[classes["Name"].isin(names), "LabelName"]
+boxes = pd.read_csv(f"{folder}/train/train-annotations-bbox.csv")
+boxes = boxes[boxes["LabelName"].isin(labels)]
+photos = pd.read_csv(f"{folder}/train/train-images-boxable-with-rotation.csv")
+photos = photos[photos["ImageID"].isin(boxes["ImageID"])]
+joined = boxes.merge(photos, on="ImageID")
+print(len(joined), joined["ImageID"].nunique())
+"""
+
+
+def make_tables(folder: Path, boxes: int) -> None:
+    """Write tables of the shape of V4; category k is drawn in proportion to 1/k."""
+    rng = np.random.default_rng(0)
+    photos = max(2, round(boxes * PHOTOS / BOXES))
+    (folder / "train").mkdir(parents=True, exist_ok=True)
+    mids = [f"/m/0{random.Random(k).randrange(16**5):05x}" for k in range(1, CATEGORIES + 1)]
+    lines = [f"{mid},category {k}" for k, mid in enumerate(mids, start=1)]
+    (folder / "class-descriptions-boxable.csv").write_text("\n".join(lines), encoding="utf-8")
+    kinds = ",".join(f'{{"LabelName": "{mid}"}}' for mid in mids)
+    (folder / "bbox_labels_600_hierarchy.json").write_text(
+        f'{{"LabelName": "/m/0bl9f", "Subcategory": [{kinds}]}}', encoding="utf-8"
+    )
+    ids = np.unique(rng.integers(0, 2**63, photos, dtype=np.uint64))
+    _write_boxes(folder / "train/train-annotations-bbox.csv", boxes, ids, mids, rng)
+    _write_photos(folder / "train/train-images-boxable-with-rotation.csv", ids, rng)
+
+
+def _hex(ids) -> list[bytes]:
+    text = ids.astype(">u8").tobytes().hex().encode()
+    return [text[i : i + 16] for i in range(0, len(text), 16)]
+
+
+def _write_boxes(path: Path, boxes: int, ids, mids: list[str], rng) -> None:
+    weights = 1 / np.arange(1, CATEGORIES + 1)
+    names = _hex(ids)
+    owner = np.sort(rng.integers(0, len(ids), boxes))
+    owner[: len(ids)] = np.arange(len(ids)) if boxes >= len(ids) else owner[: len(ids)]
+    owner.sort()
+    with open(path, "wb") as stream:
+        stream.write(
+            b"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,"
+            b"IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\n"
+        )
+        for at in range(0, boxes, 500_000):
+            part = owner[at : at + 500_000]
+            labels = rng.choice(CATEGORIES, len(part), p=weights / weights.sum())
+            low = rng.integers(0, 500_000, (2, len(part)))
+            high = low + rng.integers(1_000, 500_000, (2, len(part)))
+            flags = rng.integers(0, 2, len(part))
+            for owned, label, x0, x1, y0, y1, flag in zip(
+                part.tolist(), labels.tolist(), *low[:1].tolist(), *high[:1].tolist(),
+                *low[1:].tolist(), *high[1:].tolist(), flags.tolist(), strict=True,
+            ):  # fmt: skip
+                stream.write(
+                    b"%b,xclick,%b,1,0.%06d,0.%06d,0.%06d,0.%06d,%d,0,0,0,0\n"
+                    % (names[owned], mids[label].encode(), x0, x1, y0, y1, flag)
+                )
+
+
+def _write_photos(path: Path, ids, rng) -> None:
+    tail = (
+        b",train,https://farm1.staticflickr.com/%d/%d_0123456789_o.jpg,"
+        b"https://www.flickr.com/photos/someone/%d,https://creativecommons.org/licenses/by/2.0/,"
+        b'https://www.flickr.com/people/someone/,"Somebody, from S\xc3\xa3o Paulo",'
+        b'"A photo, and its ""title""",%d,XKWUMkcNib71Ge6Yq1/0/g==,'
+        b"https://c7.staticflickr.com/6/5499/10245691204_ace6136324_z.jpg,0.0\n"
+    )
+    names = _hex(rng.permutation(ids))
+    with open(path, "wb") as stream:
+        stream.write(
+            b"ImageID,Subset,OriginalURL,OriginalLandingURL,License,AuthorProfileURL,Author,"
+            b"Title,OriginalSize,OriginalMD5,Thumbnail300KURL,Rotation\n"
+        )
+        for number, name in zip(itertools.count(1_000_000_000), names, strict=False):
+            stream.write(name + tail % (number % 9000, number, number, 2_000_000 + number % 999))
+
+
+def run(code: str, folder: Path, names: list[str]) -> tuple[float, float, str]:
+    """Run code in a process of its own; return wall seconds, peak megabytes, what it printed."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), *names], stdout=subprocess.PIPE, text=True
+    )
+    printed = process.stdout.read().strip()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"a measured process ended with status {status}")
+    # Linux counts in KiB, macOS in bytes.
+    scale = 1e6 if sys.platform == "darwin" else 1e3
+    return time.perf_counter() - begin, usage.ru_maxrss / scale, printed
+
+
+def main() -> int:
+    """Measure and print; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int, default=BOXES, help="rows of the table of boxes")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each process")
+    parser.add_argument("--keep", metavar="DIR", help="make the tables here, or use those here")
+    parser.add_argument("--make", metavar="DIR", help="only make the tables, here")
+    options = parser.parse_args()
+    if options.make:
+        make_tables(Path(options.make), options.rows)
+        return 0
+    missed = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(options.keep or scratch)
+        if not (folder / "class-descriptions-boxable.csv").exists():
+            print(f"making tables of {options.rows:,} boxes ...", flush=True)
+            # In a process of its own: a child's peak memory counts what its parent holds.
+            make = [sys.executable, __file__, "--make", str(folder), "--rows", str(options.rows)]
+            subprocess.run(make, check=True)
+        for title, ranks in (("rare", RARE), ("common", COMMON)):
+            names = [f"category {k}" for k in ranks]
+            pairs = [
+                (run(OURS, folder, names), run(PLAIN, folder, names)) for _ in range(options.runs)
+            ]
+            assert pairs[0][0][2] == pairs[0][1][2], (pairs[0][0][2], pairs[0][1][2])
+            wall = statistics.median(ours[0] / plain[0] for ours, plain in pairs)
+            memory = statistics.median(ours[1] / plain[1] for ours, plain in pairs)
+            ours, plain = (
+                [statistics.median(pair[side][i] for pair in pairs) for i in (0, 1)]
+                for side in (0, 1)
+            )
+            print(f"two {title} categories, boxes and photos: {pairs[0][0][2]}")
+            print(f"  openimager {ours[0]:6.2f} s {ours[1]:7.0f} MB")
+            print(f"  pandas     {plain[0]:6.2f} s {plain[1]:7.0f} MB")
+            print(f"  ratio      {wall:6.3f}   {memory:7.3f}", flush=True)
+            if title == "rare":
+                missed += (wall > GOAL_WALL) + (memory > GOAL_MEMORY)
+    print("goals missed" if missed else "goals met")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The command line from a shell: what it prints where, and how it exits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from web import body, jpeg, photo_row, status, web, write_site
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments, cwd, program=("-m", "openimager")):
+    """Run the command in a process of its own; no traceback may ever show."""
+    done = subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=60, encoding="utf-8",
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A served site of three cats, the second of them gone; yields its tables and its server."""
+    with web() as server:
+        photos = [jpeg(n) for n in range(3)]
+        urls = [f"{server.url}/{n}_o.jpg" for n in range(3)]
+        rows = [photo_row(n, urls[n], photos[n]) for n in range(3)]
+        server.pages |= {f"/{n}_o.jpg": body(photos[n]) for n in (0, 2)}
+        yield write_site(tmp_path_factory.mktemp("site"), rows), server
+
+
+def test_a_download(site, tmp_path):
+    """Everything ends on disk, counts go to stderr, stdout stays clean, the status is 0."""
+    tables, _ = site
+    done = run("cat", "--base-url", tables, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert any(line.split()[:2] == ["ok", "2"] for line in lines)
+    assert any(line.split()[:2] == ["gone", "1"] for line in lines)
+    names = {path.name for path in (tmp_path / "data").iterdir() if path.name[0] != "."}
+    assert names == {"images", "images.csv", "boxes.csv", "ATTRIBUTION.csv"}
+    assert len(list((tmp_path / "data" / "images").iterdir())) == 2
+
+
+def test_as_a_folder(site, tmp_path):
+    """`python src/openimager` does the same as `python -m openimager`."""
+    tables, _ = site
+    program = (ROOT / "src" / "openimager",)
+    done = run("Cat", "--base-url", tables, "--quiet", cwd=tmp_path, program=program)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_something_failed(tmp_path):
+    """A photo that could still be fetched makes the status 1."""
+    with web() as server:
+        server.pages["/a_o.jpg"] = jpeg(0)
+        server.pages["/b_o.jpg"] = status(500)
+        rows = [photo_row(n, f"{server.url}/{name}_o.jpg") for n, name in enumerate("ab")]
+        tables = write_site(tmp_path, rows)
+        done = run("Cat", "--base-url", tables, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "run again" in done.stderr
+
+
+def test_nothing_on_disk(tmp_path):
+    """All gone is nothing on disk: status 1."""
+    with web() as server:
+        tables = write_site(tmp_path, [photo_row(0, f"{server.url}/a_o.jpg")])
+        assert run("Cat", "--base-url", tables, cwd=tmp_path).returncode == 1
+        assert run("Dog", "--base-url", tables, cwd=tmp_path).returncode == 1
+
+
+def test_dry_run(site, tmp_path):
+    """The counts go to stdout, and no photo is asked for."""
+    tables, server = site
+    before = len(server.asked)
+    done = run("Cat", "Dog", "--dry-run", "--base-url", tables, cwd=tmp_path)
+    assert done.returncode == 0 and len(server.asked) == before
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0][:2] == ["photos", "boxes"]
+    assert rows[1][:3] == ["Cat", "3", "3"] and rows[2][:3] == ["Dog", "0", "0"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list(site, tmp_path):
+    """Hits go to stdout, one a line: MID, name, children."""
+    tables, _ = site
+    done = run("--list", "OG", "--base-url", tables, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "/m/0bt9lr\tDog\t\n")
+    assert len(run("--list", "--base-url", tables, cwd=tmp_path).stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["Catt"], "Unknown category 'Catt'. Did you mean 'Cat'?"),
+        ([], "No category was given"),
+        (["Cat", "--subset", "trian"], "'trian'. Allowed: train, validation, test, all"),
+        (["Cat", "--drop", "blurred"], "'blurred'. Allowed: occluded"),
+        (["Cat", "--limit", "0"], "at least 1"),
+        (["Cat", "--limit", "many"], "invalid int value: 'many'"),
+        (["Cat", "--workers", "0"], "workers"),
+        (["Cat", "--rate", "-1"], "rate"),
+        (["Cat", "--source", "ftp://host/{ImageID}"], "ftp"),
+        (["Cat", "--source", "https://host/{Name}"], "Name"),
+        (["Cat", "--boxes", "none.csv"], "none.csv"),
+        (["Cat", "--no-such-option"], "no-such-option"),
+        (["--list", "burgr"], "Unknown category 'burgr'"),
+        (["Cat", "--dry-run", "--limit", "-3"], "at least 1"),
+    ],
+)
+def test_bad_input(site, tmp_path, arguments, word):
+    """Bad input is one sentence with the offending value, status 2, and loses nothing."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "images.csv").write_text("mine", encoding="utf-8")
+    tables, _ = site
+    done = run(*arguments, "--base-url", tables, cwd=tmp_path)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert (tmp_path / "data" / "images.csv").read_text(encoding="utf-8") == "mine"
+
+
+def test_bad_places(tmp_path):
+    """A base that is no folder of tables, and a data directory that is a file, are told."""
+    done = run("Cat", "--base-url", tmp_path / "none", cwd=tmp_path)
+    assert done.returncode == 2 and "There is no directory" in done.stderr
+    done = run("Cat", "--base-url", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2 and "There is no table" in done.stderr
+
+
+def test_data_dir_is_a_file(site, tmp_path):
+    """A data directory that is a file is bad input, and the file stays as it is."""
+    tables, _ = site
+    (tmp_path / "data").write_text("mine", encoding="utf-8")
+    done = run("Cat", "--base-url", tables, cwd=tmp_path)
+    assert done.returncode == 2 and "data" in done.stderr
+    assert (tmp_path / "data").read_text(encoding="utf-8") == "mine"
+
+
+def test_warnings_are_plain_lines(site, tmp_path):
+    """A warning is a line for a person, without the place in the code."""
+    tables, _ = site
+    broken = tmp_path / "boxes.csv"
+    lines = (tables / "train/train-annotations-bbox.csv").read_text(encoding="utf-8").splitlines()
+    broken.write_text("\n".join([*lines, lines[1].replace("0.9", "7")]), encoding="utf-8")
+    done = run("Cat", "--dry-run", "--base-url", tables, "--boxes", broken, cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_import_is_light():
+    """Importing openimager loads none of the heavy packages, nor does --help."""
+    code = (
+        "import openimager, sys; print(sorted({'pandas', 'requests', 'keras'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]"
