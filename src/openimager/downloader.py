@@ -111,6 +111,8 @@ def download(
         `data_dir`. Whole photos are kept.
     """
     data_dir = Path(data_dir)
+    if data_dir.exists() and not data_dir.is_dir():
+        raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
     source = sources.checked(source)
     _check_numbers(workers, rate, limit)
     if sample:
