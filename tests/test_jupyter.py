@@ -1,0 +1,258 @@
+"""The notebooks in a real browser: JupyterLab on this machine, opened in headless Chromium.
+
+Skipped where Playwright or a Chromium is missing, but never in CI. OPENIMAGER_SCREENSHOTS names a
+folder for pictures of the whole pages; OPENIMAGER_CHROMIUM the browser, where it is not found.
+"""
+
+import base64
+import io
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from PIL import Image
+
+from openimager import sample
+from tools import documents
+from tools.notebooks import replace_values
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = [path.stem for path in documents.find()]
+PHOTOS = 60
+# Whatever the parameters cells have of these: enough to draw each figure, not to learn anything.
+SMALL = {"EPOCHS": 2, "PATIENCE": 1}
+WITH_BARS = {"initial-exploration", "build-dataset"}
+NOTEBOOK_SECONDS = 240
+LOCAL = {"127.0.0.1", "localhost", ""}
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NOT_COPIED = (".*", "data", "models", "registry", "build", "dist", "__pycache__", "*.egg-info")
+
+# What a person sees: the number beside each code cell, errors, pictures, bars.
+LOOK = """() => {
+    const all = (css) => [...document.querySelectorAll('.jp-Notebook ' + css)];
+    const prompts = all('.jp-CodeCell .jp-InputPrompt').map((p) => p.textContent.trim());
+    const outputs = all('.jp-OutputArea-output');
+    return {
+        cells: prompts.length,
+        numbered: prompts.filter((p) => /^\\[\\d+\\]:?$/.test(p)).length,
+        errors: outputs.filter((o) => (o.dataset.mimeType || '').endsWith('.error'))
+            .map((o) => o.textContent.slice(-600)),
+        dialogs: [...document.querySelectorAll('.jp-Dialog')].map((d) => d.textContent),
+        broken: outputs.filter((o) => /(Loading|Error displaying) widget/.test(o.textContent))
+            .length,
+        bars: all('.jp-OutputArea .progress-bar').map((b) => b.getBoundingClientRect().width),
+    };
+}"""
+PICTURES = """() => [...document.querySelectorAll('.jp-Notebook .jp-RenderedImage img')]
+    .map((i) => [i.src.split(',')[1], i.getBoundingClientRect().width])"""
+
+
+def missing(what):
+    """Skip on a person's machine; fail in CI, where everything must be there."""
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(f"{what} is missing, and CI never skips this test.")
+    pytest.skip(f"{what} is missing; the notebooks were not opened in a browser.")
+
+
+@pytest.fixture(scope="module")
+def page():
+    """A page of a headless Chromium that notes every request that leaves this machine."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("Playwright (pip install playwright)")
+    names = [os.environ.get("OPENIMAGER_CHROMIUM", ""), "chromium", "chromium-browser"]
+    names += ["google-chrome", "chrome", "msedge"]
+    found = next((path for path in map(shutil.which, filter(None, names)) if path), None)
+    if not found:
+        missing("A Chromium (such as Debian's package chromium)")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=found, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page.outside = []
+        page.on("request", lambda request: note_outside(page.outside, request.url))
+        yield page
+        browser.close()
+
+
+def note_outside(outside, url):
+    """Keep the address of a request that does not stay on this machine."""
+    if not url.startswith(("data:", "blob:")) and urlsplit(url).hostname not in LOCAL:
+        outside.append(url)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A copy of the clone without what runs have made, its notebooks set to a small sample."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    clone = folder / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    changes = {**SMALL, "BASE_URL": str(sample.build(folder / "site", photos=PHOTOS))}
+    for path in documents.find(folder=clone / "notebooks"):
+        notebook = documents.read(path)
+        cell = documents.parameters_cell(notebook)
+        cell.source = replace_values(cell.source, changes)
+        for cell in documents.code_cells(notebook):
+            cell.outputs, cell.execution_count = [], None
+        documents.write(notebook, path)
+    return clone
+
+
+@pytest.fixture(scope="module")
+def lab(clone, page):
+    """A JupyterLab over the clone; yields its address and the headers that let us in.
+
+    Its home, settings and caches are in the temporary folder. It depends on the browser, so that
+    nothing is started where there is none.
+    """
+    home = clone.parent / "home"
+    # Every cell stays in the page, seen or not, so that we can look at all of them; no news.
+    for plugin, values in {
+        "notebook-extension/tracker": {"windowingMode": "none"},
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    }.items():
+        settings = home / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(json.dumps(values), encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={port}"]
+    command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0"]
+    command += [f"--ServerApp.root_dir={clone}", f"--IdentityProvider.token={token}"]
+    command += ["--LabApp.extension_manager=readonly", "--LabApp.news_url="]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    places = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"]
+    places += ["MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "OPENIMAGER_CACHE"]
+    environment = {**os.environ, **{name: str(home / name.lower()) for name in places}}
+    environment |= {"HOME": str(home), "USERPROFILE": str(home)}
+    environment["JUPYTERLAB_SETTINGS_DIR"] = str(home / "settings")
+    environment["JUPYTERLAB_WORKSPACES_DIR"] = str(home / "workspaces")
+    log = home / "lab.log"
+    with open(log, "wb") as stream:
+        server = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, cwd=home)
+    base, headers = f"http://127.0.0.1:{port}", {"Authorization": f"token {token}"}
+    try:
+        wait_for_server(server, base, headers, log)
+        page.goto(f"{base}/lab?token={token}")
+        yield base, headers
+    finally:
+        stop(server, base, headers)
+
+
+def wait_for_server(server, base, headers, log):
+    """Wait until JupyterLab answers; show its log if it does not."""
+    until = time.monotonic() + 90
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            if requests.get(f"{base}/api/status", headers=headers, timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.3)
+    pytest.fail("JupyterLab did not start:\n" + log.read_text(encoding="utf-8")[-3000:])
+
+
+def stop(server, base, headers):
+    """Ask the server to end, kernels included; end it if it does not."""
+    try:
+        requests.post(f"{base}/api/shutdown", headers=headers, timeout=10)
+        server.wait(15)
+    except (requests.RequestException, subprocess.TimeoutExpired):
+        server.kill()
+        server.wait(15)
+
+
+def wait_for_kernel(page, base, headers):
+    """Wait until the page's kernel is idle.
+
+    The page's own mark says idle before there is a kernel at all, so the server is asked, too.
+    """
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        kernels = requests.get(f"{base}/api/kernels", headers=headers, timeout=10).json()
+        if any(k["execution_state"] == "idle" and k["connections"] for k in kernels):
+            page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+            return
+        page.wait_for_timeout(200)
+    pytest.fail(f"No kernel became idle: {kernels}")
+
+
+def run_all_cells(page, base, headers, name):
+    """Open a notebook and choose "Run All Cells" once its kernel is idle; return what is seen."""
+    page.goto(f"{base}/lab/tree/notebooks/{name}.ipynb?reset")
+    wait_for_kernel(page, base, headers)
+    page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+    page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+    until = time.monotonic() + NOTEBOOK_SECONDS
+    seen = page.evaluate(LOOK)
+    while seen["numbered"] < seen["cells"] and time.monotonic() < until:
+        page.wait_for_timeout(300)
+        seen = page.evaluate(LOOK)
+        if seen["errors"] or seen["dialogs"]:
+            break
+    return seen
+
+
+def take_screenshot(page, name):
+    """Write a picture of the whole notebook where OPENIMAGER_SCREENSHOTS asks for it."""
+    if folder := os.environ.get("OPENIMAGER_SCREENSHOTS"):
+        css = ".jp-NotebookPanel .jp-WindowedPanel-outer"
+        height = page.eval_on_selector(css, "panel => panel.scrollHeight")
+        page.set_viewport_size({"width": 1200, "height": min(height + 200, 16_000)})
+        page.eval_on_selector(css, "panel => panel.scrollTo(0, 0)")
+        page.wait_for_timeout(1000)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+        page.set_viewport_size({"width": 1200, "height": 1000})
+
+
+def is_drawn(data, width):
+    """Tell whether a picture in the page is visible and more than one flat colour."""
+    picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+    return width > 50 and picture.resize((64, 64)).getcolors(8) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_in_browser(lab, page, clone, name):
+    """All cells run to a number, none to an error; figures and progress bars are really there."""
+    base, headers = lab
+    for before in NAMES[: NAMES.index(name)]:
+        if not (clone / f"{before}.ran").exists():
+            pytest.fail(f"{before} must run before {name}.")
+    seen = run_all_cells(page, base, headers, name)
+    take_screenshot(page, name)
+    assert seen["errors"] == [] and seen["dialogs"] == []
+    committed = documents.read(ROOT / "notebooks" / f"{name}.ipynb")
+    cells = documents.code_cells(committed)
+    assert seen["numbered"] == seen["cells"] == len(cells) > 0
+    assert seen["broken"] == 0
+    if name in WITH_BARS:
+        assert seen["bars"] and min(seen["bars"]) > 10
+    if any("image/png" in out.get("data", {}) for cell in cells for out in cell.outputs):
+        pictures = page.evaluate(PICTURES)
+        assert pictures and all(is_drawn(*picture) for picture in pictures)
+    assert page.outside == []
+    for kernel in requests.get(f"{base}/api/kernels", headers=headers, timeout=10).json():
+        requests.delete(f"{base}/api/kernels/{kernel['id']}", headers=headers, timeout=30)
+    (clone / f"{name}.ran").touch()
