@@ -302,7 +302,8 @@ def _placed(data_dir: Path, rows: pd.DataFrame, results, folders) -> tuple[pd.Da
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(result.path, target)
         filled.append((path, *(result.pixels or [pd.NA] * 4), result.sha256, result.error))
-    rows[["CropPath", *PIXELS, "SHA256", "Error"]] = filled
+    columns = ["CropPath", *PIXELS, "SHA256", "Error"]
+    rows = rows.join(pd.DataFrame(filled, columns=columns, index=rows.index))
     rows = rows.astype(dict.fromkeys(_INTEGERS, "Int64"))
     rows.loc[rows["CropPath"] == "", "Subset"] = ""
     rows = rows[(rows["CropPath"] != "") | (rows["Error"] != "")].reset_index(drop=True)

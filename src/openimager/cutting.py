@@ -187,5 +187,5 @@ def _write(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _all_failed(job: Job, error: str) -> tuple[None, list[Result]]:
-    return None, [Result("failed", error=error)] * len(job.cuts)
+def _all_failed(job: Job, error: str) -> list[Result]:
+    return [Result("failed", error=error)] * len(job.cuts)

@@ -33,7 +33,7 @@ def folder_name(category: str) -> str:
     """
     safe = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "_", unicodedata.normalize("NFC", category))
     safe = safe[:80].strip(" .")
-    if safe == category and not _DEVICE.fullmatch(safe):
+    if safe and safe == category and not _DEVICE.fullmatch(safe):
         return safe
     return f"{safe}-{hashlib.sha256(category.encode()).hexdigest()[:6]}".lstrip("-")
 

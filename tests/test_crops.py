@@ -1,0 +1,531 @@
+"""Cropping: geometry, orientation, what is left out, what a second run does."""
+
+import io
+import math
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from openimager import crops, cutting
+from openimager.crops import box_to_pixels, crop_box, crop_path, folder_name, rotate_box
+from openimager.errors import BadInput, TryAgain
+from openimager.files import Busy, lock
+from openimager.geometry import pad_box
+from openimager.rows import COORDINATES, FLAGS
+
+fractions = st.floats(0, 1)
+anywhere = st.floats(-3, 4)
+sides = st.integers(1, 5000)
+
+
+@st.composite
+def boxes(draw, coordinate=fractions):
+    """Four numbers as XMin, XMax, YMin, YMax, each Min at most its Max."""
+    (x_min, x_max), (y_min, y_max) = (
+        sorted((draw(coordinate), draw(coordinate))) for _ in range(2)
+    )
+    return x_min, x_max, y_min, y_max
+
+
+# -- geometry ---------------------------------------------------------------------------------
+
+
+@given(boxes(anywhere), sides, sides)
+def test_pixels_are_inside_and_not_empty(box, width, height):
+    """Whatever the box, its pixels are whole, inside the picture, and at least one."""
+    left, upper, right, lower = pixels = box_to_pixels(box, width, height)
+    assert all(isinstance(edge, int) for edge in pixels)
+    assert 0 <= left < right <= width and 0 <= upper < lower <= height
+
+
+@given(boxes(), sides, sides)
+def test_pixels_cover_the_box_and_no_more(box, width, height):
+    """Left and upper are floored, right and lower ceiled, unless nothing would be left."""
+    left, upper, right, lower = box_to_pixels(box, width, height)
+    assert left == min(math.floor(box[0] * width), width - 1)
+    assert upper == min(math.floor(box[2] * height), height - 1)
+    assert right == max(math.ceil(box[1] * width), left + 1)
+    assert lower == max(math.ceil(box[3] * height), upper + 1)
+
+
+@given(boxes(), st.sampled_from([0, 90, 180, 270]))
+def test_turning_on_to_a_full_circle_brings_a_box_back(box, rotation):
+    """A box turned and turned back is where it was."""
+    turned = rotate_box(rotate_box(box, rotation), (360 - rotation) % 360)
+    assert turned == pytest.approx(box, abs=1e-12)
+
+
+@given(boxes(), st.integers(0, 3))
+def test_quarter_turns_add_up(box, quarters):
+    """Any Rotation is so many times a quarter turn."""
+    turned = box
+    for _ in range(quarters):
+        turned = rotate_box(turned, 90)
+    assert turned == pytest.approx(rotate_box(box, 90 * quarters), abs=1e-12)
+
+
+@given(boxes(), sides, sides, st.sampled_from([90, 180, 270]))
+def test_a_turned_box_covers_the_turned_pixels(box, width, height, rotation):
+    """Cropping and turning, or turning and cropping: the same pixels, but for one at an edge."""
+    left, upper, right, lower = box_to_pixels(box, width, height)
+    stored = (left / width, right / width, upper / height, lower / height)
+    size = (height, width) if rotation in (90, 270) else (width, height)
+    turned = np.array(box_to_pixels(rotate_box(box, rotation), *size))
+    x_min, x_max, y_min, y_max = rotate_box(stored, rotation)
+    expected = np.array([x_min * size[0], y_min * size[1], x_max * size[0], y_max * size[1]])
+    assert np.abs(turned - expected).max() <= 1 + 1e-6
+
+
+@given(boxes(), st.floats(0, 2))
+def test_padding_grows_a_box_around_its_centre(box, padding):
+    """A padded box has the same centre and is (1 + 2 x padding) times as wide and high."""
+    padded = pad_box(box, padding)
+    assert padded[0] + padded[1] == pytest.approx(box[0] + box[1], abs=1e-9)
+    assert padded[3] - padded[2] == pytest.approx((box[3] - box[2]) * (1 + 2 * padding), abs=1e-9)
+
+
+@pytest.mark.parametrize("box", [(0.5, 0.4, 0, 1), (0, 1, float("nan"), 1), (0, 1, 1, 0)])
+def test_what_is_no_box_is_refused(box):
+    """A reversed box, or one with a number missing, is bad input and is named."""
+    with pytest.raises(BadInput, match="is not one"):
+        box_to_pixels(box, 10, 10)
+
+
+def test_a_draft_gives_the_crop_of_the_whole_photo():
+    """A photo decoded at an eighth gives nearly the same crop, to the pixel at its edges."""
+    data = jpeg(scene(1603, 1201))
+    whole, draft = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(data))
+    draft.draft(None, (200, 150))
+    draft.load()
+    assert draft.size == (201, 151)
+    box = (0.111, 0.909, 0.07, 0.933)
+    got = np.asarray(crop_box(draft, box, 64, stored=whole.size), dtype=float)
+    want = np.asarray(crop_box(whole, box, 64), dtype=float)
+    assert 10 * np.log10(255**2 / ((got - want) ** 2).mean()) > 40
+
+
+def test_nothing_outside_the_box_gets_into_the_crop():
+    """The filter that resizes does not reach over the edge of the box."""
+    photo = Image.new("RGB", (400, 400), "red")
+    photo.paste((0, 0, 255), (100, 100, 300, 300))
+    crop = crop_box(photo, (0.25, 0.75, 0.25, 0.75), 32)
+    assert np.asarray(crop).reshape(-1, 3).tolist() == [[0, 0, 255]] * 32 * 32
+
+
+def test_the_aspect_is_kept_on_request():
+    """Stretched by default; on request fitted into the square, centred on black."""
+    photo = Image.new("RGB", (100, 50), "white")
+    assert np.asarray(crop_box(photo, (0, 1, 0, 1), 64)).min() == 255
+    fitted = np.asarray(crop_box(photo, (0, 1, 0, 1), 64, keep_aspect=True))
+    assert fitted.shape == (64, 64, 3)
+    assert fitted[16:48].min() == 255 and fitted[:16].max() == 0 and fitted[48:].max() == 0
+    turned = np.asarray(crop_box(photo, (0, 1, 0, 1), 64, rotation=90, keep_aspect=True))
+    assert turned[:, 16:48].min() == 255 and turned[:, :16].max() == 0
+
+
+# -- folders ----------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=200))
+def test_folder_names_are_safe(category):
+    """Whatever the category is called, its folder is one plain name on every file system."""
+    name = folder_name(category)
+    assert name and len(name) <= 100 and not set(name) & set('<>:"/\\|?*\0\n')
+    assert name not in (".", "..") and name == name.strip(" .")
+    assert name.upper() not in ("CON", "NUL", "COM1")
+
+
+def test_ordinary_names_stay_and_others_do_not_collide():
+    """Hot dog is its own folder; names that become equal when made safe stay apart."""
+    assert folder_name("Hot dog") == "Hot dog"
+    names = ["Salt/pepper", "Salt:pepper", "Salt_pepper", "CON", "CON_", "..", "", "a ", "a"]
+    assert len({folder_name(name) for name in names}) == len(names)
+
+
+# -- whole runs -------------------------------------------------------------------------------
+
+
+def scene(width=320, height=240, seed=0) -> Image.Image:
+    """Draw an upright picture whose quarters are told apart by colour, with some detail."""
+    random = np.random.default_rng(seed)
+    blobs = Image.fromarray(random.integers(0, 90, (12, 16, 3), dtype=np.uint8))
+    array = np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC)).copy()
+    half_h, half_w = height // 2, width // 2
+    array[:half_h, :half_w, 0] += 150
+    array[:half_h, half_w:, 1] += 150
+    array[half_h:, :half_w, 2] += 150
+    return Image.fromarray(array)
+
+
+def jpeg(picture, **options) -> bytes:
+    """Return the picture as a JPEG file."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", **{"quality": 95, **options})
+    return stream.getvalue()
+
+
+class Site:
+    """A data directory as the downloader leaves it, made row by row."""
+
+    def __init__(self, folder: Path):
+        self.data_dir = folder
+        self.photos, self.rows = {}, []
+
+    def photo(self, data, image_id=None, subset="train", rotation=0.0, status="ok") -> str:
+        """Add a photo: bytes of a file, or a picture."""
+        image_id = image_id or f"{len(self.photos) + 1:016x}"
+        self.photos[image_id] = (image_id, subset, rotation, status)
+        path = self.data_dir / "images" / f"{image_id}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else jpeg(data))
+        return image_id
+
+    def box(self, image_id, box=(0.1, 0.6, 0.2, 0.9), category="Cat", **flags):
+        """Add a box; flags by name, 0 where not given."""
+        flags = {**dict.fromkeys(FLAGS, 0), **flags}
+        self.rows.append((image_id, "xclick", category, *box, *flags.values()))
+
+    def write(self):
+        """Write images.csv and boxes.csv; return the data directory."""
+        photos = pd.DataFrame(
+            self.photos.values(), columns=["ImageID", "Subset", "Rotation", "Status"]
+        )
+        photos.to_csv(self.data_dir / "images.csv", index=False)
+        columns = ["ImageID", "Source", "Category", *COORDINATES, *FLAGS]
+        pd.DataFrame(self.rows, columns=columns).to_csv(self.data_dir / "boxes.csv", index=False)
+        return self.data_dir
+
+    def crop(self, **options) -> pd.DataFrame:
+        """Write the tables and crop."""
+        return crops.write_crops(self.write(), quiet=True, **options)
+
+    def files(self) -> dict[str, bytes]:
+        """Return all crops on disk, by their path below crops/."""
+        root = self.data_dir / "crops"
+        paths = (path for path in root.rglob("*") if path.is_file())
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def site(tmp_path):
+    """An empty data directory."""
+    return Site(tmp_path / "anywhere")
+
+
+def counts(frame, *names):
+    """Return some of the counts of a run."""
+    return tuple(frame.attrs["counts"][name] for name in names)
+
+
+@pytest.mark.parametrize("rotation, orientation", [(0, 1), (90, 8), (180, 3), (270, 6)])
+@pytest.mark.parametrize("tagged", [True, False])
+def test_turned_photos_give_upright_crops(site, rotation, orientation, tagged):
+    """Rotation is applied once and the right way round; EXIF is not applied, and not kept."""
+    upright = scene()
+    # Stored turned back, so that turning by Rotation sets it upright.
+    stored = upright.rotate(-rotation, expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation if tagged else 1
+    upright_box = (0.2, 0.9, 0.1, 0.7)
+    image_id = site.photo(jpeg(stored, exif=exif, subsampling=0), rotation=float(rotation))
+    site.box(image_id, rotate_box(upright_box, (360 - rotation) % 360))
+    frame = site.crop(quality=100)
+    with Image.open(crop_path(site.data_dir, frame["CropPath"][0])) as crop:
+        assert crop.size == (128, 128) and not crop.getexif() and "exif" not in crop.info
+        got = np.asarray(crop, dtype=float)
+    left, upper, right, lower = box_to_pixels(upright_box, *upright.size)
+    want = upright.crop((left, upper, right, lower)).resize((128, 128), Image.Resampling.BICUBIC)
+    assert np.abs(got - np.asarray(want, dtype=float)).mean() < 4
+
+
+def test_a_rotation_that_is_not_recorded_counts_as_none(site):
+    """An empty Rotation leaves the photo as it is stored."""
+    for rotation in (0.0, float("nan")):
+        site.box(site.photo(scene(), rotation=rotation, image_id=f"{rotation != 0:016x}"))
+    frame = site.crop()
+    first, second = (crop_path(site.data_dir, path) for path in frame["CropPath"])
+    assert np.array_equal(np.asarray(Image.open(first)), np.asarray(Image.open(second)))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "LA", "1", "I;16"])
+def test_every_kind_of_photo_becomes_rgb(site, mode):
+    """Grey, CMYK, palette and transparent photos give RGB crops of the right brightness."""
+    picture = Image.new("RGB", (200, 200), (200, 200, 200))
+    picture.paste((40, 40, 40), (50, 50, 150, 150))
+    stream = io.BytesIO()
+    if mode == "I;16":
+        levels = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+        Image.fromarray(levels).save(stream, "PNG")
+    else:
+        picture.convert(mode).save(stream, "JPEG" if mode in ("L", "CMYK") else "PNG")
+    site.box(site.photo(stream.getvalue()), (0.3, 0.7, 0.3, 0.7))
+    frame = site.crop()
+    with Image.open(crop_path(site.data_dir, frame["CropPath"][0])) as crop:
+        assert crop.mode == "RGB" and crop.format == "JPEG"
+        assert abs(np.asarray(crop).mean() - 40) < (8 if mode == "1" else 3)  # "1" is dithered
+
+
+def test_transparent_parts_are_white(site):
+    """A transparent photo is cropped as a browser shows it, not with the colours under it."""
+    stream = io.BytesIO()
+    Image.new("RGBA", (100, 100), (255, 0, 0, 0)).save(stream, "PNG")
+    site.box(site.photo(stream.getvalue()))
+    frame = site.crop()
+    assert np.asarray(Image.open(crop_path(site.data_dir, frame["CropPath"][0]))).min() > 250
+
+
+def test_trouble_is_a_row_and_not_an_end(site):
+    """Truncated, missing, no picture, boxes of no width or outside: a reason each, the rest done."""
+    good = site.photo(scene())
+    cut = site.photo(jpeg(scene(seed=1))[:5000])
+    missing = site.photo(scene(seed=2))
+    text = site.photo(b"<html>")
+    turned = site.photo(scene(seed=3), rotation=45.0)
+    for image_id in (good, cut, missing, text, turned):
+        site.box(image_id)
+    site.box(good, (0.5, 0.5, 0.1, 0.9))
+    site.box(good, (1.2, 1.5, 0.1, 0.9))
+    site.box(good, (0.5, float("nan"), 0.1, 0.9))
+    site.box(good, (0.5, 1.4, -0.2, 0.9))
+    (site.data_dir / "images" / f"{missing}.jpg").unlink()
+    frame = site.crop()
+    assert counts(frame, "made", "failed") == (2, 7)
+    errors = dict(zip(zip(frame["ImageID"], frame["n"], strict=True), frame["Error"], strict=True))
+    assert "truncated" in errors[cut, 0] and "not on disk" in errors[missing, 0]
+    assert "format" in errors[text, 0] and "Rotation 45" in errors[turned, 0]
+    assert "no width" in errors[good, 1] and "outside" in errors[good, 2]
+    assert "lacks" in errors[good, 3] and errors[good, 0] == errors[good, 4] == ""
+    bad = frame[frame["Error"] != ""]
+    assert (bad[["CropPath", "SHA256", "Subset"]] == "").all(axis=None)
+    assert bad["Left"].isna().all()
+    assert frame.loc[frame["n"] == 4, "Right"].tolist() == [320]
+    assert len(site.files()) == 2
+    # crops.csv names no folder of this machine
+    assert str(site.data_dir) not in (site.data_dir / "crops.csv").read_text(encoding="utf-8")
+
+
+def test_the_table_is_what_was_promised_and_reads_back(site):
+    """crops.csv is sorted, counts n within the photo, hashes the files, and reads back equal."""
+    first, second = site.photo(scene(), "f" * 16), site.photo(scene(seed=1), "1" * 16, rotation=90)
+    site.box(first, IsGroupOf=1)
+    site.box(second, category="Hot dog")
+    site.box(first, (0, 0.5, 0, 0.5), category="Salt/pepper", IsOccluded=-1)
+    frame = site.crop(drop="group")
+    assert list(frame) == list(crops.COLUMNS)
+    assert frame["ImageID"].tolist() == [second, first] and frame["n"].tolist() == [0, 1]
+    assert frame["Category"].tolist() == ["Hot dog", "Salt/pepper"]
+    assert frame["CropPath"].str.startswith("data/crops/").all()
+    assert "/Hot dog/" in frame["CropPath"][0] and "/Salt_pepper-" in frame["CropPath"][1]
+    assert frame.loc[1, [*crops.PIXELS]].tolist() == [0, 0, 160, 120]
+    for row in frame.itertuples():
+        data = crop_path(site.data_dir, row.CropPath).read_bytes()
+        assert cutting.hashlib.sha256(data).hexdigest() == row.SHA256
+    pd.testing.assert_frame_equal(frame, crops.read_crops(site.data_dir), check_dtype=False)
+    assert counts(frame, "made", "dropped") == (2, 1)
+
+
+def test_the_second_run_decodes_and_writes_nothing(site, monkeypatch):
+    """Cropping again opens no photo, leaves every file and writes the same table."""
+    for seed in range(5):
+        image_id = site.photo(scene(seed=seed))
+        site.box(image_id)
+        site.box(image_id, (0, 0.001, 0, 1))  # too small: neither made nor looked at again
+    site.crop(min_pixels=10)
+    table = (site.data_dir / "crops.csv").read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in site.data_dir.rglob("*_0.jpg")}
+    monkeypatch.setattr(cutting, "_decode", lambda *_: pytest.fail("a photo was decoded"))
+    frame = site.crop(min_pixels=10)
+    assert counts(frame, "made", "remade", "kept", "small", "removed") == (0, 0, 5, 5, 0)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (site.data_dir / "crops.csv").read_bytes() == table
+
+
+def test_each_photo_is_decoded_once(site, monkeypatch):
+    """Three boxes, one decoding, and the hash comes of the same."""
+    image_id = site.photo(scene())
+    for left in (0.1, 0.2, 0.3):
+        site.box(image_id, (left, left + 0.5, 0, 1))
+    decoded = []
+    real = cutting._decode
+    monkeypatch.setattr(cutting, "_decode", lambda *a: decoded.append(a) or real(*a))
+    assert counts(site.crop(), "made") == (3,) and len(decoded) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"size": 64}, {"size": None}, {"quality": 50}, {"padding": 0.2}, {"keep_aspect": True}],
+)
+def test_changed_options_are_noticed(site, options):
+    """Other options make the crops anew; the old ones again give the old bytes."""
+    site.box(site.photo(scene()))
+    site.crop()
+    before = site.files()
+    assert counts(site.crop(**options), "remade", "kept") == (1, 0)
+    assert site.files() != before
+    assert counts(site.crop(), "remade", "kept") == (1, 0)
+    assert site.files() == before
+
+
+def test_a_changed_box_or_photo_is_noticed(site):
+    """A box that moved, or a photo fetched anew from elsewhere, makes its crop anew."""
+    first, second = site.photo(scene()), site.photo(scene(seed=1))
+    site.box(first)
+    site.box(second)
+    site.crop()
+    site.rows[0] = (*site.rows[0][:3], 0.0, *site.rows[0][4:])
+    assert counts(site.crop(), "remade", "kept") == (1, 1)
+    site.photo(scene(160, 120, seed=1), second)
+    assert counts(site.crop(), "remade", "kept") == (1, 1)
+
+
+def test_a_damaged_crop_is_made_anew(site):
+    """A crop cut short on disk is not taken for whole."""
+    site.box(site.photo(scene()))
+    path = crop_path(site.data_dir, site.crop()["CropPath"][0])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    assert counts(site.crop(), "remade") == (1,) and path.read_bytes() == whole
+
+
+def test_categories_no_longer_selected_are_removed(site):
+    """Their crops and folders go; files of somebody else's, and the others' crops, stay."""
+    image_id = site.photo(scene())
+    site.box(image_id, category="Cat")
+    site.box(image_id, category="Dog")
+    site.crop()
+    note = site.data_dir / "crops" / "train" / "mine.txt"
+    note.write_text("mine", encoding="utf-8")
+    stale = next((site.data_dir / "crops").rglob("*_0.jpg"))
+    stale.with_name(f".{stale.name}.0a1b2c3d.part").write_bytes(b"half")
+    site.rows = [row for row in site.rows if row[2] == "Dog"]
+    frame = site.crop()
+    assert counts(frame, "removed") == (2,)  # the dog's n is 0 now, so its old file goes too
+    left = [path for path in site.files() if path != "train/mine.txt"]
+    assert len(left) == 1 and "/Dog/" in left[0] and note.exists()
+    assert not list((site.data_dir / "crops").glob("*/Cat"))
+
+
+def test_every_part_has_a_folder_for_every_category(site):
+    """Keras tells classes by folders: each part has the same ones, though some are empty."""
+    site.box(site.photo(scene()), category="Cat")
+    site.box(site.photo(scene(seed=1)), category="Dog")
+    site.crop()
+    folders = {path.parent.name for path in (site.data_dir / "crops").glob("*/Cat")}
+    assert folders == {"train", "validation", "test"}
+    assert len(list((site.data_dir / "crops").glob("*/*"))) == 6
+
+
+def test_an_interrupted_run_is_taken_up(site, monkeypatch):
+    """What was whole is kept, nothing half-written is left, and the next run does the rest."""
+    for seed in range(12):
+        site.box(site.photo(scene(seed=seed)))
+    real, calls, guard = cutting._write, [], threading.Lock()
+
+    def stopping(path, data):
+        with guard:
+            calls.append(path)
+            if len(calls) > 5:
+                raise KeyboardInterrupt
+        real(path, data)
+
+    monkeypatch.setattr(cutting, "_write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        site.crop(workers=2)
+    written = len(site.files())
+    assert written == 5 and not list(site.data_dir.rglob("*.part"))
+    assert not (site.data_dir / "crops.csv").exists()
+    monkeypatch.setattr(cutting, "_write", real)
+    assert counts(site.crop(), "kept", "made") == (5, 7)
+
+
+def test_a_full_disk_says_so(site, monkeypatch):
+    """A crop that cannot be written ends the run with a word for a person; no half file stays."""
+    site.box(site.photo(scene()))
+
+    def full(self, data):
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(TryAgain, match="No space left"):
+        site.crop()
+    assert not site.files()
+
+
+def test_two_runs_at_once(site):
+    """The second says that another is at it, and stops."""
+    site.box(site.photo(scene()))
+    site.write()
+    with lock(site.data_dir / ".openimager" / "crops.lock"), pytest.raises(Busy):
+        site.crop()
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"size": 0}, "size 0"),
+        ({"quality": 101}, "quality 101"),
+        ({"padding": -0.1}, "padding -0.1"),
+        ({"min_pixels": 0}, "min_pixels 0"),
+        ({"drop": "blurred"}, "'blurred'"),
+        ({"shares": (1, 2)}, r"shares \(1, 2\)"),
+        ({"shares": (0, 0, 0)}, "shares"),
+    ],
+)
+def test_bad_options_are_named(site, options, word):
+    """An option that cannot be used is refused by name before anything is touched."""
+    site.box(site.photo(scene()))
+    with pytest.raises(BadInput, match=word):
+        site.crop(**options)
+    assert not site.files()
+
+
+def test_bad_tables_are_refused(site, tmp_path):
+    """No tables, a missing column, or an ImageID that would lead out of the data directory."""
+    with pytest.raises(BadInput, match=r"no images\.csv"):
+        crops.write_crops(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+    image_id = site.photo(scene())
+    site.box(image_id)
+    (site.write() / "boxes.csv").write_text("ImageID,XMin\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"lacks the column Source"):
+        crops.write_crops(site.data_dir)
+    site.photos["x"] = ("../../../evil", "train", 0.0, "ok")
+    with pytest.raises(BadInput, match="evil"):
+        site.crop()
+    site.photos["x"] = ("0" * 16, "holiday", 0.0, "ok")
+    with pytest.raises(BadInput, match="'holiday'"):
+        site.crop()
+
+
+def test_names_that_differ_in_capitals_only_are_refused(site):
+    """On Windows and macOS they would share a folder, so they do nowhere."""
+    image_id = site.photo(scene())
+    site.box(image_id, category="Turkey")
+    site.box(image_id, category="turkey")
+    with pytest.raises(BadInput, match=r"'Turkey' and 'turkey'"):
+        site.crop()
+
+
+def test_nothing_selected_gives_an_empty_table(site):
+    """No photo on disk: no crops, and a table with its columns."""
+    site.box(site.photo(scene(), status="gone"))
+    frame = site.crop()
+    assert frame.empty and list(crops.read_crops(site.data_dir)) == list(crops.COLUMNS)
+
+
+def test_counts_are_told_unless_quiet(site, capsys):
+    """What happened goes to stderr, one line a fact; stdout stays clean."""
+    site.box(site.photo(scene()))
+    site.box(site.photo(b"no picture"))
+    crops.write_crops(site.write())
+    out, err = capsys.readouterr()
+    assert out == "" and "1 crops: 1 made" in err and "1 could not be cropped" in err
+    crops.write_crops(site.data_dir, quiet=True)
+    assert capsys.readouterr() == ("", "")
