@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from openimager import sample
+from tools import documents
+from tools.notebooks import execute
+
 SUMMARIES = Path(__file__).resolve().parent.parent / "summaries"
 COMMON = SUMMARIES / "top-image-labels.vl.json"
 HIERARCHY = SUMMARIES / "hierarchy.vg.json"
+FRUIT = SUMMARIES.parent.parent / "shared" / "mirror" / "fruit" / "2018_04"
 BLUE = (0x00, 0x72, 0xB2)
 NODE = {"depth": 1, "edge": "kind", "LabelName": "/m/0", "places": 1, "boxes": 5, "chosen": False}
 NODES = [
@@ -115,9 +120,49 @@ def test_whole_hierarchy_is_drawn_without_overlap(convert):
     assert min(np.diff(rows)) >= 9.9
 
 
-def test_first_notebook_writes_what_the_charts_read():
-    """The notebook names both files, and the columns that the charts use."""
+@pytest.fixture(scope="module", params=["sample", "fruit"])
+def explored(request, tmp_path_factory):
+    """The first notebook run by parameters alone, on a tiny sample and on real tables."""
+    folder = tmp_path_factory.mktemp("explored")
+    if request.param == "sample":
+        tables, names = sample.build(folder / "site", photos=12), ["dog", "Cat"]
+    else:
+        tables, names = FRUIT, ["Apple", "Banana", "Orange"]
+        if not FRUIT.is_dir():
+            pytest.skip("../shared/mirror/fruit is not there")
+    parameters = {"DATA_DIR": str(folder), "CATEGORIES": names, "BASE_URL": str(tables)}
     path = SUMMARIES.parent / "notebooks" / "initial-exploration.ipynb"
-    code = "\n".join("".join(cell["source"]) for cell in load(path)["cells"])
-    for name in ("top-image-labels.csv", "hierarchy.json", *TABLE.split("\n")[0].split(","), *NODE):
-        assert f'"{name}"' in code
+    notebook = execute(path, parameters)
+    assert documents.warnings_in(notebook) == []
+    outputs = [out for cell in documents.code_cells(notebook) for out in cell.outputs]
+    printed = "".join(out.get("text", "") for out in outputs)
+    return request.param, folder / "summaries", printed
+
+
+def test_first_notebook_says_what_the_tables_hold(explored):
+    """Graph and labels are told as the site has them; a site without labels gets a sentence."""
+    site, _, printed = explored
+    assert "Is every Hamburger a Sandwich? Yes." in printed
+    if site == "fruit":
+        assert "190 of 601 categories stand at more than one node" in printed
+        assert "no table of human-verified image labels" in printed
+    else:
+        assert "labels in all" in printed
+
+
+def test_charts_draw_what_the_first_notebook_writes(explored, convert):
+    """Both charts, given the files as written, show their categories; nothing else is left."""
+    site, written, _ = explored
+    assert sorted(path.name for path in written.iterdir()) == [
+        "hierarchy.json",
+        "top-image-labels.csv",
+    ]
+    table = (written / "top-image-labels.csv").read_text(encoding="utf-8")
+    shown = texts(convert.vegalite_to_svg(with_data(COMMON, table)))
+    names = [line.split(",")[0] for line in table.splitlines()[1:]]
+    assert [text for text in shown if text in names] == names
+    svg = convert.vega_to_svg(with_data(HIERARCHY, load(written / "hierarchy.json")))
+    bold = re.findall(r'<text[^>]*font-weight="bold"[^>]*fill="#0072B2"[^>]*>([^<]+)<', svg)
+    chosen = {"sample": {"Cat", "Dog"}, "fruit": {"Apple", "Banana", "Orange"}}[site]
+    assert set(bold) == chosen
+    assert {"Entity", "Sandwich", "Hamburger"} <= set(texts(svg))
