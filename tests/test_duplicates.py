@@ -1,0 +1,206 @@
+"""Near-identical photos are found, and never straddle the parts of the data."""
+
+import io
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from crop_site import Site, counts, jpeg, scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+
+from openimager import crops, duplicates, split
+from openimager.errors import BadInput
+
+
+@pytest.fixture
+def site(tmp_path):
+    """An empty data directory."""
+    return Site(tmp_path / "data")
+
+
+def bits(first: str, second: str) -> int:
+    """Return in how many bits two hashes differ."""
+    return (int(first, 16) ^ int(second, 16)).bit_count()
+
+
+COPIES = {
+    "compressed": lambda photo: Image.open(io.BytesIO(jpeg(photo, quality=40))),
+    "smaller": lambda photo: photo.resize((photo.width // 2, photo.height // 2)),
+    "brighter": lambda photo: ImageEnhance.Brightness(photo).enhance(1.15),
+    "trimmed": lambda photo: photo.crop((6, 5, photo.width - 6, photo.height - 5)),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_copy_is_near_and_another_photo_is_not(copy):
+    """A copy that somebody worked on hashes nearly alike; another photo far from it."""
+    photo, other = scene(640, 480), scene(640, 480, seed=1)
+    hashed = duplicates.photo_hash(photo)
+    assert len(hashed) == 64
+    assert bits(hashed, duplicates.photo_hash(COPIES[copy](photo))) <= duplicates.DISTANCE
+    random = np.random.default_rng(5).integers(0, 255, (9, 12, 3), dtype=np.uint8)
+    other = Image.fromarray(random).resize((640, 480), Image.Resampling.BICUBIC)
+    assert bits(hashed, duplicates.photo_hash(other)) > duplicates.DISTANCE
+
+
+@pytest.mark.parametrize("top, bottom", [(128, 128), (120, 220), (250, 240)])
+def test_featureless_photos_have_no_hash(top, bottom):
+    """A grey wall or a clear sky is like any other, so it is no sign of a repeated photo."""
+    levels = np.linspace(top, bottom, 480)[:, None].repeat(640, axis=1)
+    noise = np.random.default_rng(0).normal(0, 2, levels.shape)
+    sky = Image.fromarray((levels + noise).clip(0, 255).astype(np.uint8)).convert("RGB")
+    assert duplicates.photo_hash(sky) == ""
+    assert duplicates.group({"a": "", "b": ""}).to_dict() == {"a": "a", "b": "b"}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 70), st.integers(0, 99))
+def test_pairs_are_those_of_comparing_all(count, distance, seed):
+    """The blocks miss no pair and invent none."""
+    random = np.random.default_rng(seed)
+    hashes = random.integers(0, 2**63, (count, 4), dtype=np.uint64)
+    hashes[count // 2 :] = hashes[: count - count // 2] ^ np.uint64(0b1011)  # some near ones
+    words = [sum(int(word) << 64 * k for k, word in enumerate(row)) for row in hashes]
+    expected = [
+        [i, j]
+        for i in range(count)
+        for j in range(i + 1, count)
+        if (words[i] ^ words[j]).bit_count() <= distance
+    ]
+    assert sorted(duplicates.near_pairs(hashes, distance).tolist()) == expected
+
+
+def test_pairs_across_blocks_are_found(monkeypatch):
+    """A pair is found wherever its two stand."""
+    monkeypatch.setattr(duplicates, "_BLOCK", 3)
+    hashes = np.random.default_rng(0).integers(0, 2**63, (200, 4), dtype=np.uint64)
+    hashes[199] = hashes[0]
+    hashes[101] = hashes[100]
+    assert duplicates.near_pairs(hashes, 10).tolist() == [[0, 199], [100, 101]]
+
+
+def test_a_group_is_named_by_its_smallest_id():
+    """Whatever the order, and for a chain of likenesses too."""
+    chain = {"c": "00" * 32, "a": "00" * 31 + "0f", "b": "00" * 31 + "ff", "d": "ff" * 32}
+    groups = duplicates.group(chain, distance=4)
+    assert groups.to_dict() == {"a": "a", "b": "a", "c": "a", "d": "d"}
+
+
+def test_without_imagehash_it_says_what_to_install(site, monkeypatch):
+    """The downloader does without imagehash; who crops is told how to get it."""
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    site.box(site.photo(scene()))
+    with pytest.raises(BadInput, match="pip install imagehash"):
+        site.crop()
+
+
+def test_parts_have_their_shares():
+    """70, 15 and 15 of a hundred by default, and what is asked for otherwise."""
+    ids = [f"{number:016x}" for number in range(4000)]
+    parts = pd.Series([split.part_of(image_id) for image_id in ids]).value_counts(normalize=True)
+    for part, share in zip(("train", "validation", "test"), (0.70, 0.15, 0.15), strict=True):
+        assert abs(parts[part] - share) < 0.03
+    assert {split.part_of(image_id, (0, 1, 0)) for image_id in ids} == {"validation"}
+
+
+groupings = st.dictionaries(st.integers(0, 30), st.integers(0, 6), min_size=1)
+
+
+@settings(deadline=None)
+@given(groupings, st.data())
+def test_no_group_is_in_two_parts(grouping, data):
+    """By hash or with official subsets, a group is in one part; the later subset keeps it."""
+    ids = sorted(grouping)
+    groups = pd.Series({i: min(k for k in ids if grouping[k] == grouping[i]) for i in ids})
+    groups.index = groups.index.map("{:016x}".format)
+    groups = groups.map("{:016x}".format)
+    subset = groups.map(lambda _: data.draw(st.sampled_from(["train", "validation", "test"])))
+    parts = split.official(groups, subset)
+    assert (parts[parts != ""] == subset[parts != ""]).all()
+    assert parts[parts != ""].groupby(groups).nunique().eq(1).all()
+    assert set(groups[parts != ""]) == set(groups)
+    assert parts[subset == "test"].eq("test").all()
+    assert split.by_hash(groups).groupby(groups).nunique().eq(1).all()
+
+
+def test_crops_of_a_photo_and_of_its_copies_stay_together(site):
+    """Parted by hash: no ImageID and no duplicate group is in two parts."""
+    photos = [busy(seed) for seed in range(12)]
+    for photo in photos:
+        for copy in (photo, COPIES["smaller"](photo)):
+            image_id = site.photo(copy)
+            site.box(image_id)
+            site.box(image_id, (0, 0.5, 0, 0.5), category="Dog")
+    frame = site.crop()
+    assert frame["DuplicateGroup"].nunique() == 12
+    assert frame.groupby("DuplicateGroup")["Subset"].nunique().eq(1).all()
+    assert frame.groupby("DuplicateGroup")["ImageID"].nunique().eq(2).all()
+    assert frame["Subset"].nunique() > 1
+    on_disk = {path.split("/")[-1]: path.split("/")[0] for path in site.files()}
+    for row in frame.itertuples():
+        assert on_disk[f"{row.ImageID}_{row.n}.jpg"] == row.Subset
+
+
+def test_a_copy_stored_turned_is_found(site):
+    """Photos are compared upright: one stored turned, with its Rotation, is the same photo."""
+    photo = busy(1)
+    site.box(site.photo(photo))
+    site.box(site.photo(photo.rotate(-90, expand=True), rotation=90.0))
+    assert site.crop()["DuplicateGroup"].nunique() == 1
+
+
+def busy(seed) -> Image.Image:
+    """Draw a picture unlike those of other seeds."""
+    small = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((320, 240), Image.Resampling.BICUBIC)
+
+
+def test_adding_photos_moves_only_the_group_they_join(site):
+    """New photos leave the others where they are; who joins a group is followed and reported."""
+    for seed in range(20):
+        site.box(site.photo(busy(seed), f"{seed + 100:016x}"))
+    before = site.crop().set_index("ImageID")["Subset"]
+    for seed in range(50, 60):
+        site.box(site.photo(busy(seed), f"{seed:016x}"))
+    after = site.crop()
+    assert after.attrs["moved"] == []
+    assert after.set_index("ImageID")["Subset"][before.index].equals(before)
+    # A copy of photo 100 that sorts before it and by itself falls into another part.
+    copied = f"{100:016x}"
+    first = next(
+        f"{number:016x}"
+        for number in range(50)
+        if split.part_of(f"{number:016x}") != before[copied]
+    )
+    site.box(site.photo(COPIES["compressed"](busy(0)), first))
+    last = site.crop()
+    assert last.attrs["moved"] == [copied]
+    assert counts(last, "made", "kept", "removed") == (1, 30, 0)
+    parts = last.set_index("ImageID")["Subset"]
+    assert parts[copied] == parts[first] == split.part_of(first)
+    assert parts.drop([first, copied])[before.index.drop(copied)].equals(before.drop(copied))
+
+
+def test_what_repeats_a_later_subset_is_left_out(site):
+    """With official subsets a train photo that stands in validation or test goes, and is told."""
+    for seed, subsets in enumerate(
+        [("train", "test"), ("validation", "test"), ("train", "validation"), ("train",), ("test",)]
+    ):
+        for subset in subsets:
+            site.box(site.photo(COPIES["compressed"](busy(seed)), subset=subset))
+    frame = site.crop()
+    assert counts(frame, "repeats") == (3,)
+    left_out = frame[frame["Error"] != ""]
+    assert left_out["Error"].str.contains("repeats").all() and (left_out["CropPath"] == "").all()
+    kept = frame[frame["Error"] == ""]
+    assert kept["Subset"].tolist() == ["test", "test", "validation", "train", "test"]
+    assert kept.groupby("DuplicateGroup")["Subset"].nunique().eq(1).all()
+    assert len(site.files()) == 5
+    again = crops.write_crops(site.data_dir, quiet=True)
+    assert counts(again, "made", "kept", "repeats", "removed") == (0, 5, 3, 0)
+    # Without its original in the test subset the photo is welcome again.
+    site.photos = {i: row for i, row in site.photos.items() if row[1] != "test"}
+    assert counts(site.crop(), "made", "repeats") == (2, 1)
