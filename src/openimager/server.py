@@ -1,4 +1,4 @@
-"""A small web server on loopback for a site in the V4 layout: ranges, kept connections, few files."""
+"""A small web server on loopback for a site in the V4 layout."""
 
 import collections
 import contextlib

@@ -10,6 +10,8 @@ COATS = (
     (206, 140, 74), (226, 178, 116), (150, 98, 58), (96, 64, 44), (184, 152, 116),
 )  # fmt: skip
 
+EYES = ((140, 200, 70), (150, 200, 90), (224, 186, 50), (206, 150, 50), (110, 160, 200))
+
 
 class Coat:
     """The colours of one animal: its fur, belly, marks and what it wears."""
@@ -40,8 +42,8 @@ def cat(pen: Pen, rng: Random) -> None:
         tail = rng.choice((-1, 1))
         sway = rng.uniform(-0.08, 0.08)
         pen.line(
-            [(0.16 * tail, 0.44), (0.42 * tail, 0.4), (0.46 * tail, 0.12), (0.38 * tail + sway, -0.12)],
-            0.085, coat.dark, 0.7,
+            [(0.16 * tail, 0.44), (0.42 * tail, 0.4), (0.46 * tail, 0.12),
+             (0.38 * tail + sway, -0.12)], 0.085, coat.dark, 0.7,
         )  # fmt: skip
         pen.mirrored(
             [(0, -0.2), (0.15, -0.12), (0.24, 0.16), (0.29, 0.4), (0.17, 0.53), (0, 0.53)], coat.fur
@@ -115,8 +117,8 @@ def _cat_face(pen: Pen, rng: Random, coat: Coat, tabby: bool) -> None:
             shade(PINK, rng.uniform(-0.1, 0.2)),
         )
     pen.mirrored(
-        [(0, -0.36), (0.28, -0.32), (0.46, -0.06), (0.5, 0.14), (0.34, 0.33), (0.13, 0.42), (0, 0.43)],
-        coat.fur,
+        [(0, -0.36), (0.28, -0.32), (0.46, -0.06), (0.5, 0.14), (0.34, 0.33), (0.13, 0.42),
+         (0, 0.43)], coat.fur,
     )  # fmt: skip
     if tabby:
         for x in (-0.12, 0, 0.12):
@@ -127,7 +129,7 @@ def _cat_face(pen: Pen, rng: Random, coat: Coat, tabby: bool) -> None:
     for side in (-1, 1):
         pen.oval(0.085 * side, 0.22, 0.13, 0.1, coat.belly)
     pen.oval(0, 0.31, 0.1, 0.08, coat.belly)
-    iris = vary(rng, rng.choice(((140, 200, 70), (150, 200, 90), (224, 186, 50), (206, 150, 50), (110, 160, 200))))
+    iris = vary(rng, rng.choice(EYES))
     open_ = rng.uniform(0.7, 1.1)
     for side in (-1, 1):
         pen.oval(0.21 * side, -0.03, 0.125, 0.1 * open_, BLACK, -12 * side)
@@ -234,8 +236,9 @@ def _dog_ear(pen: Pen, rng: Random, side: int, coat: Coat, kind: str) -> None:
         return
     length = {"short": 0.0, "hanging": 0.16, "long": 0.34}[kind] + rng.uniform(-0.04, 0.04)
     pen.curve(
-        [(0.16 * side, -0.4), (0.36 * side, -0.4), (0.5 * side, -0.16), (0.54 * side, 0.06 + length),
-         (0.43 * side, 0.16 + length), (0.33 * side, 0.02 + length / 2), (0.26 * side, -0.2)], colour,
+        [(0.16 * side, -0.4), (0.36 * side, -0.4), (0.5 * side, -0.16),
+         (0.54 * side, 0.06 + length), (0.43 * side, 0.16 + length),
+         (0.33 * side, 0.02 + length / 2), (0.26 * side, -0.2)], colour,
     )  # fmt: skip
 
 
@@ -246,8 +249,8 @@ def _dog_face(pen: Pen, rng: Random, coat: Coat) -> None:
         for side in (-1, 1):
             _dog_ear(pen, rng, side, coat, kind)
     pen.mirrored(
-        [(0, -0.42), (0.22, -0.39), (0.35, -0.2), (0.34, 0.02), (0.25, 0.2), (0.22, 0.36), (0.12, 0.46),
-         (0, 0.48)], coat.fur,
+        [(0, -0.42), (0.22, -0.39), (0.35, -0.2), (0.34, 0.02), (0.25, 0.2), (0.22, 0.36),
+         (0.12, 0.46), (0, 0.48)], coat.fur,
     )  # fmt: skip
     if rng.random() < 0.4:
         pen.curve([(-0.05, -0.42), (0.05, -0.42), (0.07, 0.0), (-0.07, 0.0)], coat.belly)

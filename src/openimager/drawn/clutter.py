@@ -43,8 +43,9 @@ def _book(pen: Pen, rng: Random) -> None:
     for _ in range(rng.randint(1, 4)):
         thick, wide = rng.uniform(0.1, 0.18), rng.uniform(0.34, 0.5)
         pen.fill([(-wide, y - thick), (wide, y - thick), (wide, y), (-wide, y)], hue(rng, 0.5, 0.7))
-        pen.fill([(wide - 0.1, y - thick + 0.02), (wide, y - thick + 0.02), (wide, y - 0.02), (wide - 0.1, y - 0.02)],
-                 (236, 230, 214))  # fmt: skip
+        high, low = y - thick + 0.02, y - 0.02
+        pages = [(wide - 0.1, high), (wide, high), (wide, low), (wide - 0.1, low)]
+        pen.fill(pages, (236, 230, 214))
         y -= thick
 
 

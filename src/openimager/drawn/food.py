@@ -5,13 +5,18 @@ from random import Random
 
 import numpy as np
 
-from openimager.drawn.pen import Colour, Pen, shade, smooth, vary
+from openimager.drawn.pen import Colour, Pen, shade, vary
 
 BREADS = ((206, 140, 70), (224, 164, 92), (188, 118, 60), (170, 104, 56), (232, 184, 120))
 GREENS = ((96, 158, 52), (130, 186, 70), (74, 134, 50))
 CHEESES = ((250, 190, 50), (246, 210, 96), (236, 160, 44))
 REDS = ((204, 58, 44), (222, 84, 60))
 MEATS = ((92, 56, 38), (112, 70, 48), (78, 48, 36), (216, 138, 130), (196, 112, 108))
+
+
+def _crust(rng: Random) -> Colour:
+    """Return the colour of bread, pale to dark: the same range for buns and for slices."""
+    return vary(rng, shade(rng.choice(BREADS), rng.uniform(-0.3, 0.5)), 14)
 
 
 def _frill(pen: Pen, rng: Random, x0, x1, y, height, colour: Colour) -> None:
@@ -90,7 +95,7 @@ def _some_layers(rng: Random) -> list[str]:
 
 def hamburger(pen: Pen, rng: Random) -> None:
     """Draw a hamburger: a round bun with sesame above, what is in it, a flat bun below."""
-    crust = vary(rng, rng.choice(BREADS), 12)
+    crust = _crust(rng)
     wide = rng.uniform(0.42, 0.5)
     layers = ["meat", *rng.sample(("cheese", "lettuce", "tomato", "onion"), rng.randint(2, 4))]
     if rng.random() < 0.3:
@@ -101,8 +106,9 @@ def hamburger(pen: Pen, rng: Random) -> None:
     base = depth / 2 + 0.02
     low = base + rng.uniform(0.1, 0.15)
     pen.curve(
-        [(-wide * 0.96, base - 0.03), (0, base - 0.03), (wide * 0.96, base - 0.03), (wide * 0.98, base + 0.04),
-         (wide * 0.84, low), (0, low + 0.03), (-wide * 0.84, low), (-wide * 0.98, base + 0.04)], crust,
+        [(-wide * 0.96, base - 0.03), (0, base - 0.03), (wide * 0.96, base - 0.03),
+         (wide * 0.98, base + 0.04), (wide * 0.84, low), (0, low + 0.03), (-wide * 0.84, low),
+         (-wide * 0.98, base + 0.04)], crust,
     )  # fmt: skip
     pen.line(
         [(-wide * 0.92, base - 0.02), (0, base), (wide * 0.92, base - 0.02)],
@@ -116,8 +122,10 @@ def hamburger(pen: Pen, rng: Random) -> None:
         [(0, -dome), (wide * 0.5, -dome * 0.92), (wide * 0.86, -dome * 0.6), (wide, -dome * 0.16),
          (wide * 0.92, 0.03), (wide * 0.4, 0.045), (0, 0.05)], lid,
     )  # fmt: skip
-    pen.curve([(-wide * 0.6, -dome * 0.72), (-wide * 0.1, -dome * 0.86), (-wide * 0.15, -dome * 0.7),
-               (-wide * 0.55, -dome * 0.55)], shade(lid, 0.3))  # fmt: skip
+    pen.curve(
+        [(-wide * 0.6, -dome * 0.72), (-wide * 0.1, -dome * 0.86), (-wide * 0.15, -dome * 0.7),
+         (-wide * 0.55, -dome * 0.55)], shade(lid, 0.3),
+    )  # fmt: skip
     for _ in range(rng.randint(10, 26) if rng.random() < 0.85 else 0):
         angle, radius = rng.uniform(-1.3, 1.3), math.sqrt(rng.random()) * 0.88
         x, y = wide * math.sin(angle) * radius, -dome * (0.28 + 0.62 * math.cos(angle) * radius)
@@ -128,8 +136,8 @@ def hamburger(pen: Pen, rng: Random) -> None:
 
 def sandwich(pen: Pen, rng: Random) -> None:
     """Draw a sandwich of sliced bread: a cut triangle, an upright triangle, or whole slices."""
-    crust = vary(rng, rng.choice(BREADS), 12)
-    crumb = shade(crust, rng.uniform(0.08, 0.55))
+    crust = _crust(rng)
+    crumb = shade(crust, rng.uniform(-0.12, 0.3))
     kind = rng.choice(("wedge", "wedge", "triangle", "slices", "toast"))
     {"wedge": _wedge, "triangle": _triangle, "slices": _slices, "toast": _toast}[kind](
         pen, rng, crust, crumb
@@ -171,33 +179,34 @@ def _triangle(pen: Pen, rng: Random, crust: Colour, crumb: Colour) -> None:
     """Draw an upright triangle: two slices with the fillings between them."""
     shift = rng.uniform(0.12, 0.18)
     points = np.array([(-0.46, 0.42), (0.36, 0.42), (-0.05, -0.46)])
-    pen.fill(points + (shift, -shift * 0.4), crust)
+    pen.fill(points + np.array((shift, -shift * 0.4)), crust)
     pen.fill((points - (0, 0.1)) * 0.9 + (shift, 0.06 - shift * 0.4), crumb)
     for offset, colour in (
         (0.75, rng.choice(GREENS)),
         (0.5, rng.choice(CHEESES)),
         (0.32, rng.choice(MEATS)),
     ):
-        leaf = points * 1.03 + (shift * offset, -shift * 0.4 * offset)
+        leaf = points * 1.03 + np.array((shift, -shift * 0.4)) * offset
         if offset == 0.75:
-            edge = smooth([p + (rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03))
-                           for a, b in zip(leaf, np.roll(leaf, -1, axis=0), strict=True)
-                           for p in np.linspace(a, b, 7)[:-1]])  # fmt: skip
-            pen.fill(edge, colour)
+            ends = zip(leaf, np.roll(leaf, -1, axis=0), strict=True)
+            edge = np.concatenate([np.linspace(a, b, 6, endpoint=False) for a, b in ends])
+            edge += [(rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03)) for _ in edge]
+            pen.curve(edge, colour)
         else:
             pen.fill(leaf, colour)
     pen.fill(points, crust)
-    pen.fill((points - (-0.05, 0.12)) * 0.87 + (-0.05, 0.13), crumb)
+    pen.fill((points - (-0.05, 0.12)) * 0.87 + np.array((-0.05, 0.13)), crumb)
     _crumbs(pen, rng, crumb, -0.22, 0.12, 0.05, 0.33, 20)
 
 
 def _slices(pen: Pen, rng: Random, crust: Colour, crumb: Colour) -> None:
     """Draw whole slices of a tin loaf, one leaning on the other, fillings in between."""
     loaf = [(-0.36, 0.4), (0, 0.41), (0.36, 0.4), (0.38, -0.05), (0.43, -0.22), (0.34, -0.38),
-            (0.1, -0.37), (0, -0.34), (-0.1, -0.37), (-0.34, -0.38), (-0.43, -0.22), (-0.38, -0.05)]  # fmt: skip
+            (0.1, -0.37), (0, -0.34), (-0.1, -0.37), (-0.34, -0.38), (-0.43, -0.22),
+            (-0.38, -0.05)]  # fmt: skip
     points = np.array(loaf) * 0.95
     shift = rng.uniform(0.1, 0.17)
-    pen.curve(points + (shift, -shift * 0.5), crust)
+    pen.curve(points + np.array((shift, -shift * 0.5)), crust)
     pen.curve(points * 0.9 + (shift, -shift * 0.5), crumb)
     for offset, colours in ((0.8, GREENS), (0.6, MEATS), (0.4, CHEESES), (0.25, GREENS)):
         part = points * 1.02 + (shift * offset, -shift * 0.5 * offset)

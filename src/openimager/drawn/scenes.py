@@ -69,7 +69,6 @@ def scene(
     things : list of Thing
         Boxes of what can be seen, and the flags that hold for them.
     """
-    width, height = size
     animal = wanted[0] in ANIMALS
     kinds = (
         ("room", "room", "lawn", "street", "blur")
@@ -209,7 +208,8 @@ def _placed(
     width, height = size
     room = min(width / slots * 1.15, height)
     large = rng.uniform(0.6, 0.95) * room
-    angle = rng.gauss(0, 7)
+    # Food is seen from any side; an animal stands on its feet.
+    angle = rng.gauss(0, 7 if category in ANIMALS else 22)
     look = {"angle": angle, "mirror": rng.random() < 0.5, "stretch": rng.uniform(0.88, 1.14)}
     if befalls == "group":
         return [_group(rng, category, size)]
@@ -245,7 +245,7 @@ def _placed(
 def _spot(
     rng: Random, image: Image.Image, size: tuple[int, int], slot: int, slots: int
 ) -> tuple[int, int]:
-    """Return left and upper for `image` in its share of the width, inside the picture if it fits."""
+    """Return left and upper for `image` in its share of the width, inside if it fits."""
     width, height = size
     share = width / slots
     left = share * slot + rng.uniform(0.1, 0.9) * (share - image.width)
