@@ -292,6 +292,8 @@ def _placed(data_dir: Path, rows: pd.DataFrame, results, folders) -> tuple[pd.Da
     outcomes, filled = Counter(), []
     for row, result in zip(rows.itertuples(), results, strict=True):
         if not row.Subset:
+            if result.path:
+                result.path.unlink()
             result = Result("repeats", error="The photo repeats one of a later subset.")
         outcomes[result.outcome] += 1
         path = ""
