@@ -122,7 +122,7 @@ def _score(metrics: dict, drawn: bool) -> str:
     kind = "drawn pictures" if drawn else "photos"
     text = (
         f"Accuracy {metrics['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}) on "
-        f"{metrics['n_crops']} crops of {metrics['n_photos']} {kind}."
+        f"{metrics['crops']} crops of {metrics['photos']} {kind}."
     )
     for baseline, value in metrics.get("baselines", {}).items():
         if isinstance(value, int | float):

@@ -31,8 +31,8 @@ _TABLES = ("images.csv", "boxes.csv", "crops.csv", "ATTRIBUTION.csv")
 _SCORES = (
     "accuracy",
     "interval",
-    "n_crops",
-    "n_photos",
+    "crops",
+    "photos",
     "baselines",
     "auc",
     "roc_auc",

@@ -106,8 +106,7 @@ def push(
         latest = _latest(name, registry)
         package = quilt3.Package().set_meta(metadata)
         if bucket_of(registry):
-            known = {e.hash["value"]: e.physical_key for _, e in latest.walk()} if latest else {}
-            everything = store_in_bucket(files, f"{registry}/{name}", known)
+            everything = store_in_bucket(files, f"{registry}/{name}", _known(name, registry))
         else:
             everything = store_in_folder(files, registry)
         sizes, copied = [], {}
@@ -234,6 +233,16 @@ def _latest(name: str, registry: str):
     if "latest" not in dict(quilt3.list_package_versions(name, registry)):
         return None
     return quilt3.Package.browse(name, registry)
+
+
+def _known(name: str, registry: str) -> dict:
+    """Return quilt's key for every content hash that any revision of a package has."""
+    quilt3 = import_quilt()
+    known = {}
+    for top_hash in set(dict(quilt3.list_package_versions(name, registry)).values()):
+        package = quilt3.Package.browse(name, registry, top_hash)
+        known |= {entry.hash["value"]: entry.physical_key for _, entry in package.walk()}
+    return known
 
 
 def _moved(line: str, folder: Path, revision: str) -> str:
