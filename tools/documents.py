@@ -239,9 +239,8 @@ def _paths(notebook):
     for cell in code_cells(notebook):
         for output in cell.outputs:
             _map_text(output, lambda text: texts.append(text) or text)
-    # An address on the web may well have a folder named home.
     words = re.findall(r"[^\s\"'<>()]+", "\n".join(texts))
-    return {word for word in words if _ELSEWHERE.search(word) and "://" not in word}
+    return {word for word in words if _ELSEWHERE.search(word)}
 
 
 def bullets(notebook):
