@@ -249,7 +249,8 @@ def test_notebook_in_browser(lab, page, clone, name):
     assert seen["broken"] == 0
     if name in WITH_BARS:
         assert seen["bars"] and min(seen["bars"]) > 10
-    if any("image/png" in out.get("data", {}) for cell in cells for out in cell.outputs):
+    kinds = {kind for cell in cells for out in cell.outputs for kind in out.get("data", {})}
+    if any(kind.startswith("image/") for kind in kinds):
         pictures = page.evaluate(PICTURES)
         assert pictures and all(is_drawn(*picture) for picture in pictures)
     assert page.outside == []
