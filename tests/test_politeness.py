@@ -97,13 +97,24 @@ def test_slower_after_429_and_recovering():
     domain.answered(now, 0.1, busy=True, after=1.0)
     assert domain.interval == pytest.approx(0.2)
     intervals = []
-    for now in range(2, 22):
+    for now in range(2, 14):
         domain.sent(now)
         domain.answered(now, now + 0.1, busy=False)
         intervals.append(domain.interval)
     assert intervals[0] > 0.15
+    assert intervals[8] > 0.1
     assert intervals == sorted(intervals, reverse=True)
     assert intervals[-1] == pytest.approx(0.1)
+
+
+def test_a_tenth_of_429s_does_not_stop_a_domain():
+    """Halving and recovering balance well above a crawl, however long it goes on."""
+    domain, now = pace(), 0.0
+    for number in range(1000):
+        now += domain.wait(now)
+        domain.sent(now)
+        domain.answered(now, now, busy=number % 10 == 0, after=0.0)
+    assert 3 < 1000 / now < 10
 
 
 def test_uncapped_domain_recovers_entirely():

@@ -5,7 +5,7 @@ import html
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,8 +132,14 @@ class Outcomes:
                     "insert or ignore into outcomes values (?, ?, ?, ?, ?, ?, ?, ?)", rows
                 )
 
-    def images(self, photos: pd.DataFrame) -> pd.DataFrame:
+    def images(self, photos: pd.DataFrame, on_disk: Collection[str]) -> pd.DataFrame:
         """Return `photos` with what became of each, sorted by ImageID.
+
+        Parameters
+        ----------
+        photos : pandas.DataFrame
+        on_disk : collection of str
+            ImageIDs. An outcome that says otherwise was written just before the run ended.
 
         Returns
         -------
@@ -143,7 +149,8 @@ class Outcomes:
         names = ["ImageID", *IMAGE_COLUMNS[-6:]]
         wanted = frozenset(photos["ImageID"])
         known = self._base.execute(f"select {', '.join(names)} from outcomes")
-        outcomes = pd.DataFrame([row for row in known if row[0] in wanted], columns=names)
+        rows = [row for row in known if row[0] in wanted and (row[1] != "ok" or row[0] in on_disk)]
+        outcomes = pd.DataFrame(rows, columns=names)
         frame = photos.merge(outcomes, how="left", on="ImageID")
         missing = frame["Status"].isna()
         frame.loc[missing, "Status"] = "failed"
@@ -161,7 +168,7 @@ class Outcomes:
         return pd.DataFrame([row for row in rows if row[0] in wanted], columns=CREDIT_COLUMNS)
 
     def write_tables(
-        self, photos: pd.DataFrame, boxes: pd.DataFrame, on_disk: Iterable[str]
+        self, photos: pd.DataFrame, boxes: pd.DataFrame, on_disk: Collection[str]
     ) -> pd.DataFrame:
         """Write images.csv, boxes.csv and ATTRIBUTION.csv; return the first.
 
@@ -169,10 +176,10 @@ class Outcomes:
         ----------
         photos, boxes : pandas.DataFrame
             The selection.
-        on_disk : iterable of str
+        on_disk : collection of str
             ImageIDs of all photos on disk, of earlier selections too.
         """
-        images = self.images(photos)
+        images = self.images(photos, on_disk)
         files.write_table(boxes, self.data_dir / "boxes.csv")
         files.write_table(self.credits(on_disk), self.data_dir / "ATTRIBUTION.csv")
         files.write_table(images, self.data_dir / "images.csv")
@@ -205,6 +212,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     base = sqlite3.connect(path, timeout=5)
     try:
         base.execute("pragma synchronous = off")
+        base.execute("pragma journal_mode = truncate")
         base.executescript(_TABLES)
         base.execute("select count(*) from outcomes").fetchone()
     except sqlite3.DatabaseError:

@@ -98,7 +98,8 @@ def judge(
     known = same_size and same_md5 and md5 is not None
     if not known and found != size and is_placeholder(found, digest.hex()):
         return Look(size=found, fault=PLACEHOLDER)
-    width, height, fault = decode(path, most_pixels, any_format=known)
+    short = not whole and size is not None and found < size
+    width, height, fault = decode(path, most_pixels, any_format=known or short)
     if not whole and fault in (NO_PHOTO, DAMAGED):
         fault = DAMAGED
     elif not same_size:

@@ -29,9 +29,8 @@ _SECOND_LEVEL = {
     "uk": ("ac", "co", "gov", "org"),
     "za": ("co",),
 }
-_SLOWEST = 10.0
-_FIRST_STEP = 0.02
-_RECOVERY = 0.95
+_UNCAPPED = 0.02
+_RECOVERY = 20
 
 
 def registered_domain(url: str) -> str:
@@ -95,7 +94,7 @@ class Pace:
 
     A 429 makes the domain wait for as long as it asks (bounded), then halves its rate; after
     that it is sent one request at a time until one is answered otherwise, and from there each
-    such answer brings it 5 % nearer to its old rate. Answers to requests that were under way
+    such answer gives back a twentieth of its usual rate. Answers to requests that were under way
     when a 429 arrived are no news, so that one burst is one 429.
 
     Parameters
@@ -108,6 +107,8 @@ class Pace:
         Seconds: the bound of every wait.
     strikes : int
         429s in a row after which the domain is left alone.
+    slowest : float
+        Seconds between requests that 429s do not lengthen any further.
 
     Examples
     --------
@@ -120,9 +121,17 @@ class Pace:
     (30.0, 0.2)
     """
 
-    def __init__(self, rate: float, backoff: float, longest_wait: float, strikes: int):
+    def __init__(
+        self,
+        rate: float,
+        backoff: float,
+        longest_wait: float,
+        strikes: int,
+        slowest: float = 2.0,
+    ):
         self.usual = self.interval = 1.0 / rate if rate > 0 else 0.0
         self.backoff, self.longest_wait, self.allowed = backoff, longest_wait, strikes
+        self.slowest = max(slowest, 2 * self.usual)
         self.strikes = 0
         self._running = 0
         self._next = -math.inf
@@ -164,13 +173,19 @@ class Pace:
             if not stale:
                 self.strikes += 1
                 self._last_strike = now
-                self.interval = min(max(self.interval * 2, _FIRST_STEP), max(_SLOWEST, self.usual))
+                self.interval = min(2 * (self.interval or _UNCAPPED), self.slowest)
             if after is None:
                 after = self.backoff * 2 ** (self.strikes - 1) * random.uniform(1.0, 1.5)
             pause = max(min(after, self.longest_wait), self.interval)
             self._next = max(self._next, now + pause)
         elif busy is False and not stale:
             self.strikes = 0
-            self.interval = max(self.usual, self.interval * _RECOVERY)
-            if self.usual == 0 and self.interval < _FIRST_STEP / 4:
-                self.interval = 0.0
+            self._recover()
+
+    def _recover(self) -> None:
+        if self.interval > self.usual:
+            # What has no cap counts as recovered at a rate that hardly differs from none.
+            usual = self.usual or _UNCAPPED
+            self.interval = 1 / (1 / self.interval + 1 / (usual * _RECOVERY))
+            if self.interval <= usual * 1.001:
+                self.interval = self.usual

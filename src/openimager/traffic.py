@@ -37,6 +37,8 @@ class Patience:
         Seconds before a second try; they double from try to try, with jitter.
     longest_wait : float
         Seconds: the bound of every wait, whatever Retry-After says.
+    slowest : float
+        Seconds between requests to a domain that 429s do not lengthen any further.
     ahead : int
         Photos that may be under way or waiting for a slow domain.
     """
@@ -47,6 +49,7 @@ class Patience:
     hops: int = 5
     backoff: float = 1.0
     longest_wait: float = 120.0
+    slowest: float = 2.0
     ahead: int = 1000
 
     def pace(self, url: str) -> Pace:
@@ -54,7 +57,7 @@ class Patience:
         rate = self.rate
         if rate is None:
             rate = 0.0 if metadata.is_loopback(url) else RATE
-        return Pace(rate, self.backoff, self.longest_wait, self.strikes)
+        return Pace(rate, self.backoff, self.longest_wait, self.strikes, self.slowest)
 
 
 @dataclass(slots=True)

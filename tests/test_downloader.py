@@ -1,0 +1,781 @@
+"""Whole runs against servers on loopback: what is on disk afterwards, and who was asked for it."""
+
+import _thread
+import errno
+import html
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from web import (
+    CAT,
+    DOG,
+    body,
+    bomb,
+    closed_port,
+    cut,
+    digest,
+    endless,
+    hang,
+    image_id,
+    jpeg,
+    once,
+    photo_row,
+    redirect,
+    status,
+    unframed,
+    web,
+    write_site,
+)
+
+from openimager import files, metadata, run, sample, sources
+from openimager.client import DiskTrouble, Settings
+from openimager.downloader import download
+from openimager.errors import BadInput, TryAgain
+from openimager.traffic import Patience
+
+QUICK = Settings(connect=5.0, read=1.0, whole=5.0, most_bytes=1 << 20, connections=32)
+SOON = Patience(tries=3, backoff=0.01, longest_wait=0.1, slowest=0.05)
+FRUIT = Path(__file__).parents[2] / "shared" / "mirror" / "fruit"
+HTML = b"<!doctype html><p>Sign in</p>"
+
+
+@pytest.fixture
+def server():
+    with web() as running:
+        yield running
+
+
+def get(folder, tables, categories="Cat", **options):
+    """Download into folder/data."""
+    options = {"settings": QUICK, "patience": SOON, "quiet": True, "workers": 8} | options
+    return download(categories, data_dir=folder / "data", base_url=tables, **options)
+
+
+def photos_on(server, numbers, data=jpeg, **fields):
+    """Put a photo on the server for each number; return their rows."""
+    rows = []
+    for number in numbers:
+        server.pages[f"/{number}.jpg"] = data(number)
+        url = f"{server.url}/{number}.jpg"
+        rows.append(photo_row(number, url, data(number), **fields))
+    return rows
+
+
+def asked(server):
+    """Return the paths asked for since the last call."""
+    paths = [path for path, _ in server.asked]
+    server.asked.clear()
+    return paths
+
+
+def on_disk(folder):
+    return {path.stem for path in (folder / "data" / "images").iterdir()}
+
+
+def statuses(frame):
+    return dict(zip(frame["ImageID"], frame["Status"], strict=True))
+
+
+def tables_of(folder):
+    names = ("images.csv", "boxes.csv", "ATTRIBUTION.csv")
+    return [digest(folder / "data" / name) for name in names]
+
+
+def test_once_and_never_again(tmp_path, server):
+    """Photos arrive byte for byte, one request each; the next run asks nobody."""
+    tables = write_site(tmp_path, photos_on(server, range(12)))
+    frame = get(tmp_path, tables)
+    assert set(frame["Status"]) == {"ok"}
+    assert sorted(asked(server)) == sorted(f"/{number}.jpg" for number in range(12))
+    for number in range(12):
+        path = tmp_path / "data" / "images" / f"{image_id(number)}.jpg"
+        assert path.read_bytes() == jpeg(number)
+    written = tables_of(tmp_path)
+    again = get(tmp_path, tables)
+    assert asked(server) == []
+    assert tables_of(tmp_path) == written
+    pd.testing.assert_frame_equal(frame, again)
+
+
+def test_tables_on_disk(tmp_path, server):
+    """images.csv has the V4 columns and the outcome, boxes.csv the boxes, both sorted."""
+    rows = photos_on(server, [3, 1, 2])
+    tables = write_site(tmp_path, rows, {image_id(1): [CAT, DOG, CAT]})
+    frame = get(tmp_path, tables)
+    images = pd.read_csv(tmp_path / "data" / "images.csv", dtype=str, keep_default_na=False)
+    outcome = ["Status", "Source", "Width", "Height", "Bytes", "Error"]
+    assert list(images) == list(frame) == [*metadata.PHOTO_COLUMNS, *outcome]
+    assert list(images["ImageID"]) == [image_id(number) for number in (1, 2, 3)]
+    first = images.iloc[0]
+    assert list(first[outcome]) == ["ok", "flickr", "96", "64", str(len(jpeg(1))), ""]
+    assert (first["Rotation"], first["OriginalSize"]) == ("0.0", first["Bytes"])
+    boxes = pd.read_csv(tmp_path / "data" / "boxes.csv", dtype=str)
+    assert list(boxes) == [*metadata.BOX_COLUMNS, "Category"]
+    assert list(boxes["ImageID"]) == [image_id(number) for number in (1, 1, 2, 3)]
+
+
+# What a server may do to a photo: page, status, requests made for it (of `SOON.tries`).
+TROUBLE = {
+    "404": (lambda data: status(404), "gone", 1),
+    "410": (lambda data: status(410), "gone", 1),
+    "403": (lambda data: status(403), "gone", 1),
+    "placeholder": (
+        lambda data: redirect("https://s.yimg.com/pw/images/en-us/photo_unavailable.png"),
+        "gone",
+        1,
+    ),
+    "429 once": (lambda data: once(status(429, Retry_After="0"), data), "ok", 2),
+    "500 once": (lambda data: once(status(500), data), "ok", 2),
+    "500 for ever": (lambda data: status(500), "failed", 3),
+    "cut once": (lambda data: once(cut(data), data), "ok", 2),
+    "cut without length": (lambda data: unframed(data[:-2000]), "failed", 3),
+    "cut without length once": (lambda data: once(unframed(data[:-2000]), data), "ok", 2),
+    "html": (lambda data: body(HTML), "gone", 1),
+    "another photo": (lambda data: body(jpeg(999)), "gone", 1),
+    "another MD5": (lambda data: body(data[:-2] + b"\xff\xd9"[::-1]), "gone", 1),
+    "hang": (lambda data: hang, "failed", 3),
+    "endless": (lambda data: endless(data), "gone", 1),
+    "file:": (lambda data: redirect("file:///etc/hostname"), "gone", 1),
+    "bomb": (lambda data: body(bomb()), "gone", 1),
+    "refused": (lambda data: redirect(f"http://127.0.0.1:{closed_port()}/a.jpg"), "failed", 3),
+    "nothing": (lambda data: body(data), "ok", 1),
+}
+
+
+def test_every_trouble_in_one_run(tmp_path, server, capfd):
+    """Each photo ends as it should, after as many requests as it should."""
+    rows = photos_on(server, range(len(TROUBLE)))
+    expected = {}
+    for number, (page, end, times) in enumerate(TROUBLE.values()):
+        server.pages[f"/{number}.jpg"] = page(jpeg(number))
+        expected[image_id(number)] = (end, times)
+    frame = get(tmp_path, write_site(tmp_path, rows), rate=0, patience=SOON)
+    paths = asked(server)
+    found = {
+        name: (end, paths.count(f"/{int(name, 16)}.jpg")) for name, end in statuses(frame).items()
+    }
+    assert found == expected
+    assert on_disk(tmp_path) == {name for name, (end, _) in expected.items() if end == "ok"}
+    errors = frame.set_index("ImageID")["Error"]
+    assert all(bool(errors[name]) == (end != "ok") for name, (end, _) in expected.items())
+    assert capfd.readouterr() == ("", "")
+
+    get(tmp_path, tmp_path / "2018_04")
+    failed = {f"/{int(name, 16)}.jpg" for name, (end, _) in expected.items() if end == "failed"}
+    assert set(asked(server)) == failed
+
+
+def test_redirects(tmp_path, server):
+    """Redirects are followed to the photo, and given up when they go on for ever."""
+    rows = photos_on(server, [1, 2])
+    server.pages |= {"/1.jpg": redirect("/a/"), "/a/": redirect("b.jpg", 301), "/a/b.jpg": jpeg(1)}
+    server.pages |= {"/2.jpg": redirect("/loop"), "/loop": redirect("/2.jpg")}
+    frame = get(tmp_path, write_site(tmp_path, rows))
+    assert statuses(frame) == {image_id(1): "ok", image_id(2): "gone"}
+    assert "redirects without end" in frame["Error"].iloc[1]
+    assert len(asked(server)) == 3 + SOON.hops + 1
+
+
+def test_gone_is_remembered(tmp_path, server):
+    """A gone photo is not asked for again, unless that is asked for."""
+    tables = write_site(tmp_path, photos_on(server, [1, 2]))
+    data = server.pages.pop("/1.jpg")
+    frame = get(tmp_path, tables)
+    assert statuses(frame) == {image_id(1): "gone", image_id(2): "ok"}
+    written = tables_of(tmp_path)
+    asked(server)
+    get(tmp_path, tables)
+    assert (asked(server), tables_of(tmp_path)) == ([], written)
+    server.pages["/1.jpg"] = data
+    assert set(get(tmp_path, tables, retry_gone=True)["Status"]) == {"ok"}
+    assert asked(server) == ["/1.jpg"]
+
+
+def test_next_source(tmp_path, server):
+    """The next source has its turn after gone and after failed, and is not held to the MD5."""
+    rows = photos_on(server, [1, 2, 3])
+    server.pages |= {"/1.jpg": status(404), "/2.jpg": status(500), "/3.jpg": status(404)}
+    for number in (1, 2):
+        server.pages[f"/mirror/{image_id(number)}"] = jpeg(10 + number)
+    template = f"{server.url}/mirror/{{ImageID}}"
+    tables = write_site(tmp_path, rows)
+    frame = get(tmp_path, tables, source=["flickr", template]).set_index("ImageID")
+    assert list(frame["Status"]) == ["ok", "ok", "gone"]
+    assert list(frame["Source"]) == [template, template, ""]
+    assert frame["Error"].iloc[2] == f"flickr: answered 404; {template}: answered 404"
+    credits = pd.read_csv(tmp_path / "data" / "ATTRIBUTION.csv")
+    assert list(credits["Changes"]) == [f"as served by {template}"] * 2
+
+    asked(server)
+    server.pages[f"/other/{image_id(3)}"] = jpeg(13)
+    other = f"{server.url}/other/{{ImageID}}"
+    assert set(get(tmp_path, tables, source=["flickr", other])["Status"]) == {"ok"}
+    assert asked(server) == [f"/other/{image_id(3)}"]
+
+
+def test_failed_if_one_source_failed(tmp_path, server):
+    """A photo is gone only when every source says so."""
+    server.pages["/1.jpg"] = status(500)
+    row = photo_row(1, f"{server.url}/1.jpg", jpeg(1))
+    frame = get(tmp_path, write_site(tmp_path, [row]), source=["flickr", "thumbnail"])
+    assert list(frame["Status"]) == ["failed"]
+    assert frame["Error"].iloc[0] == "flickr: answered 500; thumbnail: no address"
+
+
+def test_cvdf_only_for_what_came_from_flickr(tmp_path, server, monkeypatch):
+    """By default nobody asks CVDF for a photo of another site; said by name, it is asked."""
+    monkeypatch.setattr(metadata, "CVDF_URL", server.url + "/cvdf/{Subset}/{ImageID}.jpg")
+    tables = write_site(tmp_path, [photo_row(1, f"{server.url}/1.jpg", jpeg(1))])
+    server.pages[f"/cvdf/train/{image_id(1)}.jpg"] = jpeg(2)
+    assert list(get(tmp_path, tables)["Status"]) == ["gone"]
+    assert asked(server) == ["/1.jpg"]
+    frame = get(tmp_path, tables, source="cvdf")
+    assert list(frame["Source"]) == ["cvdf"]
+    monkeypatch.setattr(sources, "_FLICKR", (f"127.0.0.1:{server.server_port}",))
+    shutil.rmtree(tmp_path / "data")
+    assert list(get(tmp_path, tables)["Source"]) == ["cvdf"]
+
+
+def limited(folder, server, tables, limit, **options):
+    frame = get(folder, tables, limit=limit, **options)
+    asked(server)
+    return frame
+
+
+def test_limit_counts_photos_on_disk(tmp_path, server):
+    """Gone photos are replaced by the next in order until there are N, and stay as rows."""
+    tables = write_site(tmp_path, photos_on(server, range(30)))
+    order = list(get(tmp_path / "order", tables, limit=None)["ImageID"])
+    first = limited(tmp_path / "first", server, tables, 6)
+    taken = set(first["ImageID"])
+    for name in sorted(taken)[:3]:
+        del server.pages[f"/{int(name, 16)}.jpg"]
+    frame = limited(tmp_path, server, tables, 6)
+    assert len(on_disk(tmp_path)) == 6
+    gone = {name for name, end in statuses(frame).items() if end == "gone"}
+    assert gone == set(sorted(taken)[:3])
+    assert taken - gone < on_disk(tmp_path) <= set(order)
+    assert set(pd.read_csv(tmp_path / "data" / "boxes.csv", dtype=str)["ImageID"]) == on_disk(
+        tmp_path
+    )
+    written = tables_of(tmp_path)
+    get(tmp_path, tables, limit=6)
+    assert (asked(server), tables_of(tmp_path)) == ([], written)
+
+
+def test_limit_takes_the_next_in_order(tmp_path, server):
+    """What replaces a gone photo is what a larger limit would have taken next."""
+    tables = write_site(tmp_path, photos_on(server, range(20)))
+    five = set(limited(tmp_path / "five", server, tables, 5)["ImageID"])
+    six = set(limited(tmp_path / "six", server, tables, 6)["ImageID"])
+    assert five < six
+    del server.pages[f"/{int(min(five), 16)}.jpg"]
+    limited(tmp_path, server, tables, 5)
+    assert on_disk(tmp_path) == six - {min(five)}
+
+
+def test_limit_runs_out(tmp_path, server):
+    """When none is left the limit is not met, and that is the end of it."""
+    tables = write_site(tmp_path, photos_on(server, range(5)))
+    server.pages.clear()
+    assert list(get(tmp_path, tables, limit=3)["Status"]) == ["gone"] * 5
+
+
+def test_failed_photo_keeps_its_place(tmp_path, server):
+    """A photo that failed is not replaced: it may come with the next run."""
+    tables = write_site(tmp_path, photos_on(server, range(20)))
+    five = set(limited(tmp_path / "five", server, tables, 5)["ImageID"])
+    server.pages[f"/{int(min(five), 16)}.jpg"] = status(500)
+    frame = get(tmp_path, tables, limit=5)
+    assert set(frame["ImageID"]) == five
+    assert statuses(frame)[min(five)] == "failed"
+
+
+def test_limit_counts_a_photo_for_both_categories(tmp_path, server):
+    """A photo with a cat and a dog counts for both; each category has its own replacements."""
+    rows = photos_on(server, range(20))
+    labels = {image_id(number): [CAT, DOG] if number < 10 else [DOG] for number in range(20)}
+    tables = write_site(tmp_path, rows, labels)
+    frame = get(tmp_path, tables, ["Cat", "Dog"], limit=10)
+    cats = set(frame["ImageID"]) & {image_id(number) for number in range(10)}
+    assert len(cats) == 10
+    assert 10 <= len(frame) < 20
+    boxes = pd.read_csv(tmp_path / "data" / "boxes.csv", dtype=str)
+    dogs = boxes[boxes["Category"] == "Dog"]["ImageID"].nunique()
+    assert dogs >= 10
+
+
+def test_deleted_and_damaged_photos_are_fetched_again(tmp_path, server):
+    """What was deleted, or cut on disk, is asked for again, and nothing else."""
+    tables = write_site(tmp_path, photos_on(server, range(6)))
+    get(tmp_path, tables)
+    asked(server)
+    images = tmp_path / "data" / "images"
+    (images / f"{image_id(1)}.jpg").unlink()
+    (images / f"{image_id(2)}.jpg").write_bytes(jpeg(2)[:1000])
+    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
+    assert sorted(asked(server)) == ["/1.jpg", "/2.jpg"]
+    assert (images / f"{image_id(2)}.jpg").read_bytes() == jpeg(2)
+
+
+def test_photos_without_outcome_are_looked_at(tmp_path, server):
+    """A whole photo that nothing vouches for is adopted, a broken one is fetched again."""
+    tables = write_site(tmp_path, photos_on(server, range(6)))
+    get(tmp_path, tables)
+    written = tables_of(tmp_path)
+    asked(server)
+    shutil.rmtree(tmp_path / "data" / ".openimager")
+    for name in ("images.csv", "ATTRIBUTION.csv"):
+        (tmp_path / "data" / name).unlink()
+    (tmp_path / "data" / "images" / f"{image_id(2)}.jpg").write_bytes(jpeg(2)[:-500])
+    get(tmp_path, tables)
+    assert asked(server) == ["/2.jpg"]
+    assert tables_of(tmp_path) == written
+
+
+def test_installed_as_a_package(tmp_path, server):
+    """Where only photos and tables were installed, the tables vouch for the photos."""
+    rows = photos_on(server, range(4))
+    rows[0]["Title"] = "Salt &amp; &quot;pepper&quot;"
+    server.pages["/0.jpg"] = status(404)
+    server.pages[f"/mirror/{image_id(0)}"] = jpeg(50)
+    source = ["flickr", f"{server.url}/mirror/{{ImageID}}"]
+    tables = write_site(tmp_path, rows, {image_id(3): [DOG]})
+    get(tmp_path, tables, "Dog")
+    get(tmp_path, tables, source=source)
+    written = tables_of(tmp_path)
+    asked(server)
+    shutil.rmtree(tmp_path / "data" / ".openimager")
+    get(tmp_path, tables, source=source)
+    assert (asked(server), tables_of(tmp_path)) == ([], written)
+
+
+def test_unreadable_state_is_begun_anew(tmp_path, server):
+    """A database that is none costs a look at the photos, not the photos."""
+    tables = write_site(tmp_path, photos_on(server, range(3)))
+    get(tmp_path, tables)
+    asked(server)
+    (tmp_path / "data" / ".openimager" / "outcomes.sqlite").write_bytes(b"nonsense" * 1000)
+    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
+    assert asked(server) == []
+
+
+def test_photos_of_earlier_selections_keep_their_credits(tmp_path, server):
+    """The tables describe the last selection, the credits everything on disk, entities decoded."""
+    rows = photos_on(server, [1, 2, 3])
+    rows[0] |= {"Title": html.escape('"Tom" & Ändi, <3'), "Author": "O&#39;Neill"}
+    tables = write_site(tmp_path, rows, {image_id(2): [DOG], image_id(3): [DOG]})
+    get(tmp_path, tables)
+    (tmp_path / "data" / "images" / f"{image_id(3)}.jpg").unlink(missing_ok=True)
+    get(tmp_path, tables, "Dog")
+    (tmp_path / "data" / "images" / f"{image_id(3)}.jpg").unlink()
+    del server.pages["/3.jpg"]
+    assert list(get(tmp_path, tables, "Dog")["ImageID"]) == [image_id(2), image_id(3)]
+    credits = pd.read_csv(tmp_path / "data" / "ATTRIBUTION.csv", dtype=str, keep_default_na=False)
+    assert list(credits["ImageID"]) == [image_id(1), image_id(2)]
+    assert list(credits.loc[0, ["Title", "Author", "Changes"]]) == [
+        '"Tom" & Ändi, <3',
+        "O'Neill",
+        "none",
+    ]
+
+
+def test_other_domains_go_on_while_one_waits(tmp_path, server):
+    """A domain that answers 429 keeps its own photos waiting and no others."""
+    with web() as busy:
+        page = once(status(429, Retry_After="1"), jpeg(0))
+        rows = [photo_row(0, f"{busy.url}/0.jpg", jpeg(0)), *photos_on(server, range(1, 30))]
+        rows += photos_on(busy, range(30, 60))
+        busy.pages["/0.jpg"] = page
+        patient = Patience(backoff=0.01, longest_wait=5.0)
+        frame = get(tmp_path, write_site(tmp_path, rows), workers=2, patience=patient)
+        assert set(frame["Status"]) == {"ok"}
+        refused = busy.asked[[path for path, _ in busy.asked].index("/0.jpg")][1]
+        during = [when for _, when in busy.asked if refused + 0.3 < when < refused + 0.95]
+        assert during == []
+        assert max(when for _, when in server.asked) < refused + 0.95
+
+
+def test_domain_is_left_alone_after_eight_429s(tmp_path, server, capsys):
+    """Eight 429s in a row end the asking, with a sentence; the next source and others go on."""
+    with web() as busy:
+        rows = []
+        for number in range(40):
+            busy.pages[f"/{number}.jpg"] = status(429)
+            server.pages[f"/mirror/{image_id(number)}"] = jpeg(number)
+            rows.append(photo_row(number, f"{busy.url}/{number}.jpg"))
+        source = ["flickr", f"{server.url}/mirror/{{ImageID}}"]
+        tables = write_site(tmp_path, rows)
+        frame = get(tmp_path, tables, source=source, workers=4, quiet=False)
+        assert set(frame["Status"]) == {"ok"}
+        # Four at once in the first burst, then one at a time.
+        assert 8 <= len(busy.asked) <= 4 + 7
+        domain = busy.url.removeprefix("http://")
+        assert f"{domain} answered 429" in capsys.readouterr().err
+
+        shutil.rmtree(tmp_path / "data")
+        frame = get(tmp_path, tables, workers=1)
+        assert set(frame["Status"]) == {"failed"}
+        assert set(frame["Error"]) == {"flickr: left alone after too many 429s"}
+
+
+def test_photo_that_alone_is_refused_does_not_close_its_domain(tmp_path, server):
+    """429s for one photo, between photos that arrive, end that photo's tries and no others'."""
+    rows = photos_on(server, range(60))
+    server.pages["/7.jpg"] = status(429, Retry_After="0")
+    frame = get(tmp_path, write_site(tmp_path, rows), workers=1)
+    counts = frame["Status"].value_counts().to_dict()
+    assert counts == {"ok": 59, "failed": 1}
+    assert asked(server).count("/7.jpg") == SOON.strikes
+
+
+def test_rate_is_capped_for_each_domain(tmp_path, server):
+    """At most the asked number of requests a second reach a domain, redirects counted."""
+    rows = photos_on(server, range(10))
+    server.pages["/3.jpg"] = redirect("/three.jpg")
+    server.pages["/three.jpg"] = jpeg(3)
+    get(tmp_path, write_site(tmp_path, rows), patience=Patience(rate=25.0))
+    times = sorted(when for _, when in server.asked)
+    assert len(times) == 11
+    assert times[-1] - times[0] >= 10 / 25 * 0.7
+
+
+def test_default_rate():
+    """Ten a second for each domain, and no cap for this machine unless one is asked for."""
+    assert Patience().pace("https://live.staticflickr.com/a.jpg").interval == pytest.approx(0.1)
+    assert Patience().pace("http://127.0.0.1:8000/a.jpg").interval == 0.0
+    assert Patience(rate=5).pace("http://127.0.0.1:8000/a.jpg").interval == pytest.approx(0.2)
+    assert Patience(rate=0).pace("https://live.staticflickr.com/a.jpg").interval == 0.0
+
+
+def test_second_run_says_so_and_stops(tmp_path, server):
+    """Two runs on one data directory: the second says so before it does anything."""
+    tables = write_site(tmp_path, photos_on(server, [1]))
+    held = files.lock(tmp_path / "data" / ".openimager" / "lock")
+    with held, pytest.raises(TryAgain, match="Another run is at work"):
+        get(tmp_path, tables)
+    assert asked(server) == []
+    assert not (tmp_path / "data" / "images").exists()
+
+
+def test_no_room_on_the_disk(tmp_path, server, monkeypatch, capsys):
+    """What is to come is said beforehand; if the disk has not the room, no photo is asked for."""
+    tables = write_site(tmp_path, [*photos_on(server, [1, 2]), photo_row(3, "../3.jpg")])
+    usage = shutil.disk_usage(tmp_path)._replace(free=len(jpeg(1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(run.shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(TryAgain, match="has room for"):
+            get(tmp_path, tables, quiet=False)
+    said = capsys.readouterr().err
+    assert "0 photos on disk, 3 to fetch, 0.0 MB (1 of unknown size)." in said
+    assert asked(server) == []
+
+
+def test_disk_fills_up_between_photos(tmp_path, server, monkeypatch):
+    """A disk that takes no more ends the run with a clear word; what is whole is kept."""
+    tables = write_site(tmp_path, photos_on(server, range(10)))
+    replace, done = os.replace, []
+
+    def full(source, target):
+        if str(target).endswith(".jpg"):
+            done.append(target)
+            if len(done) > 3:
+                raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.os, "replace", full)
+        with pytest.raises(TryAgain, match="No space left on device"):
+            get(tmp_path, tables, workers=1)
+    assert len(on_disk(tmp_path)) == 3
+    images = pd.read_csv(tmp_path / "data" / "images.csv", dtype=str)
+    assert images["Status"].value_counts().to_dict() == {"failed": 7, "ok": 3}
+    asked(server)
+    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
+    assert len(asked(server)) == 7
+
+
+def test_full_disk_for_real(tmp_path, server):
+    """On a file system of 400 kB photos are kept until it is full, then the run stops."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(small)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root on Linux")
+    try:
+        rows = photos_on(server, range(60), lambda number: jpeg(number, (160, 120)))
+        for row in rows:
+            row["OriginalSize"] = ""
+        with pytest.raises(TryAgain, match=r"No space left|disk is full"):
+            get(small, write_site(tmp_path, rows))
+        kept = on_disk(small)
+        assert 5 < len(kept) < 60
+        for name in kept:
+            path = small / "data" / "images" / f"{name}.jpg"
+            assert path.read_bytes() == jpeg(int(name, 16), (160, 120))
+        for name in sorted(kept)[:4]:
+            (small / "data" / "images" / f"{name}.jpg").unlink()
+        asked(server)
+        with pytest.raises(TryAgain):
+            get(small, tmp_path / "2018_04")
+        again = {image_id(int(path[1:-4])) for path in asked(server)}
+        assert not again & (kept - set(sorted(kept)[:4]))
+    finally:
+        subprocess.run(["umount", "-l", str(small)], capture_output=True, check=False)
+
+
+def test_interrupted(tmp_path, server):
+    """After Ctrl-C the tables are written, what is whole is kept, nothing partial stands about."""
+    tables = write_site(tmp_path, photos_on(server, range(40)))
+
+    def page(handler, times):
+        if len(handler.server.asked) == 20:
+            _thread.interrupt_main()
+        body(jpeg(int(handler.path[1:-4])))(handler, times)
+
+    server.pages = {path: page for path in server.pages}
+    with pytest.raises(KeyboardInterrupt):
+        get(tmp_path, tables, workers=2)
+    images = pd.read_csv(tmp_path / "data" / "images.csv", dtype=str)
+    kept = set(images.loc[images["Status"] == "ok", "ImageID"])
+    assert 10 < len(kept) < 40
+    assert kept == on_disk(tmp_path)
+    assert set(images.loc[images["Status"] == "failed", "Error"]) == {
+        "not asked for yet: the run was interrupted"
+    }
+    asked(server)
+    server.pages = {path: body(jpeg(int(path[1:-4]))) for path in server.pages}
+    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
+    assert {image_id(int(path[1:-4])) for path in asked(server)} == (
+        {image_id(number) for number in range(40)} - kept
+    )
+
+
+KILLED = """
+import os, signal, sys
+from openimager import run
+from openimager.downloader import download
+
+real, left = os.replace, [int(sys.argv[3])]
+def replace(source, target):
+    if str(target).endswith(".jpg"):
+        left[0] -= 1
+        if left[0] == 0:
+            if sys.argv[4] == "after":
+                real(source, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+run.os.replace = replace
+download("Cat", data_dir=sys.argv[1], base_url=sys.argv[2], quiet=True, workers=4)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize(("photo", "moment"), [(1, "before"), (7, "before"), (7, "after")])
+def test_killed(tmp_path, server, photo, moment):
+    """After kill -9 what has its name is whole and known; only the rest is asked for."""
+    tables = write_site(tmp_path, photos_on(server, range(20)))
+    command = [sys.executable, "-c", KILLED, tmp_path / "data", tables, str(photo), moment]
+    killed = subprocess.run([str(word) for word in command], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    kept = {name for name in on_disk(tmp_path) if not name.startswith(".")}
+    assert len(kept) == photo - (moment == "before")
+    for name in kept:
+        path = tmp_path / "data" / "images" / f"{name}.jpg"
+        assert path.read_bytes() == jpeg(int(name, 16))
+    asked(server)
+    frame = get(tmp_path, tables)
+    assert set(frame["Status"]) == {"ok"}
+    assert set(frame["Source"]) == {"flickr"}
+    assert len(asked(server)) == 20 - len(kept)
+    assert len(pd.read_csv(tmp_path / "data" / "ATTRIBUTION.csv")) == 20
+    assert len(on_disk(tmp_path)) == 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_killed_in_the_middle_of_bodies(tmp_path, server):
+    """Bodies that were on their way leave nothing under a final name, and no litter for long."""
+    rows = photos_on(server, range(8))
+
+    def half(handler, times):
+        data = jpeg(int(handler.path[1:-4]))
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[:4000])
+        handler.wfile.flush()
+        handler.server.over.wait(20)
+
+    whole = dict(server.pages)
+    server.pages = dict.fromkeys(whole, half)
+    tables = write_site(tmp_path, rows)
+    command = [sys.executable, "-c", KILLED, tmp_path / "data", tables, "99", "after"]
+    process = subprocess.Popen([str(word) for word in command])
+    images = tmp_path / "data" / "images"
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if images.exists() and len(list(images.iterdir())) >= 4:
+            break
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert {path.suffix for path in images.iterdir()} == {".part"}
+    server.pages = whole
+    asked(server)
+    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
+    assert len(asked(server)) == 8
+    assert {path.suffix for path in images.iterdir()} == {".jpg"}
+
+
+def test_hanging_host_does_not_hold_up_an_interrupt(tmp_path, server):
+    """Ctrl-C does not wait for a host that hangs."""
+    rows = photos_on(server, range(4))
+
+    def page(handler, times):
+        _thread.interrupt_main()
+        hang(handler, times)
+
+    server.pages = dict.fromkeys(server.pages, page)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        get(tmp_path, write_site(tmp_path, rows), settings=Settings(read=20.0))
+    assert time.monotonic() - started < 5
+
+
+def test_relative_addresses_of_a_directory(tmp_path, monkeypatch):
+    """A directory's photos come through a server on this machine, started only if needed."""
+    folder = tmp_path / "site"
+    rows = [photo_row(number, f"../photos/{number}_o.jpg", jpeg(number)) for number in range(4)]
+    tables = write_site(folder, rows)
+    (folder / "photos").mkdir()
+    for number in range(4):
+        (folder / "photos" / f"{number}_o.jpg").write_bytes(jpeg(number))
+    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
+    monkeypatch.setattr(sample, "serve", None)
+    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
+
+
+def test_relative_addresses_of_a_url(tmp_path, server):
+    """With a URL as base, a relative address is resolved as a browser would."""
+    folder = tmp_path / "site"
+    tables = write_site(folder, [photo_row(1, "../photos/1_o.jpg", jpeg(1))])
+    for path in tables.rglob("*.*"):
+        server.pages[f"/x/2018_04/{path.relative_to(tables).as_posix()}"] = path.read_bytes()
+    server.pages["/x/photos/1_o.jpg"] = jpeg(1)
+    frame = get(tmp_path, f"{server.url}/x/2018_04", cache_dir=tmp_path / "cache")
+    assert list(frame["Status"]) == ["ok"]
+
+
+def test_tables_under_their_names_of_2018(tmp_path, server):
+    """class_names_fp, train_boxed_fp and image_ids_fp are class_names, boxes and photos."""
+    tables = write_site(tmp_path, photos_on(server, [1, 2]))
+    frame = get(
+        tmp_path,
+        tables,
+        class_names_fp=tables / metadata.table_path("classes"),
+        train_boxed_fp=tables / metadata.table_path("boxes", "train"),
+        image_ids_fp=tables / metadata.table_path("photos", "train"),
+    )
+    assert list(frame["Status"]) == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": 0}, "workers is 0"),
+        ({"rate": -1.0}, "rate is -1.0"),
+        ({"rate": float("nan")}, "rate is nan"),
+        ({"limit": 0}, "limit is 0"),
+        ({"source": "flicker"}, "Unknown source 'flicker'"),
+        ({"subset": "trian"}, "trian"),
+        ({"drop": "grop"}, "grop"),
+        ({"categories": "Catt"}, "Cat"),
+    ],
+)
+def test_bad_input(tmp_path, options, words):
+    """What cannot be meant is refused with the offending value, and nothing is begun."""
+    tables = write_site(tmp_path, [photo_row(1, "../1.jpg")])
+    with pytest.raises(BadInput, match=words):
+        get(tmp_path, tables, **options)
+    assert not (tmp_path / "data" / "images").exists()
+
+
+def test_no_file_outside_the_folder(tmp_path, server):
+    """An ImageID that is a path never becomes a file, even if a table smuggled it in."""
+    maker = run.Run(tmp_path, None, None, None, "", None, QUICK, True)
+    for name in ("../../evil", "0" * 15 + "/", "", "con", "0123456789abcdef\n"):
+        with pytest.raises(BadInput):
+            maker._path(name)
+
+
+def test_trouble_of_the_disk_names_the_file():
+    """The disk's error and the file travel with the exception."""
+    error = OSError(errno.EACCES, "Permission denied")
+    assert DiskTrouble("a", error).error is error
+
+
+FIRST_TENTHS = [
+    *("404", "placeholder", "429 once", "429 for ever", "500 once"),
+    *("cut once", "another photo", "hang", "endless", "nothing"),
+]
+LAST_TENTHS = [
+    *("500 for ever", "cut without length", "410", "403", "html"),
+    *("file:", "bomb", "refused", "another MD5", "nothing"),
+]
+
+
+@pytest.mark.skipif(not FRUIT.exists(), reason="the mirror of real photos is not there")
+@pytest.mark.parametrize("kinds", [FIRST_TENTHS, LAST_TENTHS], ids=["first", "last"])
+def test_fruit_with_every_trouble_at_once(tmp_path, server, kinds):
+    """Real photos, trouble on a tenth each: every one ends as it should, twice over."""
+    with ExitStack() as stack:
+        busy = stack.enter_context(web())
+        for path in (FRUIT / "2018_04").rglob("*.*"):
+            name = path.relative_to(FRUIT).as_posix()
+            server.pages[f"/{name}"] = path.read_bytes()
+        tables = FRUIT / "2018_04"
+        rows = pd.concat(
+            pd.read_csv(tables / metadata.table_path("photos", subset), dtype=str)
+            for subset in metadata.SUBSETS
+        )
+        expected, page_of = {}, {}
+        for place, row in enumerate(rows.to_dict("records")):
+            kind, url = kinds[place % len(kinds)], "/" + row["OriginalURL"][3:]
+            data = (FRUIT / url[1:]).read_bytes()
+            if kind == "429 for ever":
+                busy.pages[url] = status(429)
+                page, end = redirect(busy.url + url), "failed"
+            else:
+                make, end, _ = TROUBLE[kind]
+                page = make(data)
+                if kind == "another MD5":
+                    page = body(data[:-2] + b"\0\0")
+            server.pages[url], page_of[url] = page, row["ImageID"]
+            expected[row["ImageID"]] = end
+        options = {"subset": "all", "cache_dir": tmp_path / "cache", "workers": 32}
+        options["patience"] = Patience(tries=2, backoff=0.01, longest_wait=0.05, slowest=0.05)
+        base = f"{server.url}/2018_04/"
+        started = time.monotonic()
+        frame = get(tmp_path, base, ["Apple", "Banana", "Orange"], **options)
+        assert statuses(frame) == expected
+        for row in frame[frame["Status"] == "ok"].to_dict("records"):
+            path = tmp_path / "data" / "images" / f"{row['ImageID']}.jpg"
+            source = (FRUIT / "2018_04" / row["OriginalURL"]).resolve()
+            assert path.read_bytes() == source.read_bytes()
+        assert len(on_disk(tmp_path)) == sum(end == "ok" for end in expected.values())
+
+        asked(server)
+        again = get(tmp_path, base, ["Apple", "Banana", "Orange"], **options)
+        paths = {path for path in asked(server) if path.startswith("/photos/")}
+        failed = {name for name, end in expected.items() if end == "failed"}
+        assert {page_of[path] for path in paths} == failed
+        assert statuses(again) == expected
+        assert time.monotonic() - started < 60
