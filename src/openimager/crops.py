@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -88,7 +87,7 @@ def write_crops(
     workers : int, optional
         Threads; if not given, one for each core.
     quiet : bool
-        Show no progress and print no counts.
+        Show no progress and do not print what happened.
 
     Returns
     -------
@@ -144,7 +143,7 @@ def write_crops(
         write_table(rows, data_dir / "crops.csv")
     rows.attrs.update(counts={key: counts[key] for key in COUNTS}, moved=moved)
     if not quiet:
-        print(_report(counts, moved), file=sys.stderr)
+        print(_report(counts, moved))
     return rows
 
 

@@ -12,7 +12,14 @@ from PIL import Image, UnidentifiedImageError
 from openimager.duplicates import photo_hash
 from openimager.errors import TryAgain
 from openimager.files import replacing
-from openimager.geometry import box_to_pixels, crop_box, draft_scale, pad_box, upright
+from openimager.geometry import (
+    box_to_pixels,
+    crop_box,
+    decode,
+    draft_scale,
+    pad_box,
+    upright,
+)
 
 # Counted up when the same options come to give other pixels, so that old crops are made anew.
 _RULES = 1
@@ -117,7 +124,7 @@ def _cut(job: Job) -> tuple[Facts, list[Result], dict[int, bytes]]:
         scales = [draft_scale(results[k].pixels, size_, keep_aspect) for k in todo]
         # For its hash alone a photo needs no more than 128 pixels.
         scales.append(draft_scale((0, 0, *stored), 64, False))
-        picture = _decode(photo, min(scales))
+        picture = decode(photo, min(scales))
     fresh = {k: _crop(job, job.cuts[k], size, picture, stored) for k in todo}
     digest = photo_hash(upright(picture, job.rotation))
     return Facts(size, job.rotation, *stored, digest), results, fresh
@@ -150,19 +157,6 @@ def _recipe(job: Job, cut: Cut, size: int) -> bytes:
     made_from = [_RULES, *job.options, *cut.box, str(job.rotation), size]
     digest = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
     return f"openimager crop {digest[:16]}".encode()
-
-
-def _decode(photo: Image.Image, scale: int) -> Image.Image:
-    """Decode an opened photo at 1/`scale` where its format can, as RGB; EXIF is not applied."""
-    photo.draft(None, (photo.width // scale, photo.height // scale))
-    photo.load()
-    if photo.mode.startswith("I;16"):
-        return photo.point(lambda level: level / 256, "L").convert("RGB")
-    if photo.has_transparency_data:
-        # On white, as a browser shows it to whoever draws a box.
-        white = Image.new("RGBA", photo.size, "white")
-        return Image.alpha_composite(white, photo.convert("RGBA")).convert("RGB")
-    return photo.convert("RGB")
 
 
 def _crop(job: Job, cut: Cut, size: int, picture: Image.Image, stored: tuple[int, int]) -> bytes:

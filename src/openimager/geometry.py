@@ -116,6 +116,31 @@ def upright(picture: Image.Image, rotation: float) -> Image.Image:
     return picture.transpose(_TURN[degrees]) if degrees else picture
 
 
+def decode(photo: Image.Image, scale: int = 1) -> Image.Image:
+    """Decode a photo that was opened as RGB; EXIF is not applied.
+
+    Parameters
+    ----------
+    photo : PIL.Image.Image
+        As `PIL.Image.open` returns it: grey, CMYK, palette, 16 bits, with transparency ...
+    scale : int
+        1, 2, 4 or 8: a JPEG is decoded at this fraction of its size; other formats whole.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB. What is transparent shows white beneath it, as to the people who drew the boxes.
+    """
+    photo.draft(None, (photo.width // scale, photo.height // scale))
+    photo.load()
+    if photo.mode.startswith("I;16"):
+        return photo.point(lambda level: level / 256, "L").convert("RGB")
+    if photo.has_transparency_data:
+        white = Image.new("RGBA", photo.size, "white")
+        return Image.alpha_composite(white, photo.convert("RGBA")).convert("RGB")
+    return photo.convert("RGB")
+
+
 def crop_box(
     picture: Image.Image,
     box,

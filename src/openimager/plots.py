@@ -20,7 +20,7 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     return {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(names)}
 
 
-def photographic(quality: int = 80) -> None:
+def photographic(quality: int = 75) -> None:
     """Show the figures of this notebook as JPEGs, which for photos are a tenth of a PNG's size."""
     from matplotlib import rcParams
     from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -50,11 +50,10 @@ def bars(table, title: str, xlabel: str, ylabel: str):
         ax.bar_label(container, fmt="{:,.0f}", padding=2, fontsize=9 if each <= 24 else 6)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.yaxis.set_major_formatter("{x:,.0f}")
-    ax.margins(y=0.12)
+    ax.margins(x=0.4 / len(table), y=0.12)
     ax.spines[["top", "right"]].set_visible(False)
     ax.get_legend().remove()
-    if len(table.columns) > 1:
-        fig.legend(ncols=min(5, len(table.columns)), loc="outside lower center", frameon=False)
+    fig.legend(ncols=min(5, len(table.columns)), loc="outside lower center", frameon=False)
     return fig
 
 
@@ -115,7 +114,7 @@ def contact_sheet(pictures: Sequence, title: str, captions: Sequence = (), colum
     from matplotlib import pyplot as plt
 
     rows = max(1, -(-len(pictures) // columns))
-    height = 0.9 if not captions else 1.3
+    height = 7 / columns + (0.35 if captions else 0)
     fig, axes = plt.subplots(rows, columns, figsize=(7, 0.4 + height * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
