@@ -72,7 +72,7 @@ def fit_recipe(crops, out, seed):
     model.add(layers.Dense(64, activation="relu"))
     model.add(layers.Dropout(0.5))
     model.add(layers.Dense(train.num_classes, activation="softmax"))
-    model.compile(keras.optimizers.RMSprop(5e-4), "categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.RMSprop(5e-4), "categorical_crossentropy")
     stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE)
     began = time.process_time()
     fitted = model.fit(train, validation_data=judged_on, epochs=EPOCHS, callbacks=[stop], verbose=0)
