@@ -2,7 +2,10 @@
 
 import io
 import math
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -373,12 +376,36 @@ def test_an_interrupted_run_is_taken_up(site, monkeypatch):
 
     monkeypatch.setattr(cutting, "_write", stopping)
     with pytest.raises(KeyboardInterrupt):
-        site.crop(workers=2)
-    written = len(site.files())
-    assert written == 5 and not list(site.data_dir.rglob("*.part"))
+        site.crop(workers=1)
+    assert len(site.files()) == 5 and not list(site.data_dir.rglob("*.part"))
     assert not (site.data_dir / "crops.csv").exists()
     monkeypatch.setattr(cutting, "_write", real)
+    decoded, decode = [], cutting.decode
+    monkeypatch.setattr(cutting, "decode", lambda *a: decoded.append(a) or decode(*a))
     assert counts(site.crop(), "kept", "made") == (5, 7)
+    assert len(decoded) == 7
+
+
+def test_a_killed_run_leaves_only_whole_crops(site):
+    """After `kill -9` every crop on disk decodes; the next run keeps them and does the rest."""
+    for seed in range(30):
+        site.box(site.photo(scene(800, 600, seed=seed)))
+    code = "import sys; from openimager import write_crops; write_crops(sys.argv[1], workers=1)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(site.write())])
+    try:
+        deadline = time.monotonic() + 30
+        while len(list(site.data_dir.rglob("*_0.jpg"))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    whole = [path for path in site.files() if not path.endswith(".part")]
+    assert len(whole) >= 3
+    for path in whole:
+        Image.open(site.data_dir / "crops" / path).load()
+    frame = site.crop()
+    assert counts(frame, "kept", "made") == (len(whole), 30 - len(whole))
+    assert len(site.files()) == 30 and not list(site.data_dir.rglob("*.part"))
 
 
 def test_a_full_disk_says_so(site, monkeypatch):
@@ -435,6 +462,9 @@ def test_bad_tables_are_refused(site, tmp_path):
         crops.write_crops(site.data_dir)
     site.photos["x"] = ("../../../evil", "train", 0.0, "ok")
     with pytest.raises(BadInput, match="evil"):
+        site.crop()
+    site.photos["x"] = (image_id, "train", 0.0, "ok")
+    with pytest.raises(BadInput, match="more than once"):
         site.crop()
     site.photos["x"] = ("0" * 16, "holiday", 0.0, "ok")
     with pytest.raises(BadInput, match="'holiday'"):

@@ -1,5 +1,6 @@
 """From photos and boxes to labelled folders of crops."""
 
+import contextlib
 import math
 import os
 from collections import Counter
@@ -12,12 +13,21 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from openimager import duplicates, split
+from openimager.croptables import (
+    COLUMNS,
+    INTEGERS,
+    PIXELS,
+    photo_path,
+    photos_and_boxes,
+    read_crops,
+    remember,
+    remembered,
+)
 from openimager.cutting import Cut, Facts, Job, Options, Result, cut_photo
-from openimager.errors import BadInput
+from openimager.errors import BadInput, TryAgain
 from openimager.files import lock, write_table
 from openimager.folders import crop_path, csv_path, folder_name, folder_names, lying, tidy
 from openimager.geometry import box_to_pixels, crop_box, rotate_box
-from openimager.rows import COORDINATES, FLAGS, IMAGE_ID, SUBSETS
 from openimager.selection import drop_flags, without_flags
 
 __all__ = [
@@ -30,20 +40,9 @@ __all__ = [
     "write_crops",
 ]
 
-PIXELS = ("Left", "Upper", "Right", "Lower")
-COLUMNS = (
-    *("ImageID", "n", "Category", "Subset", "CropPath", *COORDINATES, *PIXELS, *FLAGS),
-    *("Source", "Rotation", "DuplicateGroup", "SHA256", "Error"),
-)
 COUNTS = ("made", "remade", "kept", "failed", "repeats", "small", "dropped", "removed")
-_INTEGERS = ("n", *PIXELS, *FLAGS)
-_FLOATS = (*COORDINATES, "Rotation")
+# Photos that are cropped before what was learnt of them is written down.
 _BATCH = 256
-
-
-def read_crops(data_dir: str | os.PathLike = "data") -> pd.DataFrame:
-    """Return crops.csv as `write_crops` returned it: empty text is "", not NaN."""
-    return _read(Path(data_dir) / "crops.csv", COLUMNS)
 
 
 def write_crops(
@@ -111,7 +110,7 @@ def write_crops(
     flags = drop_flags(drop)
     duplicates.require()
     data_dir = Path(data_dir)
-    photos, boxes = _tables(data_dir)
+    photos, boxes = photos_and_boxes(data_dir)
     rows = without_flags(boxes, flags, drop_unknown).reset_index(drop=True)
     counts = Counter(dropped=len(boxes) - len(rows))
     folders = folder_names(sorted(boxes["Category"].unique()))
@@ -124,8 +123,8 @@ def write_crops(
             return groups, split.official(groups, subset)
         return groups, split.by_hash(groups, shares)
 
-    with lock(data_dir / ".openimager" / "crops.lock", wait=False):
-        facts = _remembered(data_dir, photos)
+    with _trouble_told(data_dir), lock(data_dir / ".openimager" / "crops.lock", wait=False):
+        facts = remembered(data_dir, photos)
         # What is known of the photos already puts most crops where they will stay.
         groups, parts = parting()
         known = dict(facts)
@@ -147,6 +146,17 @@ def write_crops(
     return rows
 
 
+@contextlib.contextmanager
+def _trouble_told(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TryAgain(
+            f"{error.filename or data_dir}: {error.strerror or error}. What is whole is kept; make "
+            "room or mend it, and run again for the rest."
+        ) from error
+
+
 def _check(size, quality, padding, min_pixels, shares) -> None:
     """Raise BadInput for the first option that cannot be used."""
     if size is not None and not (isinstance(size, int) and 1 <= size <= 10_000):
@@ -164,83 +174,6 @@ def _check(size, quality, padding, min_pixels, shares) -> None:
         )
 
 
-def _tables(data_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the photos that are on disk and their boxes, sorted by ImageID and n."""
-    photos = _read(data_dir / "images.csv", ("ImageID", "Subset", "Rotation", "Status"))
-    needed = ("ImageID", "Source", "Category", *COORDINATES, *FLAGS)
-    boxes = _read(data_dir / "boxes.csv", needed)
-    photos = photos[photos["Status"] == "ok"]
-    boxes["n"] = boxes.groupby("ImageID").cumcount()
-    boxes = boxes.merge(photos[["ImageID", "Rotation"]], on="ImageID", validate="many_to_one")
-    strange = photos[~photos["ImageID"].str.fullmatch(IMAGE_ID)]
-    if len(strange):
-        raise BadInput(f"'{strange.iloc[0, 0]}' in images.csv is no ImageID: 16 hex digits.")
-    strange = photos[~photos["Subset"].isin(SUBSETS)]
-    if len(strange):
-        raise BadInput(
-            f"Photo {strange.iloc[0]['ImageID']} is of subset '{strange.iloc[0]['Subset']}' in "
-            f"images.csv. Allowed: {', '.join(SUBSETS)}."
-        )
-    return photos, boxes.sort_values(["ImageID", "n"])
-
-
-def _read(path: Path, columns) -> pd.DataFrame:
-    """Return some columns of a table; text stays text, what is no number becomes NaN."""
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError:
-        raise BadInput(
-            f"There is no {path.name} in {path.parent}. It is made by downloading and cropping, "
-            "in this order."
-        ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path.name} in {path.parent} is no table: {error}") from None
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise BadInput(f"{path.name} in {path.parent} lacks the column {', '.join(missing)}.")
-    frame = frame[list(columns)]
-    for column in frame:
-        if column in _INTEGERS:
-            frame[column] = pd.to_numeric(frame[column], errors="coerce").astype("Int64")
-        elif column in _FLOATS:
-            frame[column] = pd.to_numeric(frame[column], errors="coerce")
-    return frame
-
-
-def _photo(data_dir: Path, image_id: str) -> Path:
-    return data_dir / "images" / f"{image_id}.jpg"
-
-
-def _remembered(data_dir: Path, photos: pd.DataFrame) -> dict[str, Facts]:
-    """Return what earlier runs learnt of those photos that are still the same."""
-    try:
-        frame = pd.read_csv(
-            data_dir / ".openimager" / "photos.csv",
-            dtype={"ImageID": str, "Rotation": float, "Hash": str},
-            keep_default_na=False,
-            na_values={"Rotation": [""]},
-        ).set_index("ImageID")
-        known = {row[0]: Facts(*row[1:]) for row in frame[list(Facts._fields)].itertuples()}
-    except (OSError, ValueError, KeyError):
-        return {}
-    facts = {}
-    for image_id, rotation in zip(photos["ImageID"], photos["Rotation"], strict=True):
-        fact, photo = known.get(image_id), _photo(data_dir, image_id)
-        # As text, because a rotation that is not recorded (NaN) equals itself only so.
-        same = fact and str(fact.Rotation) == str(rotation) and photo.is_file()
-        if same and photo.stat().st_size == fact.Bytes:
-            facts[image_id] = fact
-    return facts
-
-
-def _remember(data_dir: Path, facts: dict[str, Facts]) -> None:
-    frame = pd.DataFrame(
-        [(image_id, *fact) for image_id, fact in sorted(facts.items())],
-        columns=["ImageID", *Facts._fields],
-    )
-    write_table(frame, data_dir / ".openimager" / "photos.csv")
-
-
 def _jobs(data_dir, rows, parts, folders, facts, options) -> Iterator[tuple[str, Job | int]]:
     """Yield each photo's ImageID and its job; for one that is left out, how many boxes it has."""
     there = lying(data_dir)
@@ -255,7 +188,7 @@ def _jobs(data_dir, rows, parts, folders, facts, options) -> Iterator[tuple[str,
             path = crop_path(data_dir, csv_path(parts[image_id], folder, image_id, row.n))
             box = (row.XMin, row.XMax, row.YMin, row.YMax)
             cuts.append(Cut(box, path, there.get((folder, path.name), ())))
-        photo = _photo(data_dir, image_id)
+        photo = photo_path(data_dir, image_id)
         yield image_id, Job(photo, row.Rotation, tuple(cuts), options, facts.get(image_id))
 
 
@@ -275,7 +208,11 @@ def _work(jobs, photos: int, facts, data_dir: Path, workers, quiet: bool) -> lis
                 results.extend(done)
                 progress.update()
             if len(facts) > before:
-                _remember(data_dir, facts)
+                remember(data_dir, facts)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the disk may be what is full
+            remember(data_dir, facts)
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         progress.close()
@@ -305,7 +242,7 @@ def _placed(data_dir: Path, rows: pd.DataFrame, results, folders) -> tuple[pd.Da
         filled.append((path, *(result.pixels or [pd.NA] * 4), result.sha256, result.error))
     columns = ["CropPath", *PIXELS, "SHA256", "Error"]
     rows = rows.join(pd.DataFrame(filled, columns=columns, index=rows.index))
-    rows = rows.astype(dict.fromkeys(_INTEGERS, "Int64"))
+    rows = rows.astype(dict.fromkeys(INTEGERS, "Int64"))
     rows.loc[rows["CropPath"] == "", "Subset"] = ""
     rows = rows[(rows["CropPath"] != "") | (rows["Error"] != "")].reset_index(drop=True)
     return rows[list(COLUMNS)], outcomes

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from openimager.duplicates import photo_hash
-from openimager.errors import TryAgain
 from openimager.files import replacing
 from openimager.geometry import (
     box_to_pixels,
@@ -90,7 +89,7 @@ def cut_photo(job: Job) -> tuple[Facts | None, list[Result]]:
 
     Raises
     ------
-    TryAgain
+    OSError
         If a crop cannot be written. Trouble with the photo is a result, not an exception.
     """
     try:
@@ -171,14 +170,8 @@ def _crop(job: Job, cut: Cut, size: int, picture: Image.Image, stored: tuple[int
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
-        with replacing(path) as part:
-            part.write_bytes(data)
-    except OSError as error:
-        raise TryAgain(
-            f"Cannot write the crop {path.name}: {error.strerror}. What is whole is kept; "
-            "mend that and run again."
-        ) from error
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 def _all_failed(job: Job, error: str) -> list[Result]:
