@@ -152,14 +152,16 @@ class Traffic:
         self._finished = finished
         exhausted = False
         while True:
-            while not exhausted and self._unfinished < self.patience.ahead:
+            pause = self._send()
+            # Photos are made ready only for workers that have nothing to do.
+            idle = self._running < self.workers and self._unfinished < self.patience.ahead
+            if idle and not exhausted:
                 task = more()
-                if task is None:
-                    exhausted = True
-                else:
+                exhausted = task is None
+                if task:
                     self._unfinished += 1
                     self._queue(task)
-            pause = self._send()
+                continue
             if exhausted and not self._unfinished:
                 return
             try:
