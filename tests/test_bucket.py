@@ -97,6 +97,9 @@ def test_old_revision_in_s3_stays_whole(s3, tmp_path):
     found = import_quilt().Package.browse("quilt/old", BUCKET, old)
     assert found["models/latest.keras"].get_bytes() == before
     assert registry.revisions("quilt/old", BUCKET)["Message"].tolist() == ["first", "better"]
+    # What an older revision holds is not uploaded again either.
+    (tree / "models" / "latest.keras").write_bytes(before)
+    assert push(tree, BUCKET, "quilt/old", "back again").copied_files == 0
 
 
 def test_folder_and_s3_hold_equal_entries(s3, tmp_path):

@@ -201,10 +201,15 @@ def test_moved_registry_takes_new_revisions(tree, place, tmp_path):
 
 def test_re_pointing_an_incomplete_copy_changes_nothing(tree, place, tmp_path, capsys):
     """A registry that lost a file on the way is refused with the file's name, and left alone."""
-    push(tree, place)
-    moved = place.rename(tmp_path / "moved")
-    lost = sorted((moved / "objects").rglob("*.keras"))[0]
+    hashes = []
+    for text in ("# one\n", "# two\n"):
+        (tree / "README.md").write_text(text, encoding="utf-8")
+        hashes.append(push(tree, place, text).top_hash)
+    # What is lost is of the manifest that is looked at last.
+    found = import_quilt().Package.browse(NAME, str(place), max(hashes))
+    lost = Path(found["README.md"].physical_key.path)
     lost.unlink()
+    moved = place.rename(tmp_path / "moved")
     before = contents(moved)
     assert registry.main([str(moved)]) == 2
     assert lost.name in capsys.readouterr().err
@@ -235,7 +240,7 @@ def test_registry_holds_others_to_the_rules_too(tree, place):
     """quilt3 itself, without our push, can't add a revision that says too little."""
     push(tree, place)
     quilt3 = import_quilt()
-    with pytest.raises(quilt3.util.QuiltException, match="required"):
+    with pytest.raises(quilt3.util.QuiltException, match="'categories' is a required"):
         quilt3.Package().build("someone/else", str(place), message="mine")
 
 
@@ -248,6 +253,13 @@ def test_a_registry_s_own_workflows_stay(tree, place):
     push(tree, place)
     text = config.read_text(encoding="utf-8")
     assert "default_workflow: theirs" in text and "name: Theirs" in text and "openimager:" in text
+
+
+def test_file_address_is_the_folder(tree, place):
+    """file:// and the plain path are one registry."""
+    push(tree, place)
+    assert not push(tree, place.as_uri()).new
+    assert registry.check(place.as_uri()) == registry.check(place)
 
 
 def test_addresses_that_are_no_registry(tmp_path):

@@ -30,11 +30,11 @@ def bucket_of(registry: str | os.PathLike) -> str | None:
 
     Examples
     --------
-    >>> bucket_of("s3://my-photos"), bucket_of("../registry")
-    ('my-photos', None)
+    >>> bucket_of("s3://my-photos"), bucket_of("../registry"), bucket_of("file:///shared/registry")
+    ('my-photos', None, None)
     """
     address = str(registry)
-    if "://" not in address:
+    if "://" not in address or address.startswith("file://"):
         return None
     parsed = urlparse(address)
     if parsed.scheme != "s3" or not parsed.netloc or parsed.path.strip("/"):

@@ -81,7 +81,8 @@ def push(
     name : str
         ``owner/package``.
     registry : path-like
-        A folder (made if missing) or ``s3://bucket``. The bucket must be versioned.
+        A folder (made if missing; ``file://`` works too) or ``s3://bucket``, which must be
+        versioned.
     metadata : dict
         What the package says about itself; `SCHEMA` says what must be in it.
     message : str
@@ -164,7 +165,7 @@ def check(registry: str | os.PathLike) -> str:
     if bucket:
         check_bucket(bucket)
         return f"s3://{bucket}"
-    folder = Path(registry).resolve()
+    folder = Path(key(registry).path)
     if not folder.parent.is_dir():
         raise BadInput(f"There is no folder {folder.parent} to keep the registry {folder.name} in.")
     if folder.exists() and not folder.is_dir():
