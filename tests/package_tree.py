@@ -72,7 +72,8 @@ def make_tree(root: Path) -> Path:
         "models/latest.keras": "stands for a model of some size\n" * 100,
         "models/history.json": json.dumps({"parameters": {"EPOCHS": 3}}),
         "models/metrics.json": json.dumps(
-            {"accuracy": 0.5, "interval": [0.1, 0.9], "crops": 2, "photos": 2}
+            {"accuracy": 0.5, "low": 0.1, "high": 0.9, "crops": 2, "photos": 2}
+            | {"baselines": {"majority": {"accuracy": 0.25, "low": 0.0, "high": 0.75}}}
         ),
         "models/trained_on.txt": "".join(f"{row[5]}\n" for row in crops[:3]),
     }

@@ -134,6 +134,7 @@ def test_card_says_counts_licence_score_and_that_pictures_are_drawn(tree):
     assert "| Cat | 1 | 2 | 0 |" in text
     assert "CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)" in text
     assert "Accuracy 0.500 (95 % interval 0.100 to 0.900) on 2 crops of 2 drawn pictures." in text
+    assert "- always the most common category: 0.250 (95 % interval 0.000 to 0.750)" in text
     assert f"quilt3 install {NAME} --registry REGISTRY --dest ." in text
     assert "drawn and their credits invented" in text
     photos = pd.read_csv(tree / "data" / "images.csv", dtype=str, keep_default_na=False)

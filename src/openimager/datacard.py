@@ -117,14 +117,24 @@ def write_card(data_dir: str | os.PathLike, metadata: dict, name: str) -> Path:
 
 
 def _score(metrics: dict, drawn: bool) -> str:
-    """Return the accuracy as a sentence, with its interval and what it is measured against."""
-    low, high = metrics["interval"]
+    """Return the accuracy as sentences, with its interval and what it is to be compared with."""
     kind = "drawn pictures" if drawn else "photos"
-    text = (
-        f"Accuracy {metrics['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}) on "
-        f"{metrics['crops']} crops of {metrics['photos']} {kind}."
-    )
-    for baseline, value in metrics.get("baselines", {}).items():
-        if isinstance(value, int | float):
-            text += f"\nBaseline, {baseline.replace('_', ' ')}: {value:.3f}."
-    return text
+    lines = [
+        f"Accuracy {_interval(metrics)} on {metrics['crops']} crops of {metrics['photos']} {kind}. "
+        "For comparison, on the same crops:\n"
+    ]
+    names = {"majority": "always the most common category", "original": "the CNN of 2018"}
+    for name, baseline in metrics.get("baselines", {}).items():
+        lines.append(f"- {names.get(name, name)}: {_interval(baseline)}")
+    return "\n".join(lines)
+
+
+def _interval(score: dict) -> str:
+    """Return an accuracy with its interval.
+
+    Examples
+    --------
+    >>> _interval({"accuracy": 0.9, "low": 0.8512, "high": 0.94})
+    '0.900 (95 % interval 0.851 to 0.940)'
+    """
+    return f"{score['accuracy']:.3f} (95 % interval {score['low']:.3f} to {score['high']:.3f})"

@@ -29,14 +29,8 @@ _NEEDED = {
 }
 _TABLES = ("images.csv", "boxes.csv", "crops.csv", "ATTRIBUTION.csv")
 _SCORES = (
-    "accuracy",
-    "interval",
-    "crops",
-    "photos",
-    "baselines",
-    "auc",
-    "roc_auc",
-    "calibration_error",
+    *("network", "accuracy", "low", "high", "crops", "photos"),
+    *("baselines", "auc", "calibration_error"),
 )
 _PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "Pillow", "quilt3")
 

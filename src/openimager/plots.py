@@ -124,3 +124,33 @@ def contact_sheet(pictures: Sequence, title: str, captions: Sequence = (), colum
         ax.set_title(caption, fontsize=8)
     fig.suptitle(title)
     return fig
+
+
+def confusion(counts, title: str):
+    """Draw a confusion matrix: how many crops, and what share of their true category.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame
+        A row for each true category, a column for each predicted one, as `metrics.confusion` has.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib import pyplot as plt
+
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+    side = 2.2 + 0.8 * len(counts)
+    fig, ax = plt.subplots(figsize=(side + 1, side), layout="constrained")
+    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, row in enumerate(counts.to_numpy()):
+        for j, count in enumerate(row):
+            colour = "white" if shares[i, j] > 0.5 else "black"
+            text = f"{count}\n{shares[i, j]:.0%}"
+            ax.text(j, i, text, ha="center", va="center", color=colour)
+    ax.set_xticks(range(len(counts)), counts.columns)
+    ax.set_yticks(range(len(counts)), counts.index)
+    ax.set(title=title, xlabel="Predicted", ylabel="Truth")
+    fig.colorbar(image, label="Share of the true category", shrink=0.8)
+    return fig
