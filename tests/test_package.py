@@ -1,5 +1,8 @@
 """What goes into the package, with whose credit, and what it says of itself."""
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from package_tree import IDS, NAME, make_tree
@@ -119,6 +122,20 @@ def test_metadata_says_what_there_is(tree):
     assert said["tables"]["crops.csv"] == sha256(tree / "data" / "crops.csv")
     assert said["drawn"] is True
     assert describe(tree) == said
+
+
+def test_catalogue_shows_files_that_are_in_the_package(tree):
+    """Every file that quilt_summarize.json names is one that the package takes along."""
+    root = Path(__file__).resolve().parents[1]
+    rows = json.loads((root / "quilt_summarize.json").read_text(encoding="utf-8"))
+    cells = [cell for row in rows for cell in (row if isinstance(row, list) else [row])]
+    named = {cell["path"] for cell in cells}
+    assert {"data/README.md", "models/confusion-matrix.png"} < named and len(named) == 5
+    for path in named:
+        if path.startswith("summaries/"):
+            assert (root / path).is_file()
+        (tree / path).write_text("{}", encoding="utf-8")
+    assert named <= set(collect(tree))
 
 
 def test_code_outside_of_git_is_of_unknown_revision(tmp_path, monkeypatch):
