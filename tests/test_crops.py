@@ -113,7 +113,8 @@ def test_a_draft_gives_the_crop_of_the_whole_photo():
     box = (0.111, 0.909, 0.07, 0.933)
     got = np.asarray(crop_box(draft, box, 64, stored=whole.size), dtype=float)
     want = np.asarray(crop_box(whole, box, 64), dtype=float)
-    assert 10 * np.log10(255**2 / ((got - want) ** 2).mean()) > 40
+    # Half a pixel amiss, as when the scale is taken from the rounded sizes, costs ten of these dB.
+    assert 10 * np.log10(255**2 / ((got - want) ** 2).mean()) > 47
 
 
 def test_nothing_outside_the_box_gets_into_the_crop():
