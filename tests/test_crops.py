@@ -472,6 +472,26 @@ def test_bad_tables_are_refused(site, tmp_path):
         site.crop()
 
 
+def test_crops_that_came_without_photos_are_let_be(site):
+    """With no photo on disk nothing can be cropped, and what is there is not thrown away."""
+    image_id = site.photo(scene())
+    site.box(image_id)
+    site.crop()
+    before = site.files()
+    (site.data_dir / "images" / f"{image_id}.jpg").unlink()
+    with pytest.raises(BadInput, match="download them first"):
+        site.crop()
+    assert site.files() == before and before
+
+
+def test_a_package_without_notes_is_known_all_the_same(site):
+    """Installed crops are kept though what earlier runs noted of the photos did not come along."""
+    site.box(site.photo(scene()))
+    site.crop()
+    (site.data_dir / ".openimager" / "photos.csv").unlink()
+    assert counts(site.crop(), "kept", "made", "remade") == (1, 0, 0)
+
+
 def test_names_that_differ_in_capitals_only_are_refused(site):
     """On Windows and macOS they would share a folder, so they do nowhere."""
     image_id = site.photo(scene())

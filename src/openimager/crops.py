@@ -111,6 +111,11 @@ def write_crops(
     duplicates.require()
     data_dir = Path(data_dir)
     photos, boxes = photos_and_boxes(data_dir)
+    if len(boxes) and not any(photo_path(data_dir, i).is_file() for i in boxes["ImageID"]):
+        # Crops may have come without photos, in a package; they must not be tidied away.
+        raise BadInput(
+            f"None of the photos of images.csv is in {data_dir / 'images'}: download them first."
+        )
     rows = without_flags(boxes, flags, drop_unknown).reset_index(drop=True)
     counts = Counter(dropped=len(boxes) - len(rows))
     folders = folder_names(sorted(boxes["Category"].unique()))
