@@ -113,7 +113,7 @@ def test_metadata_says_what_there_is(tree):
     """Categories, subsets, counts, licence, options, metrics and table hashes are the tree's."""
     said = describe(tree)
     assert said["categories"] == ["Cat", "Hot dog"]
-    assert said["subsets"] == ["test", "train", "validation"]
+    assert said["subsets"] == ["train", "validation", "test"]
     assert said["counts"]["photos"] == 6 and said["counts"]["boxes"] == 7
     assert said["counts"]["crops_by_subset"]["train"] == {"Cat": 2, "Hot dog": 1}
     assert said["licence"]["photos"] == ["CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)"]
@@ -148,7 +148,7 @@ def test_card_says_counts_licence_score_and_that_pictures_are_drawn(tree):
     """The data card has what a reader needs, and calls the drawn sample drawn."""
     card = datacard.write_card(tree / "data", describe(tree), NAME)
     text = card.read_text(encoding="utf-8")
-    assert "| Cat | 1 | 2 | 0 |" in text
+    assert "| Cat | 2 | 0 | 1 |" in text
     assert "CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)" in text
     assert "Accuracy 0.500 (95 % interval 0.100 to 0.900) on 2 crops of 2 drawn pictures." in text
     assert "- always the most common category: 0.250 (95 % interval 0.000 to 0.750)" in text

@@ -8,7 +8,7 @@ from openimager.files import replacing
 _CARD = """\
 # {title}
 
-{n_photos} photos with {n_boxes} labelled boxes from Open Images V4, {n_crops} crops cut from them,
+{n_photos} photos with {n_boxes} labelled boxes from {source}, {n_crops} crops cut from them,
 and a Keras model that was trained on the crops.{drawn}
 
 ## What is in it
@@ -89,12 +89,13 @@ def write_card(data_dir: str | os.PathLike, metadata: dict, name: str) -> Path:
         for category in metadata["categories"]
     ]
     drawn = (
-        "\n\n**The pictures are drawn and their credits invented**: this is openimager's sample, "
-        "made to try\neverything without the internet. No number here says anything about photos."
+        "\n\n**The pictures are drawn and their credits invented**: the sample is made to "
+        "try everything\nwithout the internet, and no number here says anything about photos."
     )
     text = _CARD.format(
         title=f"{name}: {', '.join(metadata['categories'])}",
         name=name,
+        source="openimager's sample" if metadata["drawn"] else "Open Images V4",
         n_photos=counts["photos"],
         n_boxes=counts["boxes"],
         n_crops=counts["crops"],

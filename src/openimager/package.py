@@ -12,6 +12,7 @@ import pandas as pd
 from openimager.coco import licence_name
 from openimager.errors import BadInput
 from openimager.files import sha256
+from openimager.rows import SUBSETS
 
 # What of each folder is in the package; hidden files are this machine's business.
 _REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")
@@ -98,7 +99,7 @@ def describe(
     by_subset = crops.groupby(["Subset", "Category"]).size()
     return {
         "categories": sorted(crops["Category"].unique()),
-        "subsets": sorted(crops["Subset"].unique()),
+        "subsets": [subset for subset in SUBSETS if (crops["Subset"] == subset).any()],
         "counts": {
             "photos": len(photos),
             "boxes": int(boxes["ImageID"].isin(photos["ImageID"]).sum()),
