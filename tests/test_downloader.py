@@ -470,12 +470,16 @@ def test_no_room_on_the_disk(tmp_path, server, monkeypatch, capsys):
     """What is to come is said beforehand; if the disk has not the room, no photo is asked for."""
     tables = write_site(tmp_path, [*photos_on(server, [1, 2]), photo_row(3, "../3.jpg")])
     usage = shutil.disk_usage(tmp_path)._replace(free=len(jpeg(1)))
+    litter = tmp_path / "data" / "images" / f".{image_id(9)}.jpg.00000000.part"
+    litter.parent.mkdir(parents=True)
+    litter.write_bytes(bytes(1000))
     with monkeypatch.context() as patch:
         patch.setattr(run.shutil, "disk_usage", lambda path: usage)
         with pytest.raises(TryAgain, match="has room for"):
             get(tmp_path, tables, quiet=False)
     said = capsys.readouterr().err
     assert "0 photos on disk, 3 to fetch, 0.0 MB (1 of unknown size)." in said
+    assert not litter.exists()
     assert asked(server) == []
 
 

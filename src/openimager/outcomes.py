@@ -213,6 +213,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         base.execute("pragma synchronous = off")
         base.execute("pragma journal_mode = truncate")
+        base.execute("pragma cache_size = -256")
         base.executescript(_TABLES)
         base.execute("select count(*) from outcomes").fetchone()
     except sqlite3.DatabaseError:

@@ -18,7 +18,7 @@ from openimager.errors import BadInput, TryAgain
 from openimager.outcomes import Outcome
 from openimager.traffic import Patience, Task, Traffic
 
-_BLOCK = 256
+_BLOCK = 64
 
 
 class Run:
