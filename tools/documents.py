@@ -227,7 +227,8 @@ def _in_code(cell):
         ast.parse(cell.source)
     except SyntaxError:
         yield "is not plain Python (no magic, no shell)"
-    if re.search(r"\b(get_ipython|os\.system|subprocess)\b", cell.source):
+    # Another Python, started from a list of arguments, is no shell.
+    if re.search(r"\b(get_ipython|os\.system|shell\s*=\s*True)\b", cell.source):
         yield "calls a shell"
     if any(output.output_type == "error" for output in cell.outputs):
         yield "ended with an error"
