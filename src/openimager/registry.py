@@ -224,7 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (BadInput, TryAgain) as error:
         print(f"openimager: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
-    print(f"{count} files re-pointed." if count else "Nothing to do: the addresses are right.")
+    done = f"{count} manifests and settings re-pointed; no top hash changed."
+    print(done if count else "Nothing to do: the addresses are right.")
     return 0
 
 
@@ -266,3 +267,7 @@ def _wait_for_a_free_second(name: str, registry: str) -> None:
     quilt3 = import_quilt()
     while str(int(time.time())) in dict(quilt3.list_package_versions(name, registry)):
         time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
