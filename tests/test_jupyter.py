@@ -30,7 +30,7 @@ NAMES = [path.stem for path in documents.find()]
 PHOTOS = 60
 # Whatever the parameters cells have of these: enough to draw each figure, not to learn anything.
 SMALL = {"EPOCHS": 3, "BASELINE_EPOCHS": 1, "PATIENCE": 2}
-WITH_BARS = {"initial-exploration", "build-dataset"}
+WITH_BARS = {"initial-exploration", "build-dataset", "distribute-model"}
 NOTEBOOK_SECONDS = 240
 LOCAL = {"127.0.0.1", "localhost", ""}
 FLAGS = [

@@ -293,6 +293,12 @@ def test_links_survive_a_copy_of_the_folder(folder, tmp_path):
     assert documents.troubles(copy, tmp_path / "elsewhere") == []
 
 
+def test_all_notebooks_are_there_and_no_other():
+    """The five notebooks of the README, each with a place in the order of reading."""
+    found = {path.stem for path in documents.FOLDER.glob("*.ipynb")}
+    assert found == set(documents.ORDER.values())
+
+
 @pytest.mark.parametrize("path", documents.find(), ids=lambda path: path.stem)
 def test_committed_notebook(path):
     """Each notebook in git is small, tidy, linked, and executed as it stands."""
