@@ -358,6 +358,20 @@ def test_installed_as_a_package(tmp_path, server):
     assert (asked(server), tables_of(tmp_path)) == ([], written)
 
 
+def test_gone_in_an_installed_package(tmp_path, server):
+    """What the installed table calls gone is not asked for, unless that is asked for."""
+    tables = write_site(tmp_path, photos_on(server, [1, 2]))
+    data = server.pages.pop("/1.jpg")
+    get(tmp_path, tables)
+    written = tables_of(tmp_path)
+    shutil.rmtree(tmp_path / "data" / ".openimager")
+    asked(server)
+    get(tmp_path, tables)
+    assert (asked(server), tables_of(tmp_path)) == ([], written)
+    server.pages["/1.jpg"] = data
+    assert set(get(tmp_path, tables, retry_gone=True)["Status"]) == {"ok"}
+
+
 def test_unreadable_state_is_begun_anew(tmp_path, server):
     """A database that is none costs a look at the photos, not the photos."""
     tables = write_site(tmp_path, photos_on(server, range(3)))

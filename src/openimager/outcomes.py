@@ -125,7 +125,8 @@ class Outcomes:
                 base.executemany("insert or ignore into credits values (?, ?, ?, ?, ?, ?, ?)", rows)
         with contextlib.suppress(OSError, ValueError, KeyError):
             frame = pd.read_csv(images, dtype=str, keep_default_na=False, encoding="utf-8")
-            frame = frame.loc[frame["Status"] == "ok", ["ImageID", *IMAGE_COLUMNS[-6:]]]
+            settled = frame["Status"].isin(("ok", "gone"))
+            frame = frame.loc[settled, ["ImageID", *IMAGE_COLUMNS[-6:]]]
             rows = ((*row, "{}") for row in frame.itertuples(index=False, name=None))
             with self._writing() as base:
                 base.executemany(

@@ -121,6 +121,9 @@ class Run:
                 unsure.discard(image_id)
             elif outcome.gone and not retry_gone:
                 self.before[image_id] = dict(outcome.gone)
+            elif outcome.status == "gone" and not retry_gone and image_id not in sizes:
+                # Taken over from an installed table, which does not say which addresses.
+                self.gone.add(image_id)
         for row in self._rows(list(self.before)):
             if row["ImageID"] not in unsure:
                 places = sources.of_photo(row, self.source, self.base_url)
