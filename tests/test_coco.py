@@ -9,8 +9,8 @@ from package_tree import IDS, make_tree
 from PIL import Image
 from pycocotools.coco import COCO
 
-from openimager import coco
 from openimager.errors import BadInput
+from openimager.quilt import coco
 
 
 @pytest.fixture

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from openimager import crops, cutting
+from openimager import crops
+from openimager.cropping import cutting
+from openimager.cropping.geometry import pad_box
 from openimager.crops import box_to_pixels, crop_box, crop_path, folder_name, rotate_box
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy, lock
-from openimager.geometry import pad_box
 
 settings.register_profile("unhurried", deadline=None)  # machines of CI are slow now and then
 settings.load_profile("unhurried")

@@ -35,11 +35,12 @@ from web import (
     write_site,
 )
 
-from openimager import files, metadata, run, sample, sources
-from openimager.client import DiskTrouble, Settings
+from openimager import files, metadata, sample
 from openimager.downloader import download
 from openimager.errors import BadInput, TryAgain
-from openimager.traffic import Patience
+from openimager.web import run, sources
+from openimager.web.client import DiskTrouble, Settings
+from openimager.web.traffic import Patience
 
 QUICK = Settings(connect=5.0, read=1.0, whole=5.0, most_bytes=1 << 20, connections=32)
 SOON = Patience(tries=3, backoff=0.01, longest_wait=0.1, slowest=0.05)
@@ -579,7 +580,7 @@ def test_interrupted(tmp_path, server):
 
 KILLED = """
 import os, signal, sys
-from openimager import run
+from openimager.web import run
 from openimager.downloader import download
 
 real, left = os.replace, [int(sys.argv[3])]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from openimager import crops, duplicates, split
+from openimager import crops
+from openimager.cropping import duplicates, split
 from openimager.errors import BadInput
 
 

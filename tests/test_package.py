@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from package_tree import IDS, NAME, make_tree
 
-from openimager import datacard, package
 from openimager.errors import BadInput
 from openimager.files import sha256, write_table
+from openimager.quilt import datacard, package
 
 
 @pytest.fixture

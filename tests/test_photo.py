@@ -23,9 +23,9 @@ from web import (
     web,
 )
 
-from openimager import photo, sources
-from openimager.client import Client, DiskTrouble, Request, Settings
 from openimager.errors import BadInput
+from openimager.web import photo, sources
+from openimager.web.client import Client, DiskTrouble, Request, Settings
 
 QUICK = Settings(connect=5.0, read=1.0, whole=1.5, most_bytes=1 << 20)
 PHOTO = jpeg(1)

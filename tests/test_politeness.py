@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from openimager.politeness import Pace, registered_domain, retry_after
+from openimager.web.politeness import Pace, registered_domain, retry_after
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from package_tree import METADATA, NAME, make_tree
 
-from openimager import package, registry
+from openimager import registry
 from openimager.errors import BadInput
-from openimager.objects import content_hash, import_quilt
+from openimager.quilt import package
+from openimager.quilt.objects import content_hash, import_quilt
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
 pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
@@ -303,7 +304,7 @@ def test_hash_is_quilt_s_own(tmp_path, size):
 
 def test_no_usage_statistics():
     """quilt3, imported by us, has its usage statistics off."""
-    script = "from openimager.objects import import_quilt; import_quilt();"
+    script = "from openimager.quilt.objects import import_quilt; import_quilt();"
     script += "from quilt3.telemetry import ApiTelemetry; print(ApiTelemetry.telemetry_disabled)"
     environment = {k: v for k, v in os.environ.items() if k != "QUILT_DISABLE_USAGE_METRICS"}
     done = subprocess.run(

@@ -12,8 +12,11 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from openimager import duplicates, split
-from openimager.croptables import (
+from openimager.cropping import duplicates, split
+from openimager.cropping.cutting import Cut, Facts, Job, Options, Result, cut_photo
+from openimager.cropping.folders import crop_path, csv_path, folder_name, folder_names, lying, tidy
+from openimager.cropping.geometry import box_to_pixels, crop_box, rotate_box
+from openimager.cropping.tables import (
     COLUMNS,
     INTEGERS,
     PIXELS,
@@ -23,11 +26,8 @@ from openimager.croptables import (
     remember,
     remembered,
 )
-from openimager.cutting import Cut, Facts, Job, Options, Result, cut_photo
 from openimager.errors import BadInput, TryAgain
 from openimager.files import lock, write_table
-from openimager.folders import crop_path, csv_path, folder_name, folder_names, lying, tidy
-from openimager.geometry import box_to_pixels, crop_box, rotate_box
 from openimager.selection import drop_flags, without_flags
 
 __all__ = [

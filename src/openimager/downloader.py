@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openimager import files, metadata, selection, sources
-from openimager.client import DiskTrouble, Settings
+from openimager import files, metadata, selection
 from openimager.errors import BadInput, TryAgain
-from openimager.outcomes import STATE, Outcomes
-from openimager.run import Run
-from openimager.traffic import Patience
+from openimager.web import sources
+from openimager.web.client import DiskTrouble, Settings
+from openimager.web.outcomes import STATE, Outcomes
+from openimager.web.run import Run
+from openimager.web.traffic import Patience
 
 if TYPE_CHECKING:
     import pandas as pd

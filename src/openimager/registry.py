@@ -24,9 +24,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from openimager.bucket import bucket_of, check_bucket, explained
 from openimager.errors import BadInput, TryAgain
-from openimager.objects import (
+from openimager.quilt.bucket import bucket_of, check_bucket, explained
+from openimager.quilt.objects import (
     import_quilt,
     in_registry,
     key,
@@ -34,7 +34,7 @@ from openimager.objects import (
     store_in_folder,
     write,
 )
-from openimager.workflow import WORKFLOW, check_metadata, write_workflow
+from openimager.quilt.workflow import WORKFLOW, check_metadata, write_workflow
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 from tqdm.auto import tqdm
 
-from openimager import metadata, photo, selection, sources
-from openimager.client import Answer, Client
+from openimager import metadata, selection
 from openimager.errors import BadInput, TryAgain
-from openimager.outcomes import Outcome
-from openimager.traffic import Patience, Task, Traffic
+from openimager.web import photo, sources
+from openimager.web.client import Answer, Client
+from openimager.web.outcomes import Outcome
+from openimager.web.traffic import Patience, Task, Traffic
 
 _BLOCK = 64
 

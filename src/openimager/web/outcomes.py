@@ -13,7 +13,7 @@ import pandas as pd
 
 from openimager import files
 from openimager.metadata import PHOTO_COLUMNS
-from openimager.sources import text
+from openimager.web.sources import text
 
 STATE = ".openimager"
 IMAGE_COLUMNS = (*PHOTO_COLUMNS, "Status", "Source", "Width", "Height", "Bytes", "Error")

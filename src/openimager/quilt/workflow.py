@@ -6,7 +6,7 @@ The rules lie in the registry, so quilt3 holds anybody to them who pushes there,
 import json
 
 from openimager.errors import BadInput
-from openimager.objects import import_quilt, key, read, write
+from openimager.quilt.objects import import_quilt, key, read, write
 
 WORKFLOW = "openimager"
 SCHEMA = {

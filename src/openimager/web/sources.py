@@ -7,7 +7,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from openimager import metadata
 from openimager.errors import BadInput
-from openimager.politeness import registered_domain
+from openimager.web.politeness import registered_domain
 
 DEFAULT = ("flickr", "cvdf")
 NAMES = ("flickr", "cvdf", "thumbnail")

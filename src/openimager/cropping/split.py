@@ -41,7 +41,7 @@ def by_hash(groups: pd.Series, shares=SHARES) -> pd.Series:
     Parameters
     ----------
     groups : pandas.Series of str
-        ImageID to the smallest ImageID of its group (`openimager.duplicates.group`).
+        ImageID to the smallest ImageID of its group (`openimager.cropping.duplicates.group`).
     shares : sequence of three float
 
     Returns

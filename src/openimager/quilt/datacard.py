@@ -73,7 +73,7 @@ def write_card(data_dir: str | os.PathLike, metadata: dict, name: str) -> Path:
     data_dir : path-like
         The data directory.
     metadata : dict
-        What `openimager.package.describe` says.
+        What `openimager.quilt.package.describe` says.
     name : str
         The package, ``owner/package``.
 

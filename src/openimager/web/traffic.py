@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openimager import metadata
-from openimager.client import Answer, Request
-from openimager.politeness import RATE, Pace, registered_domain
-from openimager.sources import Source
+from openimager.web.client import Answer, Request
+from openimager.web.politeness import RATE, Pace, registered_domain
+from openimager.web.sources import Source
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from openimager.duplicates import photo_hash
-from openimager.files import replacing
-from openimager.geometry import (
+from openimager.cropping.duplicates import photo_hash
+from openimager.cropping.geometry import (
     box_to_pixels,
     crop_box,
     decode,
@@ -19,6 +18,7 @@ from openimager.geometry import (
     pad_box,
     upright,
 )
+from openimager.files import replacing
 
 # Counted up when the same options come to give other pixels, so that old crops are made anew.
 _RULES = 1

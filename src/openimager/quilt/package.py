@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from openimager.coco import licence_name
 from openimager.errors import BadInput
 from openimager.files import sha256
+from openimager.quilt.coco import licence_name
 from openimager.rows import SUBSETS
 
 # What of each folder is in the package; hidden files are this machine's business.

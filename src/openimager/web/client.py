@@ -17,10 +17,11 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import should_bypass_proxies
 
-from openimager import metadata, photo
+from openimager import metadata
 from openimager.fetching import USER_AGENT
-from openimager.politeness import retry_after
-from openimager.sources import absolute
+from openimager.web import photo
+from openimager.web.politeness import retry_after
+from openimager.web.sources import absolute
 
 _BLOCK = 1 << 16
 

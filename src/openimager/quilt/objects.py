@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from openimager.bucket import share_clients
 from openimager.errors import TryAgain
 from openimager.files import replacing
+from openimager.quilt.bucket import share_clients
 
 _HASH = "sha2-256-chunked"
 _BLOCK = 1 << 20

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from openimager.cutting import Facts
+from openimager.cropping.cutting import Facts
 from openimager.errors import BadInput
 from openimager.files import write_table
 from openimager.rows import COORDINATES, FLAGS, IMAGE_ID, SUBSETS

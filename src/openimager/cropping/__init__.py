@@ -1,0 +1,1 @@
+"""From boxes to labelled folders: geometry, cutting, near-duplicates, parting, tables."""
