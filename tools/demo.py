@@ -63,13 +63,12 @@ def _not_the_samples() -> str:
 
 def _closing_lines(seconds: float) -> list[str]:
     metrics = json.loads(Path("models/metrics.json").read_text(encoding="utf-8"))
-    low, high = metrics["interval"]
+    score, low, high = (metrics[name] for name in ("accuracy", "low", "high"))
     return [
         "data/      photos, boxes, credits, crops and the data card;  registry/  the Quilt package",
         "models/    latest.keras and metrics.json;  build/notebooks/  the notebooks as they ran",
-        f"On {metrics['n_crops']} DRAWN test crops the model scores {metrics['accuracy']:.3f} "
-        f"(95 % interval {low:.3f} to {high:.3f}; says nothing about photos). "
-        f"It took {seconds / 60:.1f} minutes.",
+        f"On {metrics['crops']} DRAWN test crops the model scores {score:.2f} (95 % interval "
+        f"{low:.2f} to {high:.2f}; says nothing about photos). All took {seconds / 60:.1f} minutes.",
         "Real data:  .venv/bin/openimager Hamburger Sandwich --subset all --dry-run",
         "Then change CATEGORIES and BASE_URL in the first two notebooks:  make lab",
     ]

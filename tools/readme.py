@@ -28,6 +28,7 @@ def with_help(text: str) -> str:
 def draw_picture(path: Path) -> None:
     """Draw crops on the left and the confusion matrix on the right."""
     import matplotlib.pyplot as plt
+    import numpy as np
     import pandas as pd
     from PIL import Image
     from sklearn.metrics import ConfusionMatrixDisplay
@@ -45,18 +46,12 @@ def draw_picture(path: Path) -> None:
             axis.imshow(Image.open(ROOT / crop))
             axis.set_axis_off()
         axes[0].set_title(row, loc="left")
-    display = ConfusionMatrixDisplay(_array(metrics["confusion"]), display_labels=names)
+    display = ConfusionMatrixDisplay(np.array(metrics["confusion"]), display_labels=names)
     axis = right.subplots()
     display.plot(ax=axis, cmap="Blues", colorbar=False)
-    axis.set_title(f"{metrics['n_crops']} unseen crops, drawn")
+    axis.set_title(f"{metrics['crops']} unseen crops, drawn")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path)
-
-
-def _array(rows):
-    import numpy as np
-
-    return np.array(rows)
 
 
 if __name__ == "__main__":
