@@ -68,7 +68,7 @@ def _closing_lines(seconds: float) -> list[str]:
         "data/      photos, boxes, credits, crops and the data card;  registry/  the Quilt package",
         "models/    latest.keras and metrics.json;  build/notebooks/  the notebooks as they ran",
         f"On {metrics['crops']} DRAWN test crops the model scores {score:.2f} (95 % interval "
-        f"{low:.2f} to {high:.2f}; says nothing about photos). All took {seconds / 60:.1f} minutes.",
+        f"{low:.2f} to {high:.2f}; says nothing about photos). {seconds / 60:.1f} minutes in all.",
         "Real data:  .venv/bin/openimager Hamburger Sandwich --subset all --dry-run",
         "Then change CATEGORIES and BASE_URL in the first two notebooks:  make lab",
     ]
