@@ -38,6 +38,7 @@ def import_keras():
     with quiet.native_stderr():
         import keras
         import tensorflow as tf
+    tf.get_logger().setLevel("ERROR")  # one model after another is what this is for
     return keras, tf
 
 
