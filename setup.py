@@ -14,7 +14,14 @@ setup(
     package_dir={"": "src"},
     packages=find_packages("src"),
     python_requires=">=3.11,<3.14",
-    install_requires=["pandas>=2.2", "requests", "tqdm", "Pillow>=10.1", "numpy>=2", "platformdirs"],
+    install_requires=[
+        "pandas>=2.2",
+        "requests",
+        "tqdm",
+        "Pillow>=10.1",
+        "numpy>=2",
+        "platformdirs",
+    ],
     extras_require={
         "notebooks": [
             "tensorflow>=2.18",
