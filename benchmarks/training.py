@@ -36,7 +36,7 @@ from openimager import metadata
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tools import documents, notebooks  # noqa: E402
+from tools import documents, notebooks
 
 NEEDED = ("train_batches", "validation_batches", "make_model", "compiled")
 SIZE, CROPS, VALIDATION, ROUNDS = 128, 5000, 400, 2
