@@ -46,7 +46,8 @@ _NAMED = 5
 # Added to the end of every kept record, so that one comparison finds rows with too few or too
 # many fields: the parser would fill or cut them without a word.
 _END = "."
-_NUMBERS = ("OriginalSize", "Rotation", *COORDINATES, *FLAGS)
+_NEVER_EMPTY = (*COORDINATES, *FLAGS)
+_NUMBERS = ("OriginalSize", "Rotation", *_NEVER_EMPTY)
 
 
 class Rows(NamedTuple):
@@ -276,13 +277,14 @@ class _Kept:
     def _parse(self) -> None:
         import pandas as pd
 
-        frame = _numbers(_text(self.records.getvalue(), self.header), self.columns)
+        frame = _numbers(_read(self.records.getvalue(), self.header, self.columns), self.columns)
         fault = pd.Series("", index=frame.index, dtype=object)
         for mask, word in [
             (frame[_END] != _END, "it has too few or too many fields"),
             *self.faults(frame),
         ]:
-            fault[(fault == "") & mask] = word
+            if mask.any():
+                fault[(fault == "") & mask] = word
         good = fault == ""
         self.frames.append(_small(frame.loc[good, list(self.columns)]))
         self.bad += int((~good).sum())
@@ -291,27 +293,38 @@ class _Kept:
         self.records, self.offsets = io.BytesIO(), array("Q")
 
 
-def _text(records: bytes, header: list[str]) -> "pd.DataFrame":
+def _read(records: bytes, header: list[str], columns: tuple[str, ...]) -> "pd.DataFrame":
+    """Parse records; numbers are NaN where the text is none."""
     import pandas as pd
 
-    return pd.read_csv(
-        io.BytesIO(records),
-        names=[*header, _END],
-        usecols=[*header, _END],
-        index_col=False,
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8",
-        encoding_errors="replace",
-    )
+    numbers = set(columns) & set(_NUMBERS)
+
+    def parse(types: dict[str, str]) -> "pd.DataFrame":
+        return pd.read_csv(
+            io.BytesIO(records),
+            names=[*header, _END],
+            usecols=[*columns, _END],
+            index_col=False,
+            dtype=dict.fromkeys([*columns, _END], "str") | types,
+            keep_default_na=False,
+            encoding="utf-8",
+            encoding_errors="replace",
+        )
+
+    try:
+        return parse(dict.fromkeys(numbers & set(_NEVER_EMPTY), "float64"))
+    except ValueError:
+        # Some field is no number. Told one by one, the others of the batch can be kept.
+        return parse({})
 
 
 def _numbers(frame: "pd.DataFrame", columns: tuple[str, ...]) -> "pd.DataFrame":
-    """Turn columns of text into numbers; NaN where the text is none."""
+    """Turn what is still text of the columns of numbers into numbers."""
     import pandas as pd
 
     for name in set(columns) & set(_NUMBERS):
-        frame[name] = pd.to_numeric(frame[name].where(frame[name] != ""), errors="coerce")
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            frame[name] = pd.to_numeric(frame[name].where(frame[name] != ""), errors="coerce")
     return frame
 
 

@@ -135,13 +135,17 @@ def find(
     box_rows["Category"] = box_rows["LabelName"].map(labels).map(wanted)
     ids = box_rows["ImageID"].unique()
     read = [_checked(path, metadata.read_photos(path, ids)) for path in photo_tables]
-    photo_rows = pd.concat(read, ignore_index=True).drop_duplicates("ImageID")
+    photo_rows = pd.concat(read, ignore_index=True)
+    if len(read) > 1:
+        photo_rows = photo_rows.drop_duplicates("ImageID")
     if subset or not local_only:
         photo_rows = photo_rows[photo_rows["Subset"].isin(subsets)]
-    box_rows = _with_photo(box_rows, photo_rows)
+    # Every photo here was looked for because it has a box; the other way round is to be seen.
+    if len(photo_rows) < len(ids):
+        box_rows = _with_photo(box_rows, photo_rows)
     return Selection(
         box_rows.sort_values("ImageID", kind="stable", ignore_index=True),
-        in_order(photo_rows[photo_rows["ImageID"].isin(box_rows["ImageID"])], seed),
+        in_order(photo_rows, seed),
         tuple(wanted.values()),
     )
 
@@ -341,12 +345,12 @@ def _checked(path, rows: metadata.Rows) -> "pd.DataFrame":
 
 
 def _with_photo(boxes: "pd.DataFrame", photos: "pd.DataFrame") -> "pd.DataFrame":
+    """Leave out, with a warning, the boxes whose photo has no row."""
     known = boxes["ImageID"].isin(photos["ImageID"])
-    if not known.all():
-        lost = boxes.loc[~known, "ImageID"].unique()
-        warnings.warn(
-            f"{len(lost)} photo{'s have' if len(lost) > 1 else ' has'} boxes but no row in the "
-            f"table of photos (the first is {lost[0]}); left out.",
-            stacklevel=3,
-        )
+    lost = boxes.loc[~known, "ImageID"].unique()
+    warnings.warn(
+        f"{len(lost)} photo{'s have' if len(lost) > 1 else ' has'} boxes but no row in the "
+        f"table of photos (the first is {lost[0]}); left out.",
+        stacklevel=3,
+    )
     return boxes[known]
