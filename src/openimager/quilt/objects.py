@@ -124,6 +124,16 @@ def content_hash(path: str | os.PathLike, copy_to: str | os.PathLike | None = No
     return hashlib.sha256(b"".join(part.digest() for part in parts)).digest(), size
 
 
+def _hash_small(path: str | os.PathLike) -> tuple[bytes, int, bytes | None]:
+    """Return hash, size and, for a file of less than a block, its bytes, to be read only once."""
+    with open(path, "rb") as source:
+        block = source.read(_BLOCK)
+    if len(block) == _BLOCK:
+        return *content_hash(path), None
+    parts = [hashlib.sha256(block).digest()] if block else []
+    return hashlib.sha256(b"".join(parts)).digest(), len(block), block
+
+
 def in_registry(address: str, folder: Path) -> Path | None:
     """Return where the object that an address names lies in the registry `folder`.
 
@@ -171,14 +181,16 @@ def store_in_folder(
 
     def store(item) -> tuple[str, Stored]:
         path, file = item
-        digest, size = content_hash(file)
+        digest, size, whole = _hash_small(file)
         # The suffix stays, because quilt3 tells by it how to open a file.
         name = digest.hex() + PurePosixPath(path).suffix.lower()
         target = Path(folder, "objects", name[:2], name)
         copied = not (target.exists() and target.stat().st_size == size)
         if copied:
             with replacing(target) as part:
-                if content_hash(file, copy_to=part) != (digest, size):
+                if whole is not None:
+                    part.write_bytes(whole)
+                elif content_hash(file, copy_to=part) != (digest, size):
                     raise TryAgain(f"{file} changed while it was copied; run this again.")
         return path, Stored(_entry(target, size, digest), copied)
 
