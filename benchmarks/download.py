@@ -49,7 +49,7 @@ unit = 1 if sys.platform == "darwin" else 1024
 print(json.dumps({
     "wall": time.perf_counter() - started,
     "cpu": time.process_time() - cpu,
-    "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20,
+    "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6,
     "ok": int((frame["Status"] == "ok").sum()),
 }))
 """
@@ -224,7 +224,7 @@ def report(folder, port, base, options):
         print(
             f"{count:>5} photos of {len(base) / 1e3:.0f} KB, {WORKERS} workers: "
             f"{run['wall']:.2f} s (the whole process {run['process']:.2f} s), "
-            f"{run['memory']:.0f} MiB at most, "
+            f"{run['memory']:.0f} MB at most, "
             f"{run['cpu'] / count * 1e3:.2f} ms of CPU a photo"
         )
     urls = folder / "sequence.json"
@@ -243,7 +243,7 @@ def report(folder, port, base, options):
     goals = [
         ("wall / (latency x photos / workers)", wall / (LATENCY * PHOTOS / WORKERS), MOST_TIME, 1),
         ("faster than one after another, times", sequence / wall, LEAST_SPEEDUP, -1),
-        ("peak memory, MiB", many, MOST_MEMORY, 1),
+        ("peak memory, MB", many, MOST_MEMORY, 1),
         (f"peak memory, {PHOTOS} to {PHOTOS // 4} photos", many / few, MOST_GROWTH, 1),
     ]
     missed = 0
