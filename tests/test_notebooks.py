@@ -217,7 +217,7 @@ def break_warning(notebook):
 
 def break_path(notebook):
     """Show a path of somebody's machine."""
-    notebook.cells[2].outputs = [new_output("stream", text="from file:///home/me/data/a.jpg\n")]
+    notebook.cells[2].outputs = [new_output("stream", text="from file:///Users/me/data/a.jpg\n")]
 
 
 def break_windows_path(notebook):
@@ -242,7 +242,7 @@ def break_size(notebook):
         (break_tag, "tagged 'parameters'"),
         (break_output, "ended with an error"),
         (break_warning, "wrote on standard error"),
-        (break_path, "'file:///home/me/data/a.jpg' is a path"),
+        (break_path, "'file:///Users/me/data/a.jpg' is a path"),
         (break_windows_path, "is a path of one machine"),
         (break_size, "at most 500,000"),
     ],
