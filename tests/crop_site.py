@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from openimager import crops
-from openimager.rows import COORDINATES, FLAGS
+from openimager.store import COORDINATES, FLAGS
 
 
 def scene(width=320, height=240, seed=0) -> Image.Image:

@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from PIL import Image
 
-from openimager.metadata import BOX_COLUMNS, PHOTO_COLUMNS, table_path
+from openimager.metadata import table_path
+from openimager.store import BOX_COLUMNS, PHOTO_COLUMNS
 
 CAT, DOG = "/m/01yrx", "/m/0bt9lr"
 
