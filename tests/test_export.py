@@ -96,7 +96,7 @@ def test_yolo_labels_are_the_table_turned_upright(data):
     boxes = boxes[boxes["XMax"] > boxes["XMin"]]
     found = {path.stem: path.read_text() for path in data.glob("yolo/labels/*/*.txt")}
     assert sorted(found) == IDS
-    for image_id, rotation in zip(IDS, np.nan_to_num(ROTATIONS), strict=True):
+    for image_id, rotation in zip(IDS, [rotation or 0 for rotation in ROTATIONS], strict=True):
         rows = boxes[boxes["ImageID"] == image_id]
         for line, row in zip(found[image_id].splitlines(), rows.itertuples(), strict=True):
             number, x, y, width, height = map(float, line.split())
@@ -109,7 +109,7 @@ def test_yolo_labels_are_the_table_turned_upright(data):
 def test_yolo_photos_are_upright_without_exif(data):
     """A reader that applies EXIF and one that does not see the same picture, set upright."""
     write_yolo(data, quiet=True)
-    for image_id, rotation in zip(IDS, np.nan_to_num(ROTATIONS), strict=True):
+    for image_id, rotation in zip(IDS, [rotation or 0 for rotation in ROTATIONS], strict=True):
         (path,) = data.glob(f"yolo/images/*/{image_id}.jpg")
         stored = data / "images" / f"{image_id}.jpg"
         with Image.open(stored) as before, Image.open(path) as after:
