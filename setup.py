@@ -13,6 +13,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": "src"},
     packages=find_packages("src"),
+    package_data={"openimager.package": ["*.md"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "pandas>=2.2",
@@ -23,12 +24,15 @@ setup(
         "platformdirs",
     ],
     extras_require={
+        # Installing a package and pushing one.
+        "package": ["quilt3>=8,<9", "jinja2"],
         "notebooks": [
             "tensorflow>=2.18",
             "keras>=3.9",
             "matplotlib",
             "jupyter",
             "quilt3>=8,<9",
+            "jinja2",
             "scikit-learn",
             "imagehash",
         ],

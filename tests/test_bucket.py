@@ -15,9 +15,9 @@ from package_tree import METADATA, NAME, make_tree
 
 from openimager import registry
 from openimager.errors import BadInput, TryAgain
-from openimager.quilt import package
-from openimager.quilt.bucket import check_bucket
-from openimager.quilt.objects import import_quilt
+from openimager.package import contents as package
+from openimager.package.bucket import check_bucket
+from openimager.package.objects import import_quilt
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
 pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")

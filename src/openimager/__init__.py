@@ -12,6 +12,7 @@ _HOME = {
     "crop_box": "crops",
     "rotate_box": "crops",
     "write_crops": "crops",
+    "install_package": "install",
     "BadInput": "errors",
     "TryAgain": "errors",
 }
