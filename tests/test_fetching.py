@@ -1,6 +1,7 @@
 """Tables are fetched once, two at a time, resumed, checked, and never half there."""
 
-import _thread
+import os
+import signal
 import threading
 import time
 
@@ -236,7 +237,7 @@ def test_interrupted_while_another_run_fetches(server, tmp_path):
     """Ctrl-C ends the wait for a table that another process is fetching."""
     base = f"{server.url}/2018_04/"
     target = metadata._folder_of(base, tmp_path / "cache") / BOXES
-    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     with files.lock(target.with_name(target.name + ".lock")):
         timer.start()
         with pytest.raises(KeyboardInterrupt):
