@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
-from openimager import crops, rows
+from openimager import crops, store as rows
 from openimager.cropping import geometry
 
 MIRROR = Path(__file__).resolve().parents[1].parent / "shared" / "mirror"

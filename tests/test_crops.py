@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from openimager import crops
-from openimager.cropping import cutting
-from openimager.cropping.geometry import pad_box
+from openimager.crops import cut, write
+from openimager.crops.geometry import pad_box
 from openimager.crops import box_to_pixels, crop_box, crop_path, folder_name, rotate_box
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy, lock
@@ -297,7 +297,7 @@ def test_the_table_is_what_was_promised_and_reads_back(site):
     assert frame.loc[1, [*crops.PIXELS]].tolist() == [0, 0, 160, 120]
     for row in frame.itertuples():
         data = crop_path(site.data_dir, row.CropPath).read_bytes()
-        assert cutting.hashlib.sha256(data).hexdigest() == row.SHA256
+        assert cut.hashlib.sha256(data).hexdigest() == row.SHA256
     pd.testing.assert_frame_equal(frame, crops.read_crops(site.data_dir), check_dtype=False)
     assert counts(frame, "made", "dropped") == (2, 1)
 
@@ -324,7 +324,7 @@ def test_each_photo_is_decoded_once(site, monkeypatch):
     for left in (0.1, 0.2, 0.3):
         site.box(image_id, (left, left + 0.5, 0, 1))
     decoded = []
-    real = cutting.decode
+    real = cut.decode
     monkeypatch.setattr(cutting, "decode", lambda *a: decoded.append(a) or real(*a))
     assert counts(site.crop(), "made") == (3,) and len(decoded) == 1
 
@@ -397,7 +397,7 @@ def test_an_interrupted_run_is_taken_up(site, monkeypatch):
     """What was whole is kept, nothing half-written is left, and the next run does the rest."""
     for seed in range(12):
         site.box(site.photo(scene(seed=seed)))
-    real, calls, guard = cutting._write, [], threading.Lock()
+    real, calls, guard = cut._write, [], threading.Lock()
 
     def stopping(path, data):
         with guard:
@@ -412,7 +412,7 @@ def test_an_interrupted_run_is_taken_up(site, monkeypatch):
     assert len(site.files()) == 5 and not list(site.data_dir.rglob("*.part"))
     assert not (site.data_dir / "crops.csv").exists()
     monkeypatch.setattr(cutting, "_write", real)
-    decoded, decode = [], cutting.decode
+    decoded, decode = [], cut.decode
     monkeypatch.setattr(cutting, "decode", lambda *a: decoded.append(a) or decode(*a))
     assert counts(site.crop(), "kept", "made") == (5, 7)
     assert len(decoded) == 7

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from openimager import crops
-from openimager.cropping import duplicates, split
+from openimager.crops import duplicates, split
 from openimager.errors import BadInput
 
 
@@ -101,10 +101,10 @@ def test_without_imagehash_it_says_what_to_install(site, monkeypatch):
 def test_parts_have_their_shares():
     """70, 15 and 15 of a hundred by default, and what is asked for otherwise."""
     ids = [f"{number:016x}" for number in range(4000)]
-    parts = pd.Series([split.part_of(image_id) for image_id in ids]).value_counts(normalize=True)
+    parts = pd.Series([split.split_of(image_id) for image_id in ids]).value_counts(normalize=True)
     for part, share in zip(("train", "validation", "test"), (0.70, 0.15, 0.15), strict=True):
         assert abs(parts[part] - share) < 0.03
-    assert {split.part_of(image_id, (0, 1, 0)) for image_id in ids} == {"validation"}
+    assert {split.split_of(image_id, (0, 1, 0)) for image_id in ids} == {"validation"}
 
 
 groupings = st.dictionaries(st.integers(0, 30), st.integers(0, 6), min_size=1)
@@ -174,14 +174,14 @@ def test_adding_photos_moves_only_the_group_they_join(site):
     first = next(
         f"{number:016x}"
         for number in range(50)
-        if split.part_of(f"{number:016x}") != before[copied]
+        if split.split_of(f"{number:016x}") != before[copied]
     )
     site.box(site.photo(COPIES["compressed"](busy(0)), first))
     last = site.crop()
     assert last.attrs["moved"] == [copied]
     assert counts(last, "made", "kept", "removed") == (1, 30, 0)
     parts = last.set_index("ImageID")["Subset"]
-    assert parts[copied] == parts[first] == split.part_of(first)
+    assert parts[copied] == parts[first] == split.split_of(first)
     assert parts.drop([first, copied])[before.index.drop(copied)].equals(before.drop(copied))
 
 
