@@ -14,12 +14,14 @@ from PIL import Image, UnidentifiedImageError
 from openimager.crops import state
 from openimager.crops.duplicates import photo_hash
 from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box, upright
-from openimager.store import PIXELS, Store
+from openimager.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
+MISSING = "The photo is not on disk; download it again."
+SMALL = "The box has fewer pixels than min_pixels."
 # Bump when the pixels change for unchanged options, so that existing crops are made again.
 _RULES = 2
 
@@ -31,44 +33,33 @@ class Options(NamedTuple):
     quality: int = 95
     padding: float = 0
     keep_aspect: bool = False
-    min_pixels: int = 1
     format: str = "jpeg"
+    min_pixels: int = 1
     workers: int = 1
 
 
-class Verdict(NamedTuple):
-    """Whether a box gives a crop: outcome is "made", "small" or "failed"."""
-
-    outcome: str
-    pixels: tuple[int, int, int, int] | None = None
-    error: str = ""
-
-
-def judge(row, width: int, height: int, options: Options) -> Verdict:
-    """Decide whether the box of a row gives a crop of a photo of `width` x `height` pixels."""
+def judge(row, size: tuple[int, int], options: Options) -> tuple[tuple | None, str]:
+    """Return the pixels to cut from a photo of this (width, height), or None and the reason."""
     box = x_min, x_max, y_min, y_max = _box(row)
     if not all(map(math.isfinite, box)):
-        return Verdict("failed", error="The box lacks a coordinate.")
+        return None, "The box lacks a coordinate."
     if x_min >= x_max or y_min >= y_max:
-        return Verdict("failed", error="The box has no width or no height.")
+        return None, "The box has no width or no height."
     if x_min >= 1 or y_min >= 1 or x_max <= 0 or y_max <= 0:
-        return Verdict("failed", error="The box lies outside the photo.")
-    left, upper, right, lower = box_to_pixels(box, width, height)
+        return None, "The box lies outside the photo."
+    left, upper, right, lower = box_to_pixels(box, *size)
     if min(right - left, lower - upper) < options.min_pixels:
-        return Verdict("small")
-    return Verdict("made", box_to_pixels(pad_box(box, options.padding), width, height))
+        return None, SMALL
+    return box_to_pixels(pad_box(box, options.padding), *size), ""
 
 
-def key(row, size: int, options: Options) -> str:
-    """Return a digest of all that a crop is made from: options, box, rotation, photo.
-
-    Another photo is recognised by its `size` in bytes.
-    """
-    made_from = [_RULES, *options[:4], options.format, *_box(row), str(row.Rotation), int(size)]
+def key(row, photo_bytes: int, options: Options) -> str:
+    """Return a digest of all that a crop is made from: options, box, rotation, photo (its size)."""
+    made_from = [_RULES, *options[:5], *_box(row), str(row.Rotation), int(photo_bytes)]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def cut_photo(data: bytes, rotation: float, rows: list, options: Options, hashed: bool):
+def cut_photo(data: bytes, rotation: float, rows: list, options: Options, hashed: bool = True):
     """Decode a photo once, at the coarsest scale that suffices, and cut boxes out of it.
 
     Parameters
@@ -85,29 +76,26 @@ def cut_photo(data: bytes, rotation: float, rows: list, options: Options, hashed
 
     Returns
     -------
-    (size, hash, verdicts, crops)
-        (width, height) in pixels, the hash or "", and for each row its `Verdict` and the bytes of
-        its file, None where the verdict is not "made".
+    size, hash, crops
+        (width, height); 64 hex digits or ""; for each row (pixels, error, bytes of its file).
     """
     with Image.open(io.BytesIO(data)) as photo:
         size = photo.size
-        verdicts = [judge(row, *size, options) for row in rows]
-        pixels = [verdict.pixels for verdict in verdicts if verdict.pixels]
-        scales = [draft_scale(cut, options.size, options.keep_aspect) for cut in pixels]
+        cuts = [judge(row, size, options) for row in rows]
+        wanted = [(pixels, options.size, options.keep_aspect) for pixels, _ in cuts if pixels]
         if hashed:  # for which 128 pixels suffice
-            scales.append(draft_scale((0, 0, *size), 64, False))
-        picture = decode(photo, min(scales)) if scales else None
+            wanted.append(((0, 0, *size), 64, False))
+        picture = decode(photo, min(draft_scale(*cut) for cut in wanted)) if wanted else None
     crops = []
-    for row, verdict in zip(rows, verdicts, strict=True):
-        crops.append(None)
-        if verdict.pixels:
+    for row, (pixels, error) in zip(rows, cuts, strict=True):
+        stream = io.BytesIO()
+        if pixels:
             how = (options.size, rotation, options.padding, options.keep_aspect, size)
             crop = crop_box(picture, _box(row), *how)
             crop.info = {}  # Pillow would write the photo's comment and colour profile into it
-            stream = io.BytesIO()
             crop.save(stream, options.format.upper(), quality=options.quality)
-            crops[-1] = stream.getvalue()
-    return size, photo_hash(upright(picture, rotation)) if hashed else "", verdicts, crops
+        crops.append((pixels, error, stream.getvalue()))
+    return size, photo_hash(upright(picture, rotation)) if hashed else "", crops
 
 
 def hash_rows(rows: "pd.DataFrame", store: Store, options: Options | None = None) -> "pd.DataFrame":
@@ -117,7 +105,7 @@ def hash_rows(rows: "pd.DataFrame", store: Store, options: Options | None = None
     ----------
     rows : pandas.DataFrame
         ImageID and Rotation, sorted by ImageID. With `options` one row per box, and also n, the
-        coordinates, Key and Have (whether this crop exists already).
+        coordinates, Key and Existing ("" unless the crop exists already).
     store : Store
     options : Options, optional
         Cut the boxes from the same decoded photo, because decoding is most of the work. The crops
@@ -126,33 +114,28 @@ def hash_rows(rows: "pd.DataFrame", store: Store, options: Options | None = None
     Returns
     -------
     pandas.DataFrame
-        One row per photo: `state.FACTS` and Error, which says why there is no hash.
+        One row per photo: `state.FACTS`. Error says why there is no hash.
     """
     import pandas as pd
 
     staged: dict[str, bytes] = {}
 
     def one(boxes: list) -> list[tuple]:
-        first = boxes[0]
-        wanted = [row for row in boxes if not row.Have] if options else []
+        first, wanted = boxes[0], [row for row in boxes if options and not row.Existing]
 
         def work(data: bytes):
-            return len(data), cut_photo(data, first.Rotation, wanted, options or Options(), True)
+            return len(data), *cut_photo(data, first.Rotation, wanted, options or Options())
 
         found, error = _attempt(work, store, first.ImageID)
-        if error:
-            return [(first.ImageID, first.Rotation, 0, 0, 0, "", "", error)]
-        length, (size, digest, _, crops) = found
-        for row, data in zip(wanted, crops, strict=True):
-            if data and sum(map(len, staged.values())) + len(data) <= state.MOST:
+        length, size, digest, crops = found or (0, (0, 0), "", ())
+        for row, (_, _, data) in zip(wanted, crops, strict=False):
+            if data and sum(map(len, staged.values())) < state.MOST:
                 staged[state.entry(row)] = data
-        return [(first.ImageID, first.Rotation, length, *size, digest, "", "")]
+        return [(first.ImageID, first.Rotation, length, *size, digest, error, "")]
 
-    facts = pd.DataFrame(
-        _each_photo(one, rows, options.workers if options else 1), columns=[*state.FACTS, "Error"]
-    )
-    facts["Stage"] = state.save_crops(store, staged)
-    return facts
+    facts = _each_photo(one, rows, options.workers if options else 1)
+    name = state.save_crops(store, staged)
+    return pd.DataFrame(facts, columns=list(state.FACTS)).assign(Stage=name)
 
 
 def crop_rows(rows: "pd.DataFrame", store: Store, options: Options) -> "pd.DataFrame":
@@ -162,16 +145,16 @@ def crop_rows(rows: "pd.DataFrame", store: Store, options: Options) -> "pd.DataF
     ----------
     rows : pandas.DataFrame
         One row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key and
-        CropPath. Optional: Width and Height of the photo with Stage (from `hash_rows`), and
-        Existing, the CropPath of a crop with the same Key.
+        CropPath. Optional: Stage (from `hash_rows`), and Existing, the CropPath of a crop with
+        the same Key; with them Width and Height of the photo.
     store : Store
     options : Options
 
     Returns
     -------
     pandas.DataFrame
-        One row per row given: ImageID, n, Left, Upper, Right, Lower, CropPath, SHA256, Bytes,
-        Error, Key and Outcome ("made", "small" or "failed").
+        One row per row given, with the same index: `state.OUTCOME`. Where Error says why there is
+        no crop, CropPath is "".
     """
     import pandas as pd
 
@@ -179,48 +162,38 @@ def crop_rows(rows: "pd.DataFrame", store: Store, options: Options) -> "pd.DataF
     staged = {name: data for stage in stages for name, data in state.load_crops(store, stage)}
 
     def one(boxes: list) -> list[tuple]:
-        results = {}
+        done = {}
         for row in boxes:
             if data := staged.get(state.entry(row)) or _existing(store, row):
-                results[row.Index] = judge(row, row.Width, row.Height, options), data
-        missing = [row for row in boxes if row.Index not in results]
-        if missing:
+                done[row.Index] = *judge(row, (row.Width, row.Height), options), data
+        if todo := [row for row in boxes if row.Index not in done]:
 
             def work(data: bytes):
-                return cut_photo(data, boxes[0].Rotation, missing, options, False)
+                return cut_photo(data, boxes[0].Rotation, todo, options, hashed=False)[-1]
 
-            found, error = _attempt(work, store, boxes[0].ImageID)
-            failed = [Verdict("failed", error=error)] * len(missing)
-            verdicts, crops = found[2:] if found else (failed, [None] * len(missing))
-            for row, *result in zip(missing, verdicts, crops, strict=True):
-                results[row.Index] = result
-        return [_written(store, row, *results[row.Index]) for row in boxes]
+            crops, error = _attempt(work, store, boxes[0].ImageID)
+            crops = crops or [(None, error, b"")] * len(todo)
+            done |= {row.Index: crop for row, crop in zip(todo, crops, strict=True)}
+        return [write(row, *done[row.Index]) for row in boxes]
 
-    return pd.DataFrame(_each_photo(one, rows, options.workers), columns=list(state.OUTCOME))
+    def write(row, pixels, error: str, data: bytes) -> tuple:
+        if not data:
+            return row.ImageID, row.n, *[pd.NA] * 4, "", "", pd.NA, error, ""
+        store.write(store.crop(row.CropPath), data)
+        digest = hashlib.sha256(data).hexdigest()
+        return row.ImageID, row.n, *pixels, row.CropPath, digest, len(data), "", row.Key
 
-
-def _written(store: Store, row, verdict: Verdict, data: bytes | None) -> tuple:
-    """Write a crop; return its row of outcomes."""
-    path, digest = "", ""
-    if data:
-        path, digest = row.CropPath, hashlib.sha256(data).hexdigest()
-        store.write(store.crop(path), data)
-    pixels = verdict.pixels or (None,) * len(PIXELS)
-    size = len(data) if data else None
-    return (
-        *(row.ImageID, row.n, *pixels),
-        *(path, digest, size, verdict.error, row.Key, verdict.outcome),
-    )
+    outcomes = _each_photo(one, rows, options.workers)
+    return pd.DataFrame(outcomes, rows.index, list(state.OUTCOME))
 
 
-def _existing(store: Store, row) -> bytes | None:
-    """Return a crop made the same way that lies under another path, None if there is none."""
-    if not (path := getattr(row, "Existing", "")):
-        return None
+def _existing(store: Store, row) -> bytes:
+    """Return a crop that was made in the same way and has another path, or b""."""
     try:
-        return store.crop(path).read_bytes()
+        path = getattr(row, "Existing", "")
+        return store.read(store.crop(path)) if path else b""
     except FileNotFoundError:
-        return None
+        return b""
 
 
 def _attempt(work: Callable, store: Store, image_id: str) -> tuple:
@@ -228,7 +201,7 @@ def _attempt(work: Callable, store: Store, image_id: str) -> tuple:
     try:
         data = store.read(store.photo(image_id))
     except FileNotFoundError:
-        return None, "The photo is not on disk; download it again."
+        return None, MISSING
     try:
         return work(data), ""
     except UnidentifiedImageError:
@@ -240,13 +213,12 @@ def _attempt(work: Callable, store: Store, image_id: str) -> tuple:
 def _each_photo(one: Callable, rows: "pd.DataFrame", workers: int) -> list[tuple]:
     """Return what `one` returns for the rows of each photo, in their order."""
     photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
-    if workers == 1:
-        return [outcome for boxes in photos for outcome in one(boxes)]
-    pool = ThreadPoolExecutor(workers)
-    try:
-        return [outcome for outcomes in pool.map(one, photos) for outcome in outcomes]
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            return [outcome for outcomes in pool.map(one, photos) for outcome in outcomes]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _box(row) -> tuple[float, float, float, float]:

@@ -14,7 +14,16 @@ from tqdm.auto import tqdm
 
 from openimager import partitions
 from openimager.crops import duplicates, split, state
-from openimager.crops.cut import FORMATS, Options, crop_rows, hash_rows, judge, key
+from openimager.crops.cut import (
+    FORMATS,
+    MISSING,
+    SMALL,
+    Options,
+    crop_rows,
+    hash_rows,
+    judge,
+    key,
+)
 from openimager.crops.folders import folder_names, tidy
 from openimager.errors import BadInput, TryAgain
 from openimager.selection import drop_flags, without_flags
@@ -24,7 +33,9 @@ COUNTS = (
     *("made", "remade", "kept", "moved", "failed", "repeats", "small", "dropped", "excluded"),
     *("disputed", "removed"),
 )
-_WRITTEN = ("CropPath", "SHA256", "Bytes")
+_SAME = ["ImageID", "n", "Key"]
+_REPEATS = "The photo repeats one of a later subset."
+_EXCLUDED = "Excluded from train and validation on request."
 # Photos per partition: about a second of work on one core.
 _PARTITION = 64
 
@@ -110,7 +121,7 @@ def write_crops(
     threads = workers or (1 if executor else os.cpu_count() * (1 if store.is_local else 4))
     if executor is None:
         threads = max(1, threads // processes)
-    options = Options(size, quality, padding, bool(keep_aspect), min_pixels, format, threads)
+    options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
     photos, boxes = _photos_and_boxes(store)
     rows = without_flags(boxes, flags, drop_unknown).reset_index(drop=True)
     folders = folder_names(sorted(boxes["Category"].unique()))
@@ -120,8 +131,15 @@ def write_crops(
     def run(task, rows: pd.DataFrame, kind: str, what: str) -> pd.DataFrame:
         work = functools.partial(_partition, task=task, kind=kind, store=store, options=options)
         in_flight = processes if processes > 1 else 4 * _PARTITION
-        done = partitions.run(work, _divided(rows), processes, executor, in_flight)
-        return _collected(done, rows["ImageID"].nunique(), what, quiet)
+        outcomes = [pd.DataFrame()]
+        total = rows["ImageID"].nunique()
+        with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
+            for partition, done in partitions.run(
+                work, _divided(rows), processes, executor, in_flight
+            ):
+                outcomes.append(done)
+                progress.update(partition["ImageID"].nunique())
+        return pd.concat(outcomes)
 
     with _os_errors_explained(store), store.lock("crops"):
         before = state.records(store)
@@ -132,14 +150,16 @@ def write_crops(
         splits = split.assign_splits(groups, photos.set_index("ImageID")["Subset"], shares)
         rows["DuplicateGroup"] = rows["ImageID"].map(groups)
         rows["Subset"] = rows["ImageID"].map(splits)
-        rows = _judged(rows, options)
-        todo = rows["Outcome"].isin(["made", "remade", "moved"])
-        rows = _updated(rows, run(crop_rows, rows[todo], "crops", "Cropping"))
-        counts = Counter(rows["Outcome"])
-        counts["dropped"] = len(boxes) - len(rows)
-        counts["disputed"] = int(((rows["Excluded"] == 1) & (rows["Subset"] == "test")).sum())
-        rows = rows[(rows["CropPath"] != "") | (rows["Error"] != "")].reset_index(drop=True)
-        rows = rows[list(CROP_COLUMNS)]
+        columns = ["CropPath", "Error", *PIXELS]
+        decided = [_decided(row, options) for row in rows.itertuples()]
+        rows[columns] = pd.DataFrame(decided, rows.index, columns)
+        todo = (rows["CropPath"] != "") & (rows["CropPath"] != rows["Existing"])
+        done = run(crop_rows, rows[todo], "crops", "Cropping")
+        if len(done):
+            rows.loc[done.index, [*state.OUTCOME]] = done
+        rows.loc[rows["CropPath"] == "", ["SHA256", "Key", "Subset"]] = ""
+        counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
+        rows = rows[(rows["Error"] != SMALL)].reset_index(drop=True)[list(CROP_COLUMNS)]
         counts["removed"] = tidy(store, {*rows["CropPath"]}, folders.values()) - counts["moved"]
         store.write_table(rows, "crops.csv")
         state.clear(store)
@@ -231,62 +251,61 @@ def _listed(exclude: str | os.PathLike, rows: pd.DataFrame) -> list[int]:
 
 
 def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, options: Options):
-    """Add Key; Existing, the CropPath of a crop with that key, with its Bytes and SHA256; Have.
+    """Add Key, Name and, where a crop with that key exists, its path as Existing, SHA256, Bytes.
 
-    Old tells whether a file of this name exists, however it was made.
+    Old tells whether a file of that name exists, however it was made.
     """
     sizes = store.sizes(store.crops)
-    rows["Key"] = [key(row, row.PhotoBytes, options) for row in rows.itertuples()]
     found = [sizes.get(path.removeprefix("data/crops/"), -1) for path in before["CropPath"]]
-    known = before.loc[before["Bytes"].eq(found), ["ImageID", "n", "Key", *_WRITTEN]]
-    rows = rows.merge(known, how="left", on=["ImageID", "n", "Key"])
-    rows = rows.rename(columns={"CropPath": "Existing"}).fillna({"Existing": "", "SHA256": ""})
-    names = {path.partition("/")[2] for path in sizes}
-    wanted = zip(rows["Folder"], rows["ImageID"], rows["n"], strict=True)
-    extension = FORMATS[options.format]
-    rows["Name"] = [f"{folder}/{image_id}_{n}.{extension}" for folder, image_id, n in wanted]
-    return rows.assign(Have=rows["Existing"] != "", Old=rows["Name"].isin(names))
+    before = before.loc[before["Bytes"].eq(found), [*_SAME, "CropPath", "SHA256", "Bytes"]]
+    keys = [key(row, row.PhotoBytes, options) for row in rows.itertuples()]
+    rows["Key"] = pd.Series(keys, rows.index, dtype=str)
+    rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=_SAME)
+    ending = FORMATS[options.format]
+    names = [f"{row.Folder}/{row.ImageID}_{row.n}.{ending}" for row in rows.itertuples()]
+    rows["Name"] = pd.Series(names, rows.index, dtype=str)
+    rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
+    return rows.fillna({"Existing": "", "SHA256": ""})
 
 
 def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
     """Return the facts about the photo of every row, by ImageID; hash those that are new."""
     photos = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    known = photos.merge(state.facts(store), on="ImageID", suffixes=("", " then"))
-    same = known["Rotation"].astype(str) == known["Rotation then"].astype(str)  # NaN is NaN
-    known = known[same & known["Bytes"].eq(known["PhotoBytes"])].assign(Error="")
-    new = rows[~rows["ImageID"].isin(known["ImageID"]) & (rows["PhotoBytes"] >= 0)]
-    known = known[[*state.FACTS, "Error"]]
+    facts = photos.merge(state.facts(store), on="ImageID", suffixes=(" now", ""))
+    same = facts["Rotation"].astype(str) == facts["Rotation now"].astype(str)  # NaN is NaN
+    facts = facts.loc[same & facts["Bytes"].eq(facts["PhotoBytes"]), [*state.FACTS]]
+    new = rows[~rows["ImageID"].isin(facts["ImageID"]) & (rows["PhotoBytes"] >= 0)]
     if len(new):
-        hashed = run(hash_rows, new, "photos", "Decoding")
-        known = pd.concat([known, hashed[known.columns]]) if len(known) else hashed
-        state.remember(store, known[known["Error"] == ""])
-    facts = known.set_index("ImageID").reindex(photos["ImageID"])
-    facts["Error"] = facts["Error"].fillna("The photo is not on disk; download it again.")
-    return facts.fillna({"Hash": "", "Stage": ""})
+        facts = pd.concat([facts, run(hash_rows, new, "photos", "Decoding")])
+        store.write_table(facts, ".openimager/photos.csv")
+    facts = facts.set_index("ImageID").reindex(photos["ImageID"])
+    return facts.fillna({"Error": MISSING, "Hash": "", "Stage": ""})
 
 
-def _judged(rows: pd.DataFrame, options: Options) -> pd.DataFrame:
-    """Add Outcome, CropPath, Error and pixels, as far as they are known before cropping."""
-    columns = ["Outcome", "CropPath", "Error", *PIXELS]
-    judged = [_judge(row, options) for row in rows.itertuples()]
-    return rows.drop(columns="Error").join(pd.DataFrame(judged, rows.index, columns))
-
-
-def _judge(row, options: Options) -> tuple:
-    nothing = (pd.NA,) * len(PIXELS)
+def _decided(row, options: Options) -> tuple:
+    """Return the CropPath that a row is to have, or "" and the reason, and its pixels."""
+    pixels, error = None, row.Error
     if not row.Subset:
-        return "repeats", "", "The photo repeats one of a later subset.", *nothing
-    if row.Error:
-        return "failed", "", row.Error, *nothing
-    if row.Excluded and row.Subset != "test":
-        return "excluded", "", "Excluded by the file given as exclude.", *nothing
-    verdict = judge(row, row.Width, row.Height, options)
-    if not verdict.pixels:
-        return verdict.outcome, "", verdict.error, *nothing
-    path = f"data/crops/{row.Subset}/{row.Name}"
-    if row.Existing:
-        return "kept" if row.Existing == path else "moved", path, "", *verdict.pixels
-    return "remade" if row.Old else "made", path, "", *verdict.pixels
+        error = _REPEATS
+    elif row.Excluded and row.Subset != "test":
+        error = _EXCLUDED
+    elif not error:
+        pixels, error = judge(row, (row.Width, row.Height), options)
+    path = "" if error else f"data/crops/{row.Subset}/{row.Name}"
+    return path, error, *(pixels or [pd.NA] * len(PIXELS))
+
+
+def _counted(rows: pd.DataFrame) -> Counter:
+    """Count what became of the rows."""
+    names = {_REPEATS: "repeats", _EXCLUDED: "excluded", SMALL: "small", "": ""}
+    counts = Counter()
+    for row in rows.itertuples():
+        done = names.get(row.Error, "failed")
+        if not done and row.Existing:
+            done = "kept" if row.Existing == row.CropPath else "moved"
+        counts[done or ("remade" if row.Old else "made")] += 1
+        counts["disputed"] += row.Excluded and row.Subset == "test"
+    return counts
 
 
 def _divided(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -303,30 +322,6 @@ def _partition(rows: pd.DataFrame, task, kind: str, store: Store, options: Optio
     outcomes = task(rows, store, options)
     state.note(store, kind, outcomes)
     return outcomes
-
-
-def _collected(done, photos: int, what: str, quiet: bool) -> pd.DataFrame:
-    outcomes = []
-    with tqdm(total=photos, desc=what, unit="photo", disable=quiet or None) as progress:
-        for partition, frame in done:
-            outcomes.append(frame)
-            progress.update(partition["ImageID"].nunique())
-    return pd.concat(outcomes, ignore_index=True) if outcomes else pd.DataFrame()
-
-
-def _updated(rows: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with what became of those that were cropped."""
-    rows = rows.set_index(["ImageID", "n"])
-    if len(outcomes):
-        outcomes = outcomes.set_index(["ImageID", "n"])
-        failed = outcomes[outcomes["Outcome"] == "failed"]
-        rows.loc[failed.index, "Outcome"] = "failed"
-        columns = ["CropPath", "SHA256", "Bytes", "Error", *PIXELS]
-        rows.loc[outcomes.index, columns] = outcomes[columns]
-    gone = rows["CropPath"] == ""
-    rows.loc[gone, ["SHA256", "Key"]] = ""
-    rows.loc[gone, "Bytes"] = pd.NA
-    return rows.reset_index()
 
 
 def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
