@@ -243,6 +243,7 @@ def test_interrupted_while_another_run_fetches(server, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             metadata.fetch([BOXES], base, tmp_path / "cache", quiet=True)
 
+
 def test_two_runs_share_the_cache(tmp_path):
     """Of two fetches of one file at once, one asks and both have it."""
     with web() as server:

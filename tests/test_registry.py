@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from package_tree import METADATA, NAME, make_tree
+from package_tree import METADATA, NAME, everything, make_tree
 
 from openimager import registry
 from openimager.errors import BadInput
-from openimager.package import contents as package
 from openimager.package.objects import content_hash, import_quilt
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
@@ -42,12 +41,8 @@ def place(tmp_path):
     return tmp_path / "registry"
 
 
-def collect(tree):
-    return package.collect(tree, tree / "data", tree / "models")
-
-
 def push(tree, place, message="first"):
-    return registry.push(collect(tree), NAME, place, METADATA, message)
+    return registry.push(everything(tree), NAME, place, METADATA, message)
 
 
 def quilt(*arguments, cwd=None):
@@ -242,7 +237,7 @@ def test_workflow_refuses_what_says_too_little(tree, place, lacking):
     """Without categories, licence or metrics nothing is pushed, and no byte is copied."""
     metadata = {name: value for name, value in METADATA.items() if name != lacking}
     with pytest.raises(BadInput, match=lacking):
-        registry.push(collect(tree), NAME, place, metadata, "too little")
+        registry.push(everything(tree), NAME, place, metadata, "too little")
     assert not (place / "objects").exists()
 
 
