@@ -15,6 +15,7 @@ setup(
     packages=find_packages("src"),
     python_requires=">=3.11,<3.14",
     install_requires=[
+        "duckdb>=1.3",
         "pandas>=2.2",
         "requests",
         "tqdm",

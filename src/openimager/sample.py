@@ -25,7 +25,7 @@ from pathlib import Path
 from openimager import server
 from openimager.errors import BadInput
 from openimager.files import lock
-from openimager.metadata import cache_folder
+from openimager.tables.cache import cache_folder
 
 TABLES = "2018_04"
 LEAST = 12

@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -184,8 +184,6 @@ class Site:
     def _root(self) -> str:
         if self.release != "sample":
             return catalogue.normal_base(self.base_url, self.release)
-        if self.base_url is not None:
-            raise BadInput("The sample has no base URL: leave out --base-url or --sample.")
         from openimager import sample
 
         return str(sample.build())
@@ -204,6 +202,43 @@ class Site:
             return categories.read_hierarchy(self.local(("hierarchy", None))[0])
         except cache.MissingTable:
             return None
+
+
+def ask(
+    categories: str | Iterable[str],
+    subset: str | Iterable[str] | None = None,
+    sample: bool = False,
+    release: str | None = None,
+    base_url: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    class_names: str | os.PathLike | None = None,
+    boxes: str | os.PathLike | None = None,
+    photos: str | os.PathLike | None = None,
+    quiet: bool = False,
+    **options,
+) -> tuple[Query, Site]:
+    """Return the query and the site of a user's keywords.
+
+    `subset` is train by default, or what `image_ids` name, or all where both `boxes` and
+    `photos` are given. `sample` stands for ``release="sample"``; `options` are fields of `Query`.
+
+    Examples
+    --------
+    >>> query, site = ask("Cat", sample=True, limit=5)
+    >>> query.subsets, site.release
+    (('train',), 'sample')
+    """
+    if sample and release not in (None, "sample"):
+        raise BadInput(f"--sample is short for --release sample; leave out --release {release}.")
+    release = "sample" if sample else release or "v4"
+    query = Query(categories, release, subset or "train", **options)
+    named = {one.split("/")[0] for one in query.image_ids or () if "/" in one}
+    if not subset and (named or (boxes and photos)):
+        query = replace(query, subsets=named or "all")
+    site = Site(release, base_url, cache_dir, class_names, boxes, photos, quiet)
+    if release == "sample" and base_url is not None:
+        raise BadInput("The sample has no base URL: leave out --base-url or --sample.")
+    return query, site
 
 
 class Selection(NamedTuple):
@@ -245,6 +280,11 @@ class Selector:
 
     def __init__(self, query: Query, site: Site):
         self.query = query
+        if not query.categories and not query.merge:
+            raise BadInput(
+                "No category was given. Name at least one, such as: openimager Cat Dog "
+                "(openimager --list shows them all)"
+            )
         classes, hierarchy = site.classes(), None
         if query.with_children or site.boxes is None or site.photos is None:
             hierarchy = site.hierarchy()
@@ -284,7 +324,7 @@ class Selector:
         )
         keep = [f"{DROPS[name]} <> 1" for name in query.drop]
         keep += [f"{flag} <> -1" for flag in FLAGS] if query.drop_unknown else []
-        only = " AND ImageID IN (SELECT ImageID FROM wanted_id)" if query.image_ids is not None else ""
+        only = "" if query.image_ids is None else " AND ImageID IN (SELECT ImageID FROM wanted_id)"
         run(
             "CREATE TEMP TABLE box AS SELECT b.*, "
             "map_extract(map(?::VARCHAR[], ?::VARCHAR[]), LabelName)[1] AS Category "
@@ -337,8 +377,8 @@ class Selector:
                 )
         rows("DELETE FROM box WHERE ImageID NOT IN (SELECT ImageID FROM photo)")
         unknown = rows(
-            "SELECT if(Subset = '', '', Subset || '/') || ImageID FROM wanted_id WHERE ImageID "
-            "NOT IN (SELECT ImageID FROM photo) ORDER BY 1"
+            "SELECT if(Subset = '', '', Subset || '/') || ImageID FROM wanted_id w WHERE NOT "
+            "EXISTS (FROM photo WHERE ImageID = w.ImageID AND w.Subset IN ('', Subset)) ORDER BY 1"
         ).fetchall()
         if unknown:
             _warn(
@@ -350,9 +390,10 @@ class Selector:
         empty = [name for name in self.categories if name not in there]
         where = ", ".join(self.query.subsets)
         if not there:
-            raise BadInput(f"No photo of {', '.join(self.categories)} in {where}: nothing selected.")
+            names = ", ".join(self.categories)
+            raise BadInput(f"There is no photo of {names} in {where}: nothing is selected.")
         if empty:
-            _warn(f"No photo of {', '.join(empty)} in {where}.")
+            _warn(f"There is no photo of {', '.join(empty)} in {where}.")
 
     def _order(self) -> None:
         """Fill the table pair: each category's photos and their places in its order.
@@ -413,7 +454,7 @@ class Selector:
 
     def _photo_rows(self, ids) -> "pd.DataFrame":
         """Return rows of the table of photos; some more than asked for are kept for next time."""
-        if self._rows is None or not self._rows.index.isin(ids).sum() == len(ids):
+        if self._rows is None or not self._rows.index.isin(ids).sum() >= len(ids):
             [(last,)] = self._con.execute("SELECT max(place) FROM play").fetchall()
             self._rows = (
                 self._con.execute(
@@ -446,7 +487,7 @@ class Selector:
         with convert.explain_errors():
             self._play(gone)
             for name in (*self.categories, "in all"):
-                mine = "" if name == "in all" else f"AND Category = '{name.replace(chr(39), chr(39) * 2)}'"
+                mine = "" if name == "in all" else f"AND Category IN {_listed([name])}"
                 boxes = f"FROM box JOIN play USING (ImageID) WHERE there {mine}"
                 photos = f"FROM photo WHERE ImageID IN (SELECT ImageID {boxes})"
                 row = self._con.execute(
@@ -464,6 +505,35 @@ class Selector:
                 ).fetchall()
                 counts[name] |= {"bytes": int(size), "unsized": unsized, "licences": dict(licences)}
         return counts
+
+
+def drop_flags(drop: str | Iterable[str]) -> list[str]:
+    """Return the columns of the flags to leave out.
+
+    Examples
+    --------
+    >>> drop_flags(["group", "depiction"])
+    ['IsGroupOf', 'IsDepiction']
+    """
+    return [DROPS[name] for name in _names(drop, "drop", DROPS)]
+
+
+def without_flags(
+    boxes: "pd.DataFrame", flags: Iterable[str], drop_unknown: bool = False
+) -> "pd.DataFrame":
+    """Return the boxes that have none of `flags` set and, with `drop_unknown`, none unknown.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> boxes = pd.DataFrame({flag: [0, 1, -1] for flag in FLAGS})
+    >>> without_flags(boxes, ["IsGroupOf"], drop_unknown=True).index.tolist()
+    [0]
+    """
+    keep = ~(boxes[list(flags)] == 1).any(axis=1)
+    if drop_unknown:
+        keep &= ~(boxes[list(FLAGS)] == -1).any(axis=1)
+    return boxes[keep].copy()
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -137,7 +137,7 @@ def _fetch(base, path, kind, cache: Path, stop, quiet: bool, notes: list[str]) -
         fetch_file(url, target, check, stop, quiet)
         return target
     table = target.with_suffix(".parquet")
-    with files.lock(table.with_name(f"{table.name}.lock")):
+    with files.lock(table.with_name(f"{table.name}.lock"), stop=stop):
         if not table.exists():
             fetch_file(url, target, check, stop, quiet)
             with _converting:

@@ -271,33 +271,40 @@ def labels(
             if mid in renamed:
                 raise BadInput(f"'{member}' is merged twice: into '{renamed[mid]}' and '{name}'.")
             renamed[mid] = name
-    merged = {name.casefold() for name, _ in merge}
+    merged = {name.casefold() for name, _ in merge} - {n.casefold() for n in classes.values()}
     found = resolve([n for n in names if n.strip().casefold() not in merged], classes)
     asked = {mid: renamed.get(mid, name) for mid, name in found.items()} | renamed
     if not asked:
         raise BadInput("No category was given. Name at least one, such as: openimager Cat")
     for name in {*renamed.values()}:
-        _check_name(name, {mid: n for mid, n in asked.items() if mid not in renamed})
+        _check_name(name, [other for other in {*asked.values()} if other != name])
+    if both := {*renamed.values()}.intersection(
+        n for mid, n in asked.items() if mid not in renamed
+    ):
+        raise BadInput(
+            f"'{min(both)}' is merged, but also wanted by itself; rename the merged one."
+        )
     excluded = dict.fromkeys(resolve(without, classes))
     category = dict(asked)
     if hierarchy:
         _warn_of_kinds(asked, hierarchy, classes, with_children)
         if with_children:
-            excluded |= dict.fromkeys(kind for e in [*excluded] for kind in hierarchy.descendants(e))
+            for mid in [*excluded]:
+                excluded |= dict.fromkeys(hierarchy.descendants(mid))
             category = _with_kinds(asked, hierarchy)
     if both := [classes[mid] for mid in asked if mid in excluded]:
         raise BadInput(f"'{both[0]}' is both wanted and excluded (--without); leave one out.")
     return Labels(tuple(dict.fromkeys(asked.values())), category, tuple(excluded))
 
 
-def _check_name(name: str, others: Mapping[str, str]) -> None:
+def _check_name(name: str, others: Iterable[str]) -> None:
     if not _FOLDER.fullmatch(name):
         raise BadInput(
             f"'{name}' can't be the name of a folder: letters, digits, spaces and .&'()+,- are "
             "allowed, at most 60, and no dot or space at either end."
         )
-    if same := [other for other in others.values() if other.casefold() == name.casefold()]:
-        raise BadInput(f"'{name}' is merged, but '{same[0]}' is also wanted by itself; rename one.")
+    if same := [other for other in others if other.casefold() == name.casefold()]:
+        raise BadInput(f"'{name}' and '{same[0]}' differ only in case; rename the merged one.")
 
 
 def _with_kinds(asked: Mapping[str, str], hierarchy: Hierarchy) -> dict[str, str]:

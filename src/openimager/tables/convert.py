@@ -129,12 +129,10 @@ def _text(value: str) -> str:
 def _csv_columns(path) -> tuple[list[str], bool]:
     """Return the columns of a CSV table, and whether its first lines have quotes."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
             header, first = stream.readline(), stream.readline()
     except (FileNotFoundError, IsADirectoryError):
         raise BadInput(f"There is no table at {path}.") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is not a table: it is not UTF-8 text.") from None
     return next(csv.reader([header]), []), '"' in header + first
 
 
@@ -226,7 +224,8 @@ def convert(
     from tqdm.auto import tqdm
 
     with contextlib.closing(open_database(cache)) as con, files.replacing(target) as part:
-        copy = f"COPY ({source(path, kind)}) TO {_text(str(part))} (FORMAT parquet, COMPRESSION zstd)"
+        copy = f"COPY ({source(path, kind)}) TO {_text(str(part))} "
+        copy += "(FORMAT parquet, COMPRESSION zstd)"
         done, failed = threading.Event(), []
 
         def work() -> None:

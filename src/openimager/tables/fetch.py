@@ -77,7 +77,7 @@ def fetch_file(
         If several tries in a row brought nothing, or the file failed the check twice.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with files.lock(target.with_name(target.name + ".lock")):
+    with files.lock(target.with_name(target.name + ".lock"), stop=stop):
         if target.exists():
             return
         part = target.with_name(target.name + ".part")
@@ -158,12 +158,11 @@ def _start(url: str, response, part: Path) -> int | None:
     if status in (403, 404, 410):
         raise NotThere(f"There is no {url} (the server answers {status}).")
     ranges = response.headers.get("Content-Range", "")
-    if status == 416 and (found := re.fullmatch(r"bytes \*/(\d+)", ranges)):
-        if int(found[1]) == _size(part):
-            return int(found[1])
-    elif status == 206 and (found := re.fullmatch(r"bytes (\d+)-\d+/(\d+)", ranges)):
-        if int(found[1]) == _size(part):
-            return int(found[2])
+    if status == 416 and ranges == f"bytes */{_size(part)}":
+        return _size(part)
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", ranges)
+    if status == 206 and found and int(found[1]) == _size(part):
+        return int(found[2])
     if status != 200:
         if status in (206, 416):
             _discard(part)
