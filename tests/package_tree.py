@@ -1,82 +1,104 @@
-"""A small tree as the notebooks leave it, of pictures drawn on the spot, for the tests."""
+"""A clone as the five notebooks leave it, with data/, models/ and what the package needs."""
 
 import json
-from pathlib import Path
+import shutil
 
 import pandas as pd
+from builders import DataDir, digest, image_id, jpeg
 from PIL import Image
 
-from openimager.files import sha256, write_table
-
-IDS = [f"{i:016x}" for i in range(6)]
+# Ending in a letter, so that a reader without a schema does not take them for numbers.
+IDS = [image_id(16 * number + 10) for number in range(6)]
+GONE = image_id(16 * 6 + 10)
 SUBSETS = ["train", "train", "train", "validation", "test", "test"]
+# The third and fourth photo also have an EXIF orientation, which boxes and crops ignore.
+ROTATIONS = [0.0, 90.0, 270.0, "", 180.0, 0.0]
+CATEGORIES = ["Cat", "Hot dog"]
 NAME = "quilt/open_images"
 METADATA = {
-    "categories": ["Cat", "Hot dog"],
+    "categories": CATEGORIES,
     "licence": {"photos": ["CC BY 2.0"], "annotations": "CC BY 4.0"},
     "metrics": {"accuracy": 0.5},
 }
+QUERY = {"categories": CATEGORIES, "release": "v4", "subsets": ["train", "validation", "test"]}
+QUERY |= {"limit": 3, "seed": 7, "base_url": "https://example.org/2018_04/"}
 
 
-def make_tree(root: Path) -> Path:
-    """Write a repository with data/ and models/ into `root` and return it.
+def write_data(root):
+    """Write data/: tables, photos of 60 x 40 pixels and crops of 32 x 32.
 
-    Six photos of 60 x 40 pixels: box 0 of each is its left half, and a Cat in the first, third
-    and fifth; the second photo has a zero-width box as well, the third a group.
+    Six photos and one that is gone: box 0 of each is its left half, a Cat in the first, third
+    and fifth, a Hot dog in the others; the second photo has a box without width as well, the
+    third photo's box is a group.
     """
-    data, models = root / "data", root / "models"
-    for folder in (root / "summaries", data / "images", data / "summaries", models):
-        folder.mkdir(parents=True)
-    photos, boxes, crops = [], [], []
-    for i, (image_id, subset) in enumerate(zip(IDS, SUBSETS, strict=True)):
-        picture = Image.effect_noise((60, 40), 80 + i).convert("RGB")
-        picture.save(data / "images" / f"{image_id}.jpg")
-        category = ["Cat", "Hot dog"][i % 2]
-        boxes.append((image_id, category, 0.0, 0.5, 0.1, 1.0, int(i == 2)))
+    data = DataDir(root / "data")
+    for i, (photo, subset) in enumerate(zip(IDS, SUBSETS, strict=True)):
+        exif = Image.Exif()
+        if i in (2, 3):
+            exif[0x0112] = 6
+        fields = {"OriginalURL": f"../photos/{i}_o.jpg", "Author": 'Zoë "Z", Jr.', "Title": ""}
+        fields |= {"OriginalLandingURL": f"https://example.org/photos/{i}"}
+        fields |= {"Width": 60, "Height": 40}
+        data.photo(jpeg(i, (60, 40), exif=exif), photo, subset, ROTATIONS[i], **fields)
+        flags = {"IsOccluded": -1, "IsDepiction": 1, "IsGroupOf": int(i == 2)}
+        data.box(photo, (0.0, 0.5, 0.1, 1.0), CATEGORIES[i % 2], **flags)
         if i == 1:
-            boxes.append((image_id, "Cat", 0.5, 0.5, 0.1, 0.9, 0))
-        crop = data / "crops" / subset / category / f"{image_id}_0.jpg"
-        crop.parent.mkdir(parents=True, exist_ok=True)
-        picture.crop((0, 4, 30, 40)).resize((32, 32)).save(crop)
-        path = crop.relative_to(root).as_posix()
-        crops.append((image_id, 0, category, subset, path, sha256(crop), ""))
-        photos.append(
-            {
-                "ImageID": image_id,
-                "Subset": subset,
-                "OriginalURL": f"../photos/{i}_o.jpg",
-                "OriginalLandingURL": f"https://example.org/photos/{i}",
-                "License": "https://creativecommons.org/licenses/by/2.0/",
-                "Author": 'Zoë "Z", Jr.',
-                "Title": "",
-                "Rotation": ["0.0", "90.0", ""][i % 3],
-                "Status": "ok",
-                "Width": 60,
-                "Height": 40,
-            }
-        )
-    photos.append({**photos[0], "ImageID": 16 * "f", "Status": "gone", "Width": "", "Height": ""})
-    frame = pd.DataFrame(photos)
-    write_table(frame, data / "images.csv")
-    write_table(frame[["ImageID", "Author", "Title", "License"]], data / "ATTRIBUTION.csv")
-    columns = ["ImageID", "Category", "XMin", "XMax", "YMin", "YMax", "IsGroupOf"]
-    others = {"IsOccluded": -1, "IsTruncated": 0, "IsDepiction": 1, "IsInside": 0}
-    write_table(pd.DataFrame(boxes, columns=columns).assign(**others), data / "boxes.csv")
-    columns = ["ImageID", "n", "Category", "Subset", "CropPath", "SHA256", "Error"]
-    write_table(pd.DataFrame(crops, columns=columns), data / "crops.csv")
+            data.box(photo, (0.5, 0.5, 0.1, 0.9), "Cat", **flags)
+    data.photo(jpeg(), GONE, status="gone", Width="", Height="", Bytes="")
+    data.crop(size=32)
+    shutil.rmtree(root / "data" / ".openimager")
+    (root / "data" / "query.json").write_text(json.dumps(QUERY), encoding="utf-8")
+
+
+def write_model(root, model=100 * b"stands for a model of some size\n"):
+    """Write models/ as training and evaluating on the crops in data/ leave it."""
+    models = root / "models"
+    models.mkdir(exist_ok=True)
+    (models / "latest.keras").write_bytes(model)
+    (models / "original.keras").write_bytes(b"the network of 2018")
+    table = root / "data" / "crops.csv"
+    crops = pd.read_csv(table, dtype=str, keep_default_na=False).query("Error == ''")
+    hashes = {"model_sha256": digest(models / "latest.keras"), "crops_csv_sha256": digest(table)}
+    history = {
+        "parameters": {"EPOCHS": 3, "leave_out": []},
+        "categories": CATEGORIES,
+        "crops_csv_sha256": hashes["crops_csv_sha256"],
+        "models": {"latest": {"sha256": hashes["model_sha256"]}},
+    }
+    metrics = hashes | {
+        **{"accuracy": 0.5, "low": 0.1, "high": 0.9, "crops": 2, "photos": 2},
+        "network": "small_cnn",
+        "categories": CATEGORIES,
+        "baselines": {"majority": {"accuracy": 0.25, "low": 0.0, "high": 0.75}},
+        "differences": {"majority": {"difference": 0.25, "low": -0.5, "high": 0.75}},
+        "per_category": [{"Category": "Cat", "Precision": 0.5, "Recall": 1.0}],
+        "slices": [
+            {"Property": "IsOccluded", "Value": "yes", "Crops": 2}
+            | {"Accuracy": 0.5, "Low": 0.1, "High": 0.9}
+        ],
+        **{"calibration_error": 0.04, "temperature": 1.25, "threshold": 0.6},
+    }
+    judged = crops[crops["Subset"] != "train"][["ImageID", "n", "Subset", "Category"]]
+    judged = judged.assign(Predicted="Cat", Probability=0.7)
+    judged = judged.assign(**{"P(Cat)": 0.7, "P(Hot dog)": 0.3}, Suspect=0.1)
+    judged.to_csv(models / "predictions.csv", index=False)
+    for name, content in (("history", history), ("metrics", metrics)):
+        (models / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    seen = crops.loc[crops["Subset"] == "train", "SHA256"]
+    (models / "trained_on.txt").write_text("".join(f"{d}\n" for d in seen), encoding="utf-8")
+
+
+def make_tree(root):
+    """Write a clone's README, summaries, data/ and models/ into `root` and return it."""
+    write_data(root)
+    write_model(root)
     texts = {
         "README.md": "# a clone\n",
         "quilt_summarize.json": "[]\n",
         "summaries/top-image-labels.vl.json": "{}\n",
         "data/summaries/top-image-labels.csv": "Category,Boxes\nCat,4\n",
-        "models/latest.keras": "stands for a model of some size\n" * 100,
-        "models/history.json": json.dumps({"parameters": {"EPOCHS": 3}}),
-        "models/metrics.json": json.dumps(
-            {"accuracy": 0.5, "low": 0.1, "high": 0.9, "crops": 2, "photos": 2}
-            | {"baselines": {"majority": {"accuracy": 0.25, "low": 0.0, "high": 0.75}}}
-        ),
-        "models/trained_on.txt": "".join(f"{row[5]}\n" for row in crops[:3]),
     }
-    for path, text in texts.items():
-        (root / path).write_text(text, encoding="utf-8", newline="\n")
+    for name, text in texts.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8", newline="\n")
     return root

@@ -1,12 +1,14 @@
 """Tables are fetched once, two at a time, resumed, checked, and never half there."""
 
+import os
+import signal
 import threading
 import time
 
 import pytest
 from web import body, closed_port, cut, photo_row, status, web, write_site
 
-from openimager import fetching, metadata
+from openimager import fetching, files, metadata
 from openimager.errors import BadInput, TryAgain
 
 BOXES = metadata.table_path("boxes", "train")
@@ -230,6 +232,16 @@ def test_stopped(tmp_path):
             fetch(server.url + "/a", tmp_path / "a", stop=stop)
     assert not (tmp_path / "a").exists()
 
+
+def test_interrupted_while_another_run_fetches(server, tmp_path):
+    """Ctrl-C ends the wait for a table that another process is fetching."""
+    base = f"{server.url}/2018_04/"
+    target = metadata._folder_of(base, tmp_path / "cache") / BOXES
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    with files.lock(target.with_name(target.name + ".lock")):
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            metadata.fetch([BOXES], base, tmp_path / "cache", quiet=True)
 
 def test_two_runs_share_the_cache(tmp_path):
     """Of two fetches of one file at once, one asks and both have it."""

@@ -74,7 +74,7 @@ def fetch_file(
         When several tries in a row brought nothing, or the file did not pass the check twice.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with files.lock(target.with_name(target.name + ".lock")):
+    with files.lock(target.with_name(target.name + ".lock"), stop=stop):
         if target.exists():
             return
         part = target.with_name(target.name + ".part")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from openimager.errors import BadInput
-from openimager.metadata import FLAGS
+from openimager.store import FLAGS
 
 __all__ = [
     "calibration_error",
