@@ -13,6 +13,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": "src"},
     packages=find_packages("src"),
+    package_data={"openimager": ["gallery_page/*"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "pandas>=2.2",
@@ -31,6 +32,7 @@ setup(
             "quilt3>=8,<9",
             "scikit-learn",
             "imagehash",
+            "jinja2",
         ],
         "test": [
             "pytest",
@@ -49,6 +51,7 @@ setup(
             "py-rattler",
             "vl-convert-python",
             "playwright",
+            "axe-playwright-python",
         ],
     },
     entry_points={"console_scripts": ["openimager=openimager.cli:main"]},

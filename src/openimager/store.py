@@ -57,6 +57,12 @@ SCHEMAS = {
         **{"Source": "str", "Rotation": "float64"},
         **dict.fromkeys(("DuplicateGroup", "SHA256", "Error", "Key"), "str"),
     },
+    # In models/, with one more column "P(<category>)" for each category.
+    "predictions.csv": {
+        **{"ImageID": "str", "n": "Int64"},
+        **dict.fromkeys(("Subset", "Category", "Predicted"), "str"),
+        **{"Probability": "float64", "Suspect": "str"},
+    },
 }
 BOX_COLUMNS = tuple(_BOX)
 PHOTO_COLUMNS = tuple(_PHOTO)
@@ -69,6 +75,7 @@ _MADE_BY = {
     "boxes.csv": "openimager.download",
     "ATTRIBUTION.csv": "openimager.download",
     "crops.csv": "openimager.write_crops (build-dataset)",
+    "predictions.csv": "evaluate-model",
 }
 
 

@@ -1,8 +1,7 @@
 /* The gallery page. What comes from the tables is inserted as text, never as markup.
 
-   Its two views are grids of items: an item of "photos" is a photo, an item of "crops" a box that has,
-   or should have, a crop. The form `controls` holds the view, filters and order. */
-"use strict";
+   Its views are grids of items: photos, or the boxes that have, or should have, a crop. The form
+   `controls` holds the view, the filters and the order. */
 
 const $ = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
@@ -11,13 +10,14 @@ const controls = $("controls");
 const inCrops = () => controls.view.value === "crops";
 
 /* ---- Elements ---- */
-
 /** Make an element. Children that are strings become text. */
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
   node.append(...children);
   return node;
 }
+
+const button = (text, onclick) => make("button", { type: "button", onclick }, text);
 
 /** Make a link, or plain text if the address is not one of the web, such as javascript:. */
 function link(text, address) {
@@ -26,17 +26,17 @@ function link(text, address) {
   return make("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, content);
 }
 
-function colored(className, category) {
-  const node = make("span", { className });
+function colored(className, category, ...children) {
+  const node = make("span", { className }, ...children);
   node.style.setProperty("--color", color.get(category));
   return node;
 }
 
-/** Make the name of a category beside its colour. */
 const named = (category) => make("span", {}, colored("swatch", category), make("bdi", {}, category));
 
 /** Make the words in place of a photo or crop that does not exist. */
-const absent = (what, why) => make("span", { className: "absent" }, make("strong", {}, what), " ", make("bdi", {}, why));
+const absent = (what, why) =>
+  make("span", { className: "absent" }, make("strong", {}, what), " ", make("bdi", {}, why));
 
 /** Make an image, or words if its file is missing: a package need not hold the photos. */
 function image(path, alt) {
@@ -46,18 +46,16 @@ function image(path, alt) {
   return node;
 }
 
-/** Keep a text for this page in the browser, or return the one kept; a browser may refuse. */
-function stored(text) {
+/** Return the marks that this browser keeps for this page, or keep some; a browser may refuse. */
+function keptMarks(marks) {
   const key = `openimager marks ${location.pathname}`;
   try {
-    return text === undefined ? localStorage.getItem(key) : localStorage.setItem(key, text);
-  } catch {
-    return null;
-  }
+    if (marks) localStorage.setItem(key, JSON.stringify(marks));
+    return JSON.parse(localStorage.getItem(key)) ?? [];
+  } catch { return []; }
 }
 
 /* ---- The tables ---- */
-
 /** Return the rows of a table that is stored by column; repeated text is stored as codes. */
 function rows(table) {
   const columns = Object.entries(table).map(([name, cells]) =>
@@ -66,68 +64,48 @@ function rows(table) {
 }
 
 const data = JSON.parse($("data").textContent);
-const photos = rows(data.photos);
+const [photos, boxes] = [rows(data.photos), rows(data.boxes)];
 for (const photo of photos) {
-  const sides = [photo.Width || 4, photo.Height || 3];
-  const [width, height] = photo.Rotation % 180 ? sides.reverse() : sides;
+  const aspect = (photo.Width || 4) / (photo.Height || 3);
   const words = `${photo.ImageID} ${photo.Title} ${photo.Author}`.toLowerCase();
-  Object.assign(photo, { photo, boxes: [], words, pixels: width * height, aspect: width / height });
+  const Duplicates = photo.Group ? "some" : "none";
+  Object.assign(photo, { photo, boxes: [], words, Duplicates, aspect: photo.Rotation % 180 ? 1 / aspect : aspect });
 }
-const boxes = rows(data.boxes);
+const predicted = boxes.some((box) => box.Predicted);
+const kept = new Set(keptMarks());
+const SHARES = [[0.01, "under 1 %"], [0.1, "1 to 10 %"], [0.5, "10 to 50 %"], [Infinity, "over 50 %"]];
 for (const box of boxes) {
   const photo = photos[box.Photo];
-  const answer = box.Predicted && (box.Predicted === box.Category ? "right" : "wrong");
-  Object.assign(box, { photo, answer, key: `${photo.ImageID},${box.n}`, aspect: 1, share: box.W * box.H });
+  const key = `${photo.ImageID},${box.n}`;
+  const share = (box.X1 - box.X0) * (box.Y1 - box.Y0);
+  Object.assign(box, { photo, key, share, aspect: 1, crop: Boolean(box.Folder || box.CropError) });
+  box.Share = SHARES.find(([limit]) => share < limit)[1];
+  box.Answer = box.Predicted ? (box.Predicted === box.Category ? "right" : "wrong") : predicted && "none";
+  box.Marked = box.Folder && kept.has(key) ? "yes" : "no";
   photo.boxes.push(box);
 }
-const crops = boxes.filter((box) => box.Folder || box.CropError);
-const predicted = crops.some((box) => box.Predicted);
-const marks = new Set(JSON.parse(stored() ?? "[]"));
+const crops = boxes.filter((box) => box.crop);
 const COLORS = ["#2f9bff", "#ffa51f", "#19c37d", "#f283d0", "#6fd3ff", "#ff6a3d", "#ffe14d", "#a98bff"];
 const color = new Map(data.categories.map((name, k) => [name, COLORS[k] ?? `hsl(${k * 137.5} 85% 62%)`]));
 
-/* ---- Filters ---- */
-
+/* ---- Filters: the template lists them, each with the column of photos or boxes that it is about ---- */
 // Filters are asked about boxes, so a photo without one has an empty entry.
 const entries = photos.flatMap((photo) => (photo.boxes.length ? photo.boxes : [{ photo, empty: true }]));
-const SUBSETS = ["train", "validation", "test"];
-const STATES = ["yes", "no", "unknown"];
-const SHARES = [[0.01, "under 1 %"], [0.1, "1 to 10 %"], [0.5, "10 to 50 %"], [Infinity, "over 50 %"]];
-
-/** Make a filter. `order` lists the values that come first; `all` shows those that do not occur, too. */
-function facet(key, label, order, { box, photo, all }) {
-  const value = (entry) => (photo ? photo(entry.photo) : entry.empty ? "" : box(entry)) || "";
+const FACETS = Array.from($("facets").children, (node) => {
+  const { column, of, order = "", fixed } = node.dataset;
+  const value = (entry) => (of === "photo" ? entry.photo : entry)[column] || "";
   const used = new Set(entries.map(value));
-  const values = [...new Set([...order, ...used])].filter((each) => each && (all || used.has(each)));
-  const parts = values.map((each) => {
-    const input = make("input", { type: "checkbox", name: key, value: each });
+  const values = new Set(fixed ? order.split(",") : [...order.split(","), ...[...used].sort()]);
+  const parts = [...values].filter((each) => each && (fixed || used.has(each))).map((each) => {
+    const input = make("input", { type: "checkbox", name: node.name, value: each });
     const count = make("span", { className: "count" });
-    const text = key === "category" ? named(each) : make("bdi", {}, each);
-    return { value: each, input, count, label: make("label", {}, input, text, " ", count) };
+    const label = make("label", {}, input, column === "Category" ? named(each) : make("bdi", {}, each), " ", count);
+    return { value: each, input, count, label };
   });
-  const node = make("fieldset", {}, make("legend", {}, label), make("div", {}, ...parts.map((part) => part.label)));
-  $("facets").append(node);
-  return { key, value, parts, node };
-}
-
-const FACETS = [
-  facet("category", "Category", data.categories, { box: (box) => box.Category }),
-  facet("prediction", "Prediction", ["wrong", "right"], { box: (box) => box.answer || (predicted && "none") }),
-  facet("predicted", "Predicted as", data.categories, { box: (box) => box.Predicted }),
-  facet("suspect", "Suspect label", STATES, { box: (box) => box.Suspect }),
-  facet("split", "Split", SUBSETS, { box: (box) => box.Split || "no crop" }),
-  facet("subset", "Subset", SUBSETS, { photo: (photo) => photo.Subset }),
-  facet("outcome", "Outcome", ["ok", "gone", "failed"], { photo: (photo) => photo.Status }),
-  facet("source", "Photo from", [], { photo: (photo) => photo.Source || "nowhere" }),
-  facet("boxsource", "Box source", [], { box: (box) => box.Source || "unknown" }),
-  ...data.flags.map((flag, k) => facet(flag.slice(2).toLowerCase(), flag.slice(2), STATES,
-    { all: true, box: (box) => ({ 0: "no", 1: "yes" })[box.Flags[k]] ?? "unknown" })),
-  facet("boxsize", "Box size, share of the photo", SHARES.map(([, label]) => label),
-    { box: (box) => SHARES.find(([limit]) => box.share < limit)[1] }),
-  facet("duplicates", "Near-duplicates", ["some", "none"], { photo: (photo) => (photo.Group ? "some" : "none") }),
-  facet("group", "Group of near-duplicates", [], { photo: (photo) => photo.Group }),
-  facet("marked", "Marked as wrong", ["yes", "no"], { all: true, box: (box) => (marks.has(box.key) ? "yes" : "no") }),
-];
+  node.append(make("div", {}, ...parts.map((part) => part.label)));
+  node.hidden = parts.length < 2;
+  return { node, value, parts };
+});
 
 /** Find what passes every filter; count each value under all filters but those of its own facet. */
 function match() {
@@ -139,7 +117,7 @@ function match() {
   }
   for (const entry of entries) {
     const item = inCrops() ? entry : entry.photo;
-    if ((item === entry && !entry.Folder && !entry.CropError) || !entry.photo.words.includes(text)) continue;
+    if ((item === entry && !entry.crop) || !entry.photo.words.includes(text)) continue;
     const missed = FACETS.filter((each) => each.chosen.size && !each.chosen.has(each.value(entry)));
     if (missed.length > 1) continue;
     for (const each of missed.length ? missed : FACETS) {
@@ -151,19 +129,17 @@ function match() {
   return { items: [...items], matching };
 }
 
-const rank = { wrong: 0, right: 1, "": 2 };
+const errorRank = ({ Answer, Probability }) => ({ wrong: 1 + Probability, right: 1 - Probability })[Answer] ?? -1;
 const SORTS = {
   ImageID: () => 0,
   "most boxes": (a, b) => b.boxes.length - a.boxes.length,
-  "largest photo": (a, b) => b.pixels - a.pixels,
   "smallest box": (a, b) => a.share - b.share,
-  "confident errors first": (a, b) => rank[a.answer] - rank[b.answer] ||
-    (a.answer === "wrong" ? b.Probability - a.Probability : a.Probability - b.Probability),
+  "confident errors first": (a, b) => errorRank(b) - errorRank(a),
   "least confident first": (a, b) => (a.Probability ?? 2) - (b.Probability ?? 2),
 };
 
-/* ---- State: the form and the open photo, kept in the address's fragment so that it can be shared ---- */
-
+/* ---- State: the form and the open photo, kept in the address's fragment ---- */
+for (const [view, all] of Object.entries({ photos, crops })) $(`count-${view}`).textContent = number(all.length);
 if (!predicted) $("sort-crops").querySelectorAll("[data-predicted]").forEach((option) => option.remove());
 const DEFAULTS = new FormData(controls);
 const state = { items: [], matching: new Set(), current: 0, open: null };
@@ -171,7 +147,6 @@ const state = { items: [], matching: new Set(), current: 0, open: null };
 function readFragment() {
   const kept = new URLSearchParams(location.hash.slice(1));
   for (const control of controls.elements) {
-    if (!control.name) continue;
     const values = kept.has(control.name) ? kept.getAll(control.name) : [DEFAULTS.get(control.name)];
     if (control.matches("[type=checkbox], [type=radio]")) control.checked = values.includes(control.value);
     else control.value = values[0];
@@ -180,7 +155,8 @@ function readFragment() {
 }
 
 function writeFragment() {
-  const kept = new URLSearchParams([...new FormData(controls)].filter(([name, value]) => value !== DEFAULTS.get(name)));
+  const changed = [...new FormData(controls)].filter(([name, value]) => value !== DEFAULTS.get(name));
+  const kept = new URLSearchParams(changed);
   if (state.open) kept.set("open", state.open.key ?? state.open.ImageID);
   history.replaceState(null, "", `#${kept}`);
 }
@@ -190,85 +166,66 @@ function refresh() {
   const { items, matching } = match();
   const view = controls.view.value;
   Object.assign(state, { matching, current: 0, items: items.sort(SORTS[$(`sort-${view}`).value]) });
-  const wrong = items.filter((item) => item.answer === "wrong").length;
-  const drawn = [...matching].filter((entry) => !entry.empty).length;
-  const more = !inCrops() ? `, ${number(drawn)} boxes` : predicted ? `, ${number(wrong)} predicted wrongly` : "";
+  const drawn = [...matching].filter((entry) => (inCrops() ? entry.Answer === "wrong" : !entry.empty)).length;
+  const more = !inCrops() ? `, ${number(drawn)} boxes` : predicted ? `, ${number(drawn)} predicted wrongly` : "";
   $("status").textContent = `${number(items.length)} of ${number((inCrops() ? crops : photos).length)} ${view}${more}`;
-  $("clear").hidden = !controls.q.value && FACETS.every((each) => !each.chosen.size);
-  $("nothing").hidden = items.length > 0;
   showCounts();
   writeFragment();
   layout();
 }
 
 function showCounts() {
-  for (const { key, node, parts, chosen, counts } of FACETS) {
-    node.hidden = !chosen.size && (key === "group" || parts.length < 2);
-    for (const { value, input, count, label } of parts) {
-      count.textContent = number(counts.get(value).items);
-      label.classList.toggle("empty", !counts.get(value).items);
-      label.hidden = key === "group" && !input.checked;
-    }
+  for (const { parts, counts } of FACETS) for (const { value, count, label } of parts) {
+    count.textContent = number(counts.get(value).items);
+    label.classList.toggle("empty", !counts.get(value).items);
   }
-  const test = crops.filter((box) => marks.has(box.key) && box.Split === "test").length;
-  $("marked").textContent = `${number(marks.size)} marked as wrong${test ? `, ${number(test)} of them in test` : ""}`;
-  $("save").disabled = $("unmark").disabled = !marks.size;
+  $("marked").textContent = `${number(marked().length)} marked as wrong`;
+  $("save").disabled = $("unmark").disabled = !marked().length;
 }
 
 /** Clear the filters, but keep one value if it is given. */
 function only(key, kept) {
+  $("photo").close();
   controls.q.value = "";
-  for (const each of FACETS) for (const { value, input } of each.parts) input.checked = each.key === key && value === kept;
+  for (const input of $("facets").querySelectorAll("input")) input.checked = input.name === key && input.value === kept;
   refresh();
 }
 
 /* ---- Photos and boxes ---- */
-
-// CSS matrices: a turn counter-clockwise, and what a browser does for each EXIF orientation.
-const ROTATION = { 0: [1, 0, 0, 1], 90: [0, -1, 1, 0], 180: [-1, 0, 0, -1], 270: [0, 1, -1, 0] };
-const EXIF = { 1: [1, 0, 0, 1], 2: [-1, 0, 0, 1], 3: [-1, 0, 0, -1], 4: [1, 0, 0, -1],
-  5: [0, 1, 1, 0], 6: [0, 1, -1, 0], 7: [0, -1, -1, 0], 8: [0, -1, 1, 0] };
+// What turns a photo back that a browser has turned or mirrored by its EXIF orientation.
+const UNDO = { 1: "", 2: "scaleX(-1)", 3: "rotate(180deg)", 4: "scaleY(-1)", 5: "rotate(90deg) scaleY(-1)",
+  6: "rotate(-90deg)", 7: "rotate(90deg) scaleX(-1)", 8: "rotate(90deg)" };
 
 /** Make an upright photo with boxes. The element has exactly the photo's proportions. */
-function frame(photo, outlined, labels) {
+function frame(photo, outlined) {
   const picture = image(`images/${photo.ImageID}.jpg`, `Photo ${photo.ImageID}`);
-  // Boxes ignore the EXIF orientation, but the browser has applied it: undo it (its inverse is its
-  // transpose), then apply Rotation.
-  const [a, b, c, d] = EXIF[photo.Orientation];
-  const [p, q, r, s] = ROTATION[photo.Rotation];
-  const matrix = [p * a + r * c, q * a + s * c, p * b + r * d, q * b + s * d];
-  put(picture, "%", 50, 50, ...(matrix[0] ? [100, 100] : [100 / photo.aspect, 100 * photo.aspect]));
-  picture.style.transform = `translate(-50%, -50%) matrix(${matrix}, 0, 0)`;
+  const swapped = (photo.Orientation > 4) !== (photo.Rotation % 180 > 0);
+  const [width, height] = swapped ? [100 / photo.aspect, 100 * photo.aspect] : [100, 100];
+  picture.style = `left: 50%; top: 50%; width: ${width}%; height: ${height}%;
+    transform: translate(-50%, -50%) rotate(${-photo.Rotation}deg) ${UNDO[photo.Orientation]}`;
   const node = make("span", { className: "frame" }, picture);
   node.style.setProperty("--aspect", photo.aspect);
   for (const box of outlined) {
-    const outline = put(colored("box", box.Category), "%", 100 * box.X, 100 * box.Y, 100 * box.W, 100 * box.H);
-    outline.classList.toggle("other", !state.matching.has(box));
-    outline.classList.toggle("chosen", box === state.open);
-    if (labels) outline.append(make("bdi", {}, box.Category));
+    const look = box === state.open ? "box chosen" : state.matching.has(box) ? "box" : "box other";
+    const outline = colored(look, box.Category, make("bdi", {}, box.Category));
+    const [left, top, right, bottom] = [box.X0, box.Y0, 1 - box.X1, 1 - box.Y1].map((share) => `${100 * share}%`);
+    Object.assign(outline.style, { left, top, right, bottom });
     node.append(outline);
   }
   return node;
 }
 
-function put(node, unit, left, top, width, height) {
-  for (const [side, value] of Object.entries({ left, top, width, height })) node.style[side] = value + unit;
-  return node;
-}
-
-function prediction({ Predicted, Probability, answer }) {
-  return Predicted ? make("span", { className: answer }, "→ ", make("bdi", {}, Predicted), ` ${percent(Probability)}`) : "";
-}
+const prediction = ({ Answer, Predicted, Probability }) => (!Predicted ? ""
+  : make("span", { className: Answer }, "→ ", make("bdi", {}, Predicted), ` ${percent(Probability)}`));
 
 /** Make the checkbox that marks a crop as wrong; there is none without a crop. */
 function marker(box) {
-  const input = make("input", { type: "checkbox", checked: marks.has(box.key), onchange: () => mark(box) });
-  input.dataset.key = box.key;
+  const input = make("input", { type: "checkbox", checked: isMarked(box), onchange: () => toggleMarks(box) });
+  input.dataset.index = boxes.indexOf(box);
   return box.Folder ? make("label", { className: "mark" }, input, "wrong") : "";
 }
 
 /* ---- The grid: rows of one height; only tiles near the window are in the document ---- */
-
 const GAP = 6;
 const shown = new Map();
 let spots = [];
@@ -303,9 +260,8 @@ function render() {
   const first = spots.findIndex((spot) => spot.top + spot.height > above - innerHeight / 2);
   const last = spots.findLastIndex((spot) => spot.top < above + 1.5 * innerHeight);
   for (const [index, node] of shown) {
-    if ((index >= first && index <= last) || node.contains(document.activeElement)) continue;
-    node.remove();
-    shown.delete(index);
+    const stays = (index >= first && index <= last) || node.contains(document.activeElement);
+    if (!stays && shown.delete(index)) node.remove();
   }
   let after = null;
   for (let index = last; index >= first && first >= 0; index -= 1) {
@@ -319,23 +275,23 @@ function render() {
 
 function tile(index) {
   const [item, spot] = [state.items[index], spots[index]];
-  const open = make("button", { type: "button", onclick: () => show(item) });
+  const open = button("", () => show(item));
   const node = make("li", { ariaSetSize: state.items.length, ariaPosInSet: index + 1 }, open);
-  put(node, "px", spot.left, spot.top, spot.width, spot.height);
+  node.style = `left: ${spot.left}px; top: ${spot.top}px; width: ${spot.width}px; height: ${spot.height}px`;
   if (inCrops()) {
     const file = `${item.photo.ImageID}_${item.n}`;
     open.append(item.Folder ? image(`${item.Folder}/${file}.jpg`, `Crop ${file}`) : absent("no crop", item.CropError));
     open.append(make("span", { className: "caption" }, named(item.Category), prediction(item)));
     node.append(marker(item));
-    node.classList.toggle("marked", marks.has(item.key));
   } else if (item.Status === "ok") {
-    open.append(frame(item, item.boxes.filter((box) => state.matching.has(box)), false));
-    open.firstChild.style.width = `${Math.min(spot.width, spot.inner * item.aspect)}px`;
+    open.append(frame(item, item.boxes.filter((box) => state.matching.has(box))));
+    open.lastChild.style.width = `${Math.min(spot.width, spot.inner * item.aspect)}px`;
   } else open.append(absent(item.Status, item.Error));
   return node;
 }
 
 function focusTile(index) {
+  if (!spots[index]) return;
   state.current = index;
   if (!shown.has(index)) scrollBy(0, spots[index].top + $("grid").getBoundingClientRect().top - innerHeight / 2);
   render();
@@ -343,23 +299,22 @@ function focusTile(index) {
   shown.get(index).firstChild.focus({ preventScroll: true });
 }
 
-/** Return the nearest tile in the row above (-1) or below (1), or the current one if there is none. */
+/** Return the nearest tile of the row above (-1) or below (1); the current one if there is none. */
 function nextRow(step) {
   const from = spots[state.current];
-  const distance = (spot) => Math.abs(spot.left + spot.width / 2 - from.left - from.width / 2);
+  const middle = (spot) => spot.left + spot.width / 2;
+  const distance = (spot) => 1e6 * Math.abs(spot.top - from.top) + Math.abs(middle(spot) - middle(from));
   const beyond = spots.filter((spot) => Math.sign(spot.top - from.top) === step);
-  const { top } = beyond.at(step < 0 ? -1 : 0) ?? from;
-  return spots.indexOf(spots.filter((spot) => spot.top === top).sort((a, b) => distance(a) - distance(b))[0]);
+  return spots.indexOf(beyond.sort((a, b) => distance(a) - distance(b))[0] ?? from);
 }
 
 /* ---- One photo ---- */
-
 function show(item) {
   const { photo } = item;
-  const at = state.items.indexOf(item);
-  Object.assign(state, { open: item, current: Math.max(at, 0) });
-  $("photo-title").textContent = `${item.boxes ? "Photo" : "Crop"} ${number(at + 1)} of ${number(state.items.length)}`;
-  $("stage").replaceChildren(photo.Status === "ok" ? frame(photo, photo.boxes, true) : absent(photo.Status, photo.Error));
+  Object.assign(state, { open: item, current: state.items.indexOf(item) });
+  $("photo-title").textContent = `${number(state.current + 1)} of ${number(state.items.length)} ${controls.view.value}`;
+  const lost = photo.Status !== "ok" && absent(photo.Status, photo.Error);
+  $("stage").replaceChildren(lost || frame(photo, photo.boxes));
   const facts = {
     Title: link(photo.Title, photo.OriginalLandingURL),
     Author: link(photo.Author, photo.AuthorProfileURL),
@@ -367,66 +322,63 @@ function show(item) {
     Changes: photo.Changes,
     ImageID: make("code", {}, photo.ImageID),
     Subset: photo.Subset,
-    Outcome: photo.Status === "ok" ? `on disk, from ${photo.Source}` : absent(photo.Status, photo.Error),
+    Outcome: lost ? lost.cloneNode(true) : `on disk, from ${photo.Source}`,
     Size: photo.Width && `${photo.Width} × ${photo.Height} pixels, ${number(Math.round(photo.Bytes / 1000))} kB`,
     Turned: photo.Rotation && `${photo.Rotation}° counter-clockwise`,
-    "Near-duplicates": photo.Group && make("button", { type: "button", onclick: () => { $("photo").close(); only("group", photo.Group); } }, "show them"),
+    "Near-duplicates": photo.Group && button("show them", () => only("group", photo.Group)),
   };
-  const list = Object.entries(facts).filter(([, fact]) => fact);
-  $("facts").replaceChildren(
-    make("dl", {}, ...list.flatMap(([term, fact]) => [make("dt", {}, term), make("dd", {}, fact)])),
-    make("h3", {}, photo.boxes.length === 1 ? "1 box" : `${photo.boxes.length} boxes`),
-    make("ol", {}, ...photo.boxes.map(boxFacts)));
+  const pairs = Object.entries(facts).filter(([, fact]) => fact);
+  const list = pairs.flatMap(([term, fact]) => [make("dt", {}, term), make("dd", {}, fact)]);
+  const count = make("h3", {}, photo.boxes.length === 1 ? "1 box" : `${photo.boxes.length} boxes`);
+  $("facts").replaceChildren(make("dl", {}, ...list), count, make("ol", {}, ...photo.boxes.map(boxFacts)));
   if (!$("photo").open) $("photo").showModal();
   writeFragment();
 }
 
 function boxFacts(box) {
-  const flags = (sign) => data.flags.filter((_, k) => box.Flags[k] === sign).map((flag) => flag.slice(2).toLowerCase()).join(", ");
-  const words = [`${percent(box.share)} of the photo`, `box source ${box.Source || "unknown"}`, flags("1") || "no flags",
-    flags("?") && `unknown: ${flags("?")}`, box.Split && `split ${box.Split}`, box.CropError];
+  const flags = (state) => data.flags.filter((flag) => box[flag] === state).map((flag) => flag.slice(2)).join(", ");
+  const words = [`${percent(box.share)} of the photo`, `box source ${box.Source || "unknown"}`,
+    flags("yes") || "no flags", flags("unknown") && `unknown: ${flags("unknown")}`,
+    box.Split && `split ${box.Split}`, box.CropError];
   const small = make("small", {}, words.filter(Boolean).join(" · "));
   const className = box === state.open ? "chosen" : "";
   return make("li", { className }, named(box.Category), " ", prediction(box), small, marker(box));
 }
 
 /* ---- Crops marked as wrong ---- */
+const isMarked = (box) => box.Marked === "yes";
+const marked = () => crops.filter(isMarked);
 
-function mark(box) {
-  if (!marks.delete(box.key)) marks.add(box.key);
-  showMarks();
-}
-
-function showMarks() {
-  stored(JSON.stringify([...marks]));
-  document.querySelectorAll("input[data-key]").forEach((input) => { input.checked = marks.has(input.dataset.key); });
-  shown.forEach((node, index) => node.classList.toggle("marked", marks.has(state.items[index].key)));
+function toggleMarks(...toggled) {
+  for (const box of toggled) if (box?.Folder) box.Marked = isMarked(box) ? "no" : "yes";
+  for (const input of document.querySelectorAll(".mark input")) input.checked = isMarked(boxes[input.dataset.index]);
   match();
   showCounts();
+  keptMarks(marked().map((box) => box.key));
 }
 
 function save() {
-  const text = ["ImageID,n", ...[...marks].sort(), ""].join("\n");
+  const text = ["ImageID,n", ...marked().map((box) => box.key), ""].join("\n");
   make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "exclude.csv" }).click();
 }
 
 /* ---- Events ---- */
-
-/** Move in the grid, or through the open photos; from the first or last nowhere. */
+/** Move in the grid, or through the open photos. */
 function move(columns, rows) {
   const index = rows ? nextRow(rows) : Math.min(Math.max(state.current + columns, 0), spots.length - 1);
-  if (state.open) show(state.items[index]);
-  else if (spots[index]) focusTile(index);
+  if (state.open && spots[index]) show(state.items[index]);
+  else focusTile(index);
 }
 
-const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-Infinity, 0], End: [Infinity, 0] };
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
+  Home: [-Infinity, 0], End: [Infinity, 0] };
 addEventListener("keydown", (event) => {
   const typing = event.target.matches("input:not([type=checkbox]), select");
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const [columns, rows] = MOVES[event.key] ?? [0, 0];
   if (columns || (rows && !state.open)) move(columns, rows);
   else if (event.key === "b") controls.boxes.click();
-  else if (event.key === "x") mark(state.open ?? state.items[state.current]);
+  else if (event.key === "x") toggleMarks(state.open ?? state.items[state.current]);
   else if (event.key === "/" && !state.open) controls.q.focus();
   else return;
   event.preventDefault();
@@ -435,25 +387,14 @@ addEventListener("scroll", () => requestAnimationFrame(render), { passive: true 
 addEventListener("hashchange", start);
 new ResizeObserver(layout).observe($("grid").parentElement);
 controls.addEventListener("input", ({ target }) => target.name && (target.name === "size" ? layout : refresh)());
-controls.addEventListener("submit", (event) => event.preventDefault());
-const CLICKS = {
-  clear: () => only(),
-  "filters-toggle": () => { $("filters-toggle").ariaExpanded = document.body.classList.toggle("filters-open"); },
-  save,
-  unmark: () => { marks.clear(); showMarks(); },
-  previous: () => move(-1, 0),
-  next: () => move(1, 0),
-  close: () => $("photo").close(),
-};
+const CLICKS = { save, unmark: () => toggleMarks(...marked()), clear: () => only(),
+  previous: () => move(-1, 0), next: () => move(1, 0), close: () => $("photo").close() };
 for (const [id, action] of Object.entries(CLICKS)) $(id).addEventListener("click", action);
 $("photo").addEventListener("close", () => { state.open = null; writeFragment(); focusTile(state.current); });
 
 function start() {
   readFragment();
   refresh();
-  if (state.open) show(state.open);
+  if (state.items.includes(state.open)) show(state.open);
 }
-
-$("count-photos").textContent = number(photos.length);
-$("count-crops").textContent = number(crops.length);
 start();
