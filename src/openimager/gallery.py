@@ -65,8 +65,8 @@ def write_gallery(data_dir: PathLike = "data", models_dir: PathLike | None = Non
         models_dir = (store.root.absolute() if store.is_local else store.root).parent / "models"
     photos, boxes = tables(store, Store(models_dir))
     categories = sorted(boxes["Category"].unique(), key=str.casefold)
-    data = {"categories": categories, "flags": FLAGS}
-    data |= {"photos": columns(photos), "boxes": columns(boxes)}
+    data = {"photos": columns(photos), "boxes": columns(boxes)}
+    data |= {"categories": categories, "flags": FLAGS}
     folder = resources.files("openimager") / "gallery_page"
     kinds = ("html", "js", "css")
     page, script, style = ((folder / f"page.{kind}").read_text("utf-8") for kind in kinds)
@@ -130,7 +130,7 @@ def tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     upright = [rotate_box(box, rotation) for box, rotation in corners]
     boxes[["X0", "X1", "Y0", "Y1"]] = np.reshape(upright, (-1, 4))
     # A model names its classes by the folders of crops.
-    names = dict(zip(crops["Folder"].str.rpartition("/")[2], crops["Category"], strict=True))
+    names = dict(zip(crops["Folder"].str.split("/").str[-1], crops["Category"], strict=True))
     found = _optional(models, "predictions.csv").drop_duplicates(["ImageID", "n"])
     found["Predicted"] = found["Predicted"].replace(names)
     found["Suspect"] = found["Suspect"].map({"True": "yes", "False": "no"})
@@ -238,9 +238,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m openimager.gallery", description=about)
     parser.add_argument("data_dir", nargs="?", default="data", metavar="DIR", help="(data)")
     parser.add_argument("--models-dir", metavar="DIR", help="(models beside DIR)")
-    options = parser.parse_args(argv)
     try:
-        show(options.data_dir, options.models_dir)
+        show(**vars(parser.parse_args(argv)))
     except (BadInput, TryAgain) as error:
         print(f"openimager: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1

@@ -36,7 +36,7 @@ const named = (category) => make("span", {}, colored("swatch", category), make("
 
 /** Make the words in place of a photo or crop that does not exist. */
 const absent = (what, why) =>
-  make("span", { className: "absent" }, make("strong", {}, what), " ", make("bdi", {}, why));
+  make("span", { className: "absent" }, make("strong", {}, make("bdi", {}, what)), " ", make("bdi", {}, why));
 
 /** Make an image, or words if its file is missing: a package need not hold the photos. */
 function image(path, alt) {
@@ -328,7 +328,7 @@ function show(item) {
     "Near-duplicates": photo.Group && button("show them", () => only("group", photo.Group)),
   };
   const pairs = Object.entries(facts).filter(([, fact]) => fact);
-  const list = pairs.flatMap(([term, fact]) => [make("dt", {}, term), make("dd", {}, fact)]);
+  const list = pairs.flatMap(([term, fact]) => [make("dt", {}, term), make("dd", {}, make("bdi", {}, fact))]);
   const count = make("h3", {}, photo.boxes.length === 1 ? "1 box" : `${photo.boxes.length} boxes`);
   $("facts").replaceChildren(make("dl", {}, ...list), count, make("ol", {}, ...photo.boxes.map(boxFacts)));
   if (!$("photo").open) $("photo").showModal();
@@ -340,7 +340,7 @@ function boxFacts(box) {
   const words = [`${percent(box.share)} of the photo`, `box source ${box.Source || "unknown"}`,
     flags("yes") || "no flags", flags("unknown") && `unknown: ${flags("unknown")}`,
     box.Split && `split ${box.Split}`, box.CropError];
-  const small = make("small", {}, words.filter(Boolean).join(" · "));
+  const small = make("small", {}, ...words.filter(Boolean).map((word) => make("bdi", {}, word)));
   const className = box === state.open ? "chosen" : "";
   return make("li", { className }, named(box.Category), " ", prediction(box), small, marker(box));
 }
