@@ -350,7 +350,7 @@ def test_a_changed_box_or_photo_is_noticed(site):
     site.box(first)
     site.box(second)
     site.crop()
-    site.rows[0] = (*site.rows[0][:3], 0.0, *site.rows[0][4:])
+    site.rows[0]["XMin"] = 0.0
     assert counts(site.crop(), "remade", "kept") == (1, 1)
     site.photo(scene(160, 120, seed=1), second)
     assert counts(site.crop(), "remade", "kept") == (1, 1)
@@ -375,7 +375,7 @@ def test_categories_no_longer_selected_are_removed(site):
     note.write_text("mine", encoding="utf-8")
     stale = next((site.data_dir / "crops").rglob("*_0.jpg"))
     stale.with_name(f".{stale.name}.0a1b2c3d.part").write_bytes(b"half")
-    site.rows = [row for row in site.rows if row[2] == "Dog"]
+    site.rows = [row for row in site.rows if row["Category"] == "Dog"]
     frame = site.crop()
     assert counts(frame, "removed") == (2,)  # the dog's n is 0 now, so its old file goes too
     left = [path for path in site.files() if path != "train/mine.txt"]
@@ -492,13 +492,13 @@ def test_bad_tables_are_refused(site, tmp_path):
     (site.write() / "boxes.csv").write_text("ImageID,XMin\n", encoding="utf-8")
     with pytest.raises(BadInput, match=r"lacks the column Source"):
         crops.write_crops(site.data_dir)
-    site.photos["x"] = ("../../../evil", "train", 0.0, "ok")
+    site.photos["x"] = {**site.photos[image_id], "ImageID": "../../../evil"}
     with pytest.raises(BadInput, match="evil"):
         site.crop()
-    site.photos["x"] = (image_id, "train", 0.0, "ok")
+    site.photos["x"] = site.photos[image_id]
     with pytest.raises(BadInput, match="more than once"):
         site.crop()
-    site.photos["x"] = ("0" * 16, "holiday", 0.0, "ok")
+    site.photos["x"] = {**site.photos[image_id], "ImageID": "0" * 16, "Subset": "holiday"}
     with pytest.raises(BadInput, match="'holiday'"):
         site.crop()
 

@@ -203,5 +203,5 @@ def test_what_repeats_a_later_subset_is_left_out(site):
     again = crops.write_crops(site.data_dir, quiet=True)
     assert counts(again, "made", "kept", "repeats", "removed") == (0, 5, 3, 0)
     # Without its original in the test subset the photo is welcome again.
-    site.photos = {i: row for i, row in site.photos.items() if row[1] != "test"}
+    site.photos = {i: row for i, row in site.photos.items() if row["Subset"] != "test"}
     assert counts(site.crop(), "made", "repeats") == (2, 1)

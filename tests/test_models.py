@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from openimager import files
-from openimager.metadata import FLAGS
+from openimager.store import FLAGS
 from tools.documents import code_cells, parameters_cell, read
 from tools.notebooks import replace_values
 

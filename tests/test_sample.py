@@ -28,7 +28,8 @@ from openimager.drawn import site as drawing
 from openimager.drawn.plans import plans_for
 from openimager.drawn.site import CLASSES, MIDS, box_rows, draw
 from openimager.errors import BadInput
-from openimager.metadata import BOX_COLUMNS, FLAGS, PHOTO_COLUMNS, SUBSETS, table_path
+from openimager.metadata import table_path
+from openimager.store import BOX_COLUMNS, FLAGS, PHOTO_COLUMNS, SUBSETS
 
 CATEGORIES = ("Cat", "Dog", "Hamburger", "Sandwich")
 

@@ -15,30 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from openimager.errors import BadInput
+from openimager.store import (
+    BOX_COLUMNS,
+    COORDINATES,
+    FLAGS,
+    IMAGE_ID,
+    PHOTO_COLUMNS,
+    ROTATIONS,
+    SUBSETS,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SUBSETS = ("train", "validation", "test")
-FLAGS = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")
-COORDINATES = ("XMin", "XMax", "YMin", "YMax")
-BOX_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence", *COORDINATES, *FLAGS)
-PHOTO_COLUMNS = (
-    "ImageID",
-    "Subset",
-    "OriginalURL",
-    "OriginalLandingURL",
-    "License",
-    "AuthorProfileURL",
-    "Author",
-    "Title",
-    "OriginalSize",
-    "OriginalMD5",
-    "Thumbnail300KURL",
-    "Rotation",
-)
-IMAGE_ID = r"[0-9a-f]{16}"
-ROTATIONS = (0.0, 90.0, 180.0, 270.0)
 
 _BLOCK = 1 << 20
 _BATCH = 4 << 20
@@ -123,7 +111,7 @@ def read_photos(path: str | Path, image_ids: Iterable[str]) -> Rows:
     if header[0] != "ImageID":
         raise BadInput(f"{path}: the first column is '{header[0]}', but must be 'ImageID'.")
     kept = _Kept(path, header, PHOTO_COLUMNS, _photo_faults)
-    if image_ids:
+    if len(image_ids):
         _keep_starting(path, set(image_ids), kept.add)
     rows = kept.rows()
     return rows._replace(frame=rows.frame.drop_duplicates("ImageID", ignore_index=True))

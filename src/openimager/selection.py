@@ -4,6 +4,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -288,6 +289,146 @@ def describe(selection: Selection) -> "pd.DataFrame":
             "licences": ", ".join(f"{name or 'none'} {count:,}" for name, count in licences),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the user asked for: which photos and boxes, whatever they are fetched from.
+
+    Attributes
+    ----------
+    categories : tuple of str
+        Names, in any case, or MIDs; each at most once.
+    release : str
+        ``"v4"``, ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
+    subsets : tuple of str
+        Of ``"train"``, ``"validation"``, ``"test"``, in this order.
+    limit : int, optional
+        Photos for each category, over all subsets.
+    seed : int
+        Seed for choosing photos under a limit.
+    with_children : bool
+        Count boxes of kinds of a category as that category.
+    drop : tuple of str
+        Leave out boxes with these flags: keys of `DROPS`.
+    drop_unknown : bool
+        Leave out boxes whose flags are unknown (-1).
+    image_ids : tuple of str, optional
+        Only these photos.
+    without : tuple of str
+        Leave out photos with a box of these categories.
+    merge : tuple of (str, tuple of str)
+        Several categories under one name: ``(("Pet", ("Cat", "Dog")),)``.
+    """
+
+    categories: tuple[str, ...] = ()
+    release: str = "v4"
+    subsets: tuple[str, ...] = ("train",)
+    limit: int | None = None
+    seed: int = 0
+    with_children: bool = False
+    drop: tuple[str, ...] = ()
+    drop_unknown: bool = False
+    image_ids: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+    merge: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def to_json(self) -> dict:
+        """Return the query as data/query.json holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping) -> "Query":
+        """Return the query that data/query.json holds; unknown keys are ignored."""
+        known = {field.name for field in fields(cls)}
+        found = {name: value for name, value in content.items() if name in known}
+        for name in ("categories", "subsets", "drop", "image_ids", "without"):
+            if isinstance(found.get(name), list):
+                found[name] = tuple(found[name])
+        found["merge"] = tuple((name, tuple(of)) for name, of in found.get("merge", ()))
+        return cls(**found)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the tables of Open Images come from.
+
+    Attributes
+    ----------
+    base_url : str or path-like, optional
+        In place of the release's own address.
+    cache_dir, class_names, boxes, photos : path-like, optional
+        The cache, and tables already on disk.
+    quiet : bool
+        Show no progress.
+    """
+
+    release: str = "v4"
+    base_url: str | os.PathLike | None = None
+    cache_dir: str | os.PathLike | None = None
+    class_names: str | os.PathLike | None = None
+    boxes: str | os.PathLike | None = None
+    photos: str | os.PathLike | None = None
+    quiet: bool = False
+
+    @property
+    def base(self) -> str:
+        """URL (ending in a slash) or directory that a relative OriginalURL is resolved against."""
+        if self.release == "sample":
+            from openimager import sample
+
+            return str(sample.build())
+        return metadata.normal_base(self.base_url or metadata.BASE_URL)
+
+
+class Selector:
+    """The photos and boxes of a query, asked again as photos turn out to be gone."""
+
+    def __init__(self, query: Query, site: Site):
+        self.query = query
+        self._found = find(
+            query.categories,
+            subset=query.subsets,
+            seed=query.seed,
+            with_children=query.with_children,
+            drop=query.drop,
+            drop_unknown=query.drop_unknown,
+            base_url=site.base,
+            cache_dir=site.cache_dir,
+            class_names=site.class_names,
+            boxes=site.boxes,
+            photos=site.photos,
+            quiet=site.quiet,
+        )
+
+    def take(self, gone: Collection[str] = frozenset()) -> Selection:
+        """Return the photos in play and their boxes.
+
+        Parameters
+        ----------
+        gone : collection of str
+            ImageIDs of photos that no source has any more. The next photos take their places.
+
+        Returns
+        -------
+        Selection
+            `photos` in the order of the limit, including the gone ones that were passed over;
+            `boxes` of those that are not gone.
+        """
+        taken = take(self._found, self.query.limit, gone)
+        everything = take(self._found, None)
+        order = everything.photos
+        place = dict(zip(order["ImageID"], range(len(order)), strict=True))
+        passed = []
+        for name in self._found.categories:
+            ids = set(everything.boxes.loc[everything.boxes["Category"] == name, "ImageID"])
+            there = sorted(place[i] for i in ids if i not in gone)
+            full = self.query.limit is not None and len(there) >= self.query.limit
+            last = there[self.query.limit - 1] if full else len(order)
+            passed += [i for i in ids if i in gone and place[i] < last]
+        rows = {*taken.photos["ImageID"], *passed}
+        photos = order[order["ImageID"].isin(rows)].reset_index(drop=True)
+        return Selection(taken.boxes, photos, taken.categories)
 
 
 class _Tables:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from openimager.errors import BadInput
-from openimager.rows import IMAGE_ID, SUBSETS
+from openimager.store import IMAGE_ID, SUBSETS
 
 _CROP = re.compile(rf"{IMAGE_ID}_\d+\.jpg")
 # What a killed process leaves behind (`openimager.files.replacing`).

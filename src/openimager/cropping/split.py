@@ -4,7 +4,7 @@ import hashlib
 
 import pandas as pd
 
-from openimager.rows import SUBSETS
+from openimager.store import SUBSETS
 
 SHARES = (70, 15, 15)
 

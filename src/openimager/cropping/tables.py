@@ -8,7 +8,7 @@ import pandas as pd
 from openimager.cropping.cutting import Facts
 from openimager.errors import BadInput
 from openimager.files import write_table
-from openimager.rows import COORDINATES, FLAGS, IMAGE_ID, SUBSETS
+from openimager.store import COORDINATES, FLAGS, IMAGE_ID, SUBSETS
 
 PIXELS = ("Left", "Upper", "Right", "Lower")
 COLUMNS = (

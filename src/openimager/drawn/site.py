@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 from openimager import server
 from openimager.drawn import scenes
 from openimager.drawn.plans import MAIN, Plan, plans_for
-from openimager.metadata import BOX_COLUMNS, PHOTO_COLUMNS, SUBSETS, table_path
+from openimager.metadata import table_path
+from openimager.store import BOX_COLUMNS, PHOTO_COLUMNS, SUBSETS
 
 # MIDs as in Open Images; Entity, the root, is left out of its table of names.
 CLASSES = {

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from openimager.metadata import FLAGS
+from openimager.store import FLAGS
 from openimager.metrics.intervals import interval
 
 # Edges in pixels. Crops have 128 pixels: smaller boxes were enlarged and larger ones reduced.

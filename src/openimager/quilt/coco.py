@@ -10,7 +10,7 @@ import pandas as pd
 
 from openimager.errors import BadInput
 from openimager.files import replacing
-from openimager.rows import COORDINATES, FLAGS
+from openimager.store import COORDINATES, FLAGS
 
 
 def write_coco(data_dir: str | os.PathLike = "data") -> dict:

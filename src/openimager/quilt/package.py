@@ -12,7 +12,7 @@ import pandas as pd
 from openimager.errors import BadInput
 from openimager.files import sha256
 from openimager.quilt.coco import licence_name
-from openimager.rows import SUBSETS
+from openimager.store import SUBSETS
 
 # What of each folder is in the package; hidden files are this machine's business.
 _REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")

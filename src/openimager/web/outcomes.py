@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from openimager import files
-from openimager.metadata import PHOTO_COLUMNS
+from openimager.store import PHOTO_COLUMNS
 from openimager.web.sources import text
 
 STATE = ".openimager"

@@ -1,0 +1,304 @@
+"""Photos, tables and data directories for the tests.
+
+A picture:
+    jpeg(3)                          bytes of a small JPEG of noise; another seed, another picture
+    jpeg(scene(320, 240, seed=3))    of a picture whose quarters differ in colour
+    bomb()                           a small file that announces 3.6 thousand million pixels
+
+A site as Open Images publishes it, for `base_url=` or to put on a server:
+    rows = [photo_row(n, f"../photos/{n}.jpg", jpeg(n)) for n in range(3)]
+    tables = write_site(tmp_path, rows)                          one cat in each photo
+    tables = write_site(tmp_path, rows, {image_id(1): [CAT, DOG]})
+    tables = write_site(tmp_path, rows, boxes=[box_row(0, DOG, IsGroupOf=1)])
+    put_photos(tables, {f"photos/{n}.jpg": jpeg(n) for n in range(3)})
+
+A data directory as a download leaves it:
+    data = DataDir(tmp_path / "data")
+    first = data.photo(scene(), rotation=90.0)
+    data.box(first, (0.1, 0.6, 0.2, 0.9), "Cat", IsOccluded=1)
+    data.write()                     images.csv, boxes.csv, ATTRIBUTION.csv; returns the directory
+
+A clone after all five notebooks, with data/, models/ and what the package needs:
+    root = make_tree(tmp_path)       of the photos IDS, in SUBSETS, of "Cat" and "Hot dog"
+
+The columns are written out here and not imported, so that a test notices when the module reads or
+writes others.
+"""
+
+import csv
+import io
+import json
+import random
+from base64 import b64encode
+from hashlib import md5, sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CAT, DOG = "/m/01yrx", "/m/0bt9lr"
+SPLITS = ("train", "validation", "test")
+COORDINATES = ["XMin", "XMax", "YMin", "YMax"]
+FLAGS = ["IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"]
+BOX_COLUMNS = ["ImageID", "Source", "LabelName", "Confidence", *COORDINATES, *FLAGS]
+PHOTO_COLUMNS = [
+    *("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL"),
+    *("Author", "Title", "OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation"),
+]
+IMAGE_COLUMNS = [*PHOTO_COLUMNS, "Status", "Source", "Width", "Height", "Bytes", "Error", "Release"]
+PHOTO_TABLES = {
+    "train": "train/train-images-boxable-with-rotation.csv",
+    "validation": "validation/validation-images-with-rotation.csv",
+    "test": "test/test-images-with-rotation.csv",
+}
+BOX_TABLES = {split: f"{split}/{split}-annotations-bbox.csv" for split in SPLITS}
+
+
+# Pictures
+
+
+def jpeg(picture=0, size=(96, 64), **options):
+    """Return the bytes of a JPEG: of a Pillow image, or of noise from a seed."""
+    if not isinstance(picture, Image.Image):
+        noise = random.Random(picture).randbytes(size[0] * size[1] * 3)
+        picture = Image.frombytes("RGB", size, noise)
+    else:
+        options = {"quality": 95, **options}
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def scene(width=320, height=240, seed=0):
+    """Return an upright picture whose quarters differ in colour, with some detail."""
+    rng = np.random.default_rng(seed)
+    blobs = Image.fromarray(rng.integers(0, 90, (12, 16, 3), dtype=np.uint8))
+    array = np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC)).copy()
+    half_h, half_w = height // 2, width // 2
+    array[:half_h, :half_w, 0] += 150
+    array[:half_h, half_w:, 1] += 150
+    array[half_h:, :half_w, 2] += 150
+    return Image.fromarray(array)
+
+
+def bomb():
+    """Return a small JPEG whose header announces 3.6 thousand million pixels."""
+    data = bytearray(jpeg())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = (60_000).to_bytes(2, "big") * 2
+    return bytes(data)
+
+
+def digest(path):
+    """Return the SHA256 of a file."""
+    return sha256(Path(path).read_bytes()).hexdigest()
+
+
+# Rows of the published tables
+
+
+def image_id(number):
+    """Return the ImageID of the photo with this number."""
+    return f"{number:016x}"
+
+
+def photo_row(number, url, data=None, subset="train", **fields):
+    """Return a row of the photo table; OriginalSize and OriginalMD5 are those of `data`."""
+    row = dict.fromkeys(PHOTO_COLUMNS, "")
+    row |= {"ImageID": image_id(number), "Subset": subset, "OriginalURL": url, "Rotation": "0.0"}
+    row |= {"Author": "A. Painter", "Title": f"No. {number}", "License": "CC BY 2.0"}
+    if data is not None:
+        row["OriginalSize"] = len(data)
+        row["OriginalMD5"] = b64encode(md5(data).digest()).decode()
+    return row | fields
+
+
+def box_row(number, label=CAT, box=(0.1, 0.9, 0.2, 0.8), **fields):
+    """Return a row of the box table; the flags are 0 unless given."""
+    row = {"ImageID": image_id(number), "Source": "xclick", "LabelName": label, "Confidence": 1}
+    row |= dict(zip(COORDINATES, box, strict=True)) | dict.fromkeys(FLAGS, 0)
+    return row | fields
+
+
+def write_csv(path, rows, columns=None, header=True):
+    """Write rows (dicts) to a CSV file; the columns default to those of the first row."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = columns or list(rows[0])
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(
+            stream, columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_site(folder, photos, labels=None, boxes=None, classes=None, tree=None):
+    """Write the tables of a site in V4 layout and return their folder, `folder`/2018_04.
+
+    Parameters
+    ----------
+    folder : Path
+        The root of the site.
+    photos : list of dict
+        Rows of the photo tables, from `photo_row`.
+    labels : dict, optional
+        ImageID to the LabelNames of its boxes; one cat for each photo that is not named.
+    boxes : list of dict, optional
+        Rows of the box tables, from `box_row`, in place of `labels`.
+    classes : dict, optional
+        LabelName to name; Cat and Dog by default.
+    tree : dict, optional
+        The hierarchy; by default all classes are children of the root.
+    """
+    tables = Path(folder) / "2018_04"
+    if boxes is None:
+        boxes = [
+            box_row(0, label, ImageID=row["ImageID"])
+            for row in photos
+            for label in (labels or {}).get(row["ImageID"], [CAT])
+        ]
+    subset_of = {row["ImageID"]: row["Subset"] for row in photos}
+    for split in SPLITS:
+        own = [row for row in photos if row["Subset"] == split]
+        write_csv(tables / PHOTO_TABLES[split], own, PHOTO_COLUMNS)
+        own = [row for row in boxes if subset_of.get(row["ImageID"], "train") == split]
+        own.sort(key=lambda row: row["ImageID"])
+        write_csv(tables / BOX_TABLES[split], own, BOX_COLUMNS)
+    classes = classes or {CAT: "Cat", DOG: "Dog"}
+    rows = [{"LabelName": label, "DisplayName": name} for label, name in classes.items()]
+    write_csv(tables / "class-descriptions-boxable.csv", rows, header=False)
+    children = [{"LabelName": label} for label in classes]
+    tree = tree or {"LabelName": "/m/0bl9f", "Subcategory": children}
+    path = tables / "bbox_labels_600_hierarchy.json"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    return tables
+
+
+def put_photos(tables, files):
+    """Write files (path below the site's root to bytes) beside the folder of the tables."""
+    for name, data in files.items():
+        path = tables.parent / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+# A data directory, and a whole clone
+
+
+class DataDir:
+    """A data directory as a download leaves it, built row by row."""
+
+    def __init__(self, folder):
+        self.data_dir = Path(folder)
+        self.photos, self.rows = {}, []
+
+    def photo(self, data, image_id=None, subset="train", rotation=0.0, status="ok", **fields):
+        """Add a photo (bytes of a file, or a Pillow image) and return its ImageID."""
+        image_id = image_id or f"{len(self.photos) + 1:016x}"
+        size = data.size if isinstance(data, Image.Image) else ("", "")
+        data = data if isinstance(data, bytes) else jpeg(data)
+        row = photo_row(0, f"../photos/{image_id}_o.jpg", data, subset, ImageID=image_id)
+        row |= {"License": "https://creativecommons.org/licenses/by/2.0/"}
+        row |= {"OriginalLandingURL": f"https://example.org/photos/{image_id}"}
+        row |= {"Rotation": rotation, "Status": status, "Source": "flickr", "Release": "v4"}
+        row |= {"Width": size[0], "Height": size[1], "Bytes": len(data)}
+        self.photos[image_id] = row | fields
+        if status == "ok":
+            path = self.data_dir / "images" / f"{image_id}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return image_id
+
+    def box(self, image_id, box=(0.1, 0.6, 0.2, 0.9), category="Cat", **flags):
+        """Add a box; flags by name, 0 where not given."""
+        row = box_row(0, {"Cat": CAT, "Dog": DOG}.get(category, "/m/0test"), box)
+        self.rows.append(row | {"ImageID": image_id, "Category": category} | flags)
+
+    def write(self):
+        """Write images.csv, boxes.csv and ATTRIBUTION.csv; return the data directory."""
+        photos = list(self.photos.values())
+        write_csv(self.data_dir / "images.csv", photos, IMAGE_COLUMNS)
+        write_csv(self.data_dir / "boxes.csv", self.rows, [*BOX_COLUMNS, "Category"])
+        credits = ["ImageID", "Title", "Author", "AuthorProfileURL", "OriginalLandingURL"]
+        kept = [{**row, "Changes": "none"} for row in photos if row["Status"] == "ok"]
+        write_csv(self.data_dir / "ATTRIBUTION.csv", kept, [*credits, "License", "Changes"])
+        return self.data_dir
+
+    def crop(self, **options):
+        """Write the tables, cut the crops and return the table of crops."""
+        from openimager import crops
+
+        return crops.write_crops(self.write(), quiet=True, **options)
+
+    def files(self):
+        """Return all crops on disk, by their path below crops/."""
+        root = self.data_dir / "crops"
+        paths = (path for path in root.rglob("*") if path.is_file())
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+
+
+def counts(frame, *names):
+    """Return some of the counts of a cropping run."""
+    return tuple(frame.attrs["counts"][name] for name in names)
+
+
+IDS = [image_id(number) for number in range(6)]
+SUBSETS = ["train", "train", "train", "validation", "test", "test"]
+NAME = "quilt/open_images"
+METADATA = {
+    "categories": ["Cat", "Hot dog"],
+    "licence": {"photos": ["CC BY 2.0"], "annotations": "CC BY 4.0"},
+    "metrics": {"accuracy": 0.5},
+}
+
+
+def make_tree(root):
+    """Write a clone's README, summaries, data/ and models/ into `root` and return it.
+
+    Six photos of 60 x 40 pixels and one that is gone: box 0 of each is its left half, a Cat in the
+    first, third and fifth, a Hot dog in the others; the second photo has a box without width as
+    well, the third photo's box is a group.
+    """
+    data = DataDir(root / "data")
+    crops = []
+    for i, (photo, subset) in enumerate(zip(IDS, SUBSETS, strict=True)):
+        picture = Image.effect_noise((60, 40), 80 + i).convert("RGB")
+        category = ["Cat", "Hot dog"][i % 2]
+        fields = {"OriginalURL": f"../photos/{i}_o.jpg", "Author": 'Zoë "Z", Jr.', "Title": ""}
+        fields["OriginalLandingURL"] = f"https://example.org/photos/{i}"
+        data.photo(picture, photo, subset, ["0.0", "90.0", ""][i % 3], **fields)
+        others = {"IsOccluded": -1, "IsDepiction": 1}
+        data.box(photo, (0.0, 0.5, 0.1, 1.0), category, IsGroupOf=int(i == 2), **others)
+        if i == 1:
+            data.box(photo, (0.5, 0.5, 0.1, 0.9), "Cat", **others)
+        path = root / "data" / "crops" / subset / category / f"{photo}_0.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(picture.crop((0, 4, 30, 40)).resize((32, 32))))
+        crop = {"ImageID": photo, "n": 0, "Category": category, "Subset": subset}
+        crop |= {"CropPath": path.relative_to(root).as_posix(), "SHA256": digest(path)}
+        crops.append({**data.rows[0], **crop, "IsGroupOf": int(i == 2), "Error": ""})
+    gone = {**data.photos[IDS[0]], "Status": "gone", "Width": "", "Height": "", "Bytes": ""}
+    data.photos[16 * "f"] = gone | {"ImageID": 16 * "f"}
+    data.write()
+    columns = ["ImageID", "n", "Category", "Subset", "CropPath", *COORDINATES]
+    columns += ["Left", "Upper", "Right", "Lower", *FLAGS, "Source", "Rotation", "DuplicateGroup"]
+    write_csv(root / "data" / "crops.csv", crops, [*columns, "SHA256", "Error"])
+    metrics = {"accuracy": 0.5, "low": 0.1, "high": 0.9, "crops": 2, "photos": 2}
+    metrics["baselines"] = {"majority": {"accuracy": 0.25, "low": 0.0, "high": 0.75}}
+    texts = {
+        "README.md": "# a clone\n",
+        "quilt_summarize.json": "[]\n",
+        "summaries/top-image-labels.vl.json": "{}\n",
+        "data/summaries/top-image-labels.csv": "Category,Boxes\nCat,4\n",
+        "models/latest.keras": "stands for a model of some size\n" * 100,
+        "models/history.json": json.dumps({"parameters": {"EPOCHS": 3}}),
+        "models/metrics.json": json.dumps(metrics),
+        "models/trained_on.txt": "".join(f"{crop['SHA256']}\n" for crop in crops[:3]),
+    }
+    for name, text in texts.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return root
