@@ -30,6 +30,7 @@ setup(
             "jupyter",
             "quilt3>=8,<9",
             "scikit-learn",
+            "cleanlab",
             "imagehash",
         ],
         "test": [
