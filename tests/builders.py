@@ -18,8 +18,7 @@ A data directory as a download leaves it:
     data.box(first, (0.1, 0.6, 0.2, 0.9), "Cat", IsOccluded=1)
     data.write()                     images.csv, boxes.csv, ATTRIBUTION.csv; returns the directory
 
-A clone after all five notebooks, with data/, models/ and what the package needs:
-    root = make_tree(tmp_path)       of the photos IDS, in SUBSETS, of "Cat" and "Hot dog"
+(package_tree.py makes a clone after all five notebooks, with data/ and models/.)
 
 The columns are written out here and not imported, so that a test notices when the module reads or
 writes others.
@@ -184,7 +183,7 @@ def put_photos(tables, files):
         path.write_bytes(data)
 
 
-# A data directory, and a whole clone
+# A data directory
 
 
 class DataDir:
@@ -242,63 +241,3 @@ class DataDir:
 def counts(frame, *names):
     """Return some of the counts of a cropping run."""
     return tuple(frame.attrs["counts"][name] for name in names)
-
-
-IDS = [image_id(number) for number in range(6)]
-SUBSETS = ["train", "train", "train", "validation", "test", "test"]
-NAME = "quilt/open_images"
-METADATA = {
-    "categories": ["Cat", "Hot dog"],
-    "licence": {"photos": ["CC BY 2.0"], "annotations": "CC BY 4.0"},
-    "metrics": {"accuracy": 0.5},
-}
-
-
-def make_tree(root):
-    """Write a clone's README, summaries, data/ and models/ into `root` and return it.
-
-    Six photos of 60 x 40 pixels and one that is gone: box 0 of each is its left half, a Cat in the
-    first, third and fifth, a Hot dog in the others; the second photo has a box without width as
-    well, the third photo's box is a group.
-    """
-    data = DataDir(root / "data")
-    crops = []
-    for i, (photo, subset) in enumerate(zip(IDS, SUBSETS, strict=True)):
-        picture = Image.effect_noise((60, 40), 80 + i).convert("RGB")
-        category = ["Cat", "Hot dog"][i % 2]
-        fields = {"OriginalURL": f"../photos/{i}_o.jpg", "Author": 'Zoë "Z", Jr.', "Title": ""}
-        fields["OriginalLandingURL"] = f"https://example.org/photos/{i}"
-        data.photo(picture, photo, subset, ["0.0", "90.0", ""][i % 3], **fields)
-        others = {"IsOccluded": -1, "IsDepiction": 1}
-        data.box(photo, (0.0, 0.5, 0.1, 1.0), category, IsGroupOf=int(i == 2), **others)
-        if i == 1:
-            data.box(photo, (0.5, 0.5, 0.1, 0.9), "Cat", **others)
-        path = root / "data" / "crops" / subset / category / f"{photo}_0.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg(picture.crop((0, 4, 30, 40)).resize((32, 32))))
-        crop = {"ImageID": photo, "n": 0, "Category": category, "Subset": subset}
-        crop |= {"CropPath": path.relative_to(root).as_posix(), "SHA256": digest(path)}
-        crops.append({**data.rows[0], **crop, "IsGroupOf": int(i == 2), "Error": ""})
-    gone = {**data.photos[IDS[0]], "Status": "gone", "Width": "", "Height": "", "Bytes": ""}
-    data.photos[16 * "f"] = gone | {"ImageID": 16 * "f"}
-    data.write()
-    columns = ["ImageID", "n", "Category", "Subset", "CropPath", *COORDINATES]
-    columns += ["Left", "Upper", "Right", "Lower", *FLAGS, "Source", "Rotation", "DuplicateGroup"]
-    write_csv(root / "data" / "crops.csv", crops, [*columns, "SHA256", "Error"])
-    metrics = {"accuracy": 0.5, "low": 0.1, "high": 0.9, "crops": 2, "photos": 2}
-    metrics["baselines"] = {"majority": {"accuracy": 0.25, "low": 0.0, "high": 0.75}}
-    texts = {
-        "README.md": "# a clone\n",
-        "quilt_summarize.json": "[]\n",
-        "summaries/top-image-labels.vl.json": "{}\n",
-        "data/summaries/top-image-labels.csv": "Category,Boxes\nCat,4\n",
-        "models/latest.keras": "stands for a model of some size\n" * 100,
-        "models/history.json": json.dumps({"parameters": {"EPOCHS": 3}}),
-        "models/metrics.json": json.dumps(metrics),
-        "models/trained_on.txt": "".join(f"{crop['SHA256']}\n" for crop in crops[:3]),
-    }
-    for name, text in texts.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    return root

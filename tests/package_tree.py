@@ -1,5 +1,104 @@
-"""Old name of `builders`; to be removed when no test imports it."""
+"""A clone as the five notebooks leave it, with data/, models/ and what the package needs."""
 
-from builders import IDS, METADATA, NAME, make_tree
+import json
+import shutil
 
-__all__ = ["IDS", "METADATA", "NAME", "make_tree"]
+import pandas as pd
+from builders import DataDir, digest, image_id, jpeg
+from PIL import Image
+
+# Ending in a letter, so that a reader without a schema does not take them for numbers.
+IDS = [image_id(16 * number + 10) for number in range(6)]
+GONE = image_id(16 * 6 + 10)
+SUBSETS = ["train", "train", "train", "validation", "test", "test"]
+# The third and fourth photo also have an EXIF orientation, which boxes and crops ignore.
+ROTATIONS = [0.0, 90.0, 270.0, "", 180.0, 0.0]
+CATEGORIES = ["Cat", "Hot dog"]
+NAME = "quilt/open_images"
+METADATA = {
+    "categories": CATEGORIES,
+    "licence": {"photos": ["CC BY 2.0"], "annotations": "CC BY 4.0"},
+    "metrics": {"accuracy": 0.5},
+}
+QUERY = {"categories": CATEGORIES, "release": "v4", "subsets": ["train", "validation", "test"]}
+QUERY |= {"limit": 3, "seed": 7, "base_url": "https://example.org/2018_04/"}
+
+
+def write_data(root):
+    """Write data/: tables, photos of 60 x 40 pixels and crops of 32 x 32.
+
+    Six photos and one that is gone: box 0 of each is its left half, a Cat in the first, third
+    and fifth, a Hot dog in the others; the second photo has a box without width as well, the
+    third photo's box is a group.
+    """
+    data = DataDir(root / "data")
+    for i, (photo, subset) in enumerate(zip(IDS, SUBSETS, strict=True)):
+        exif = Image.Exif()
+        if i in (2, 3):
+            exif[0x0112] = 6
+        fields = {"OriginalURL": f"../photos/{i}_o.jpg", "Author": 'Zoë "Z", Jr.', "Title": ""}
+        fields |= {"OriginalLandingURL": f"https://example.org/photos/{i}"}
+        fields |= {"Width": 60, "Height": 40}
+        data.photo(jpeg(i, (60, 40), exif=exif), photo, subset, ROTATIONS[i], **fields)
+        flags = {"IsOccluded": -1, "IsDepiction": 1, "IsGroupOf": int(i == 2)}
+        data.box(photo, (0.0, 0.5, 0.1, 1.0), CATEGORIES[i % 2], **flags)
+        if i == 1:
+            data.box(photo, (0.5, 0.5, 0.1, 0.9), "Cat", **flags)
+    data.photo(jpeg(), GONE, status="gone", Width="", Height="", Bytes="")
+    data.crop(size=32)
+    shutil.rmtree(root / "data" / ".openimager")
+    (root / "data" / "query.json").write_text(json.dumps(QUERY), encoding="utf-8")
+
+
+def write_model(root, model=100 * b"stands for a model of some size\n"):
+    """Write models/ as training and evaluating on the crops in data/ leave it."""
+    models = root / "models"
+    models.mkdir(exist_ok=True)
+    (models / "latest.keras").write_bytes(model)
+    (models / "original.keras").write_bytes(b"the network of 2018")
+    table = root / "data" / "crops.csv"
+    crops = pd.read_csv(table, dtype=str, keep_default_na=False).query("Error == ''")
+    hashes = {"model_sha256": digest(models / "latest.keras"), "crops_csv_sha256": digest(table)}
+    history = {
+        "parameters": {"EPOCHS": 3, "leave_out": []},
+        "categories": CATEGORIES,
+        "crops_csv_sha256": hashes["crops_csv_sha256"],
+        "models": {"latest": {"sha256": hashes["model_sha256"]}},
+    }
+    metrics = hashes | {
+        **{"accuracy": 0.5, "low": 0.1, "high": 0.9, "crops": 2, "photos": 2},
+        "network": "small_cnn",
+        "categories": CATEGORIES,
+        "baselines": {"majority": {"accuracy": 0.25, "low": 0.0, "high": 0.75}},
+        "differences": {"majority": {"difference": 0.25, "low": -0.5, "high": 0.75}},
+        "per_category": [{"Category": "Cat", "Precision": 0.5, "Recall": 1.0}],
+        "slices": [
+            {"Property": "IsOccluded", "Value": "yes", "Crops": 2}
+            | {"Accuracy": 0.5, "Low": 0.1, "High": 0.9}
+        ],
+        **{"calibration_error": 0.04, "temperature": 1.25, "threshold": 0.6},
+    }
+    judged = crops[crops["Subset"] != "train"][["ImageID", "n", "Subset", "Category"]]
+    judged = judged.assign(Predicted="Cat", Probability=0.7)
+    judged = judged.assign(**{"P(Cat)": 0.7, "P(Hot dog)": 0.3}, Suspect=0.1)
+    judged.to_csv(models / "predictions.csv", index=False)
+    for name, content in (("history", history), ("metrics", metrics)):
+        (models / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    seen = crops.loc[crops["Subset"] == "train", "SHA256"]
+    (models / "trained_on.txt").write_text("".join(f"{d}\n" for d in seen), encoding="utf-8")
+
+
+def make_tree(root):
+    """Write a clone's README, summaries, data/ and models/ into `root` and return it."""
+    write_data(root)
+    write_model(root)
+    texts = {
+        "README.md": "# a clone\n",
+        "quilt_summarize.json": "[]\n",
+        "summaries/top-image-labels.vl.json": "{}\n",
+        "data/summaries/top-image-labels.csv": "Category,Boxes\nCat,4\n",
+    }
+    for name, text in texts.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8", newline="\n")
+    return root

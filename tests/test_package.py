@@ -117,7 +117,7 @@ def test_metadata_says_what_there_is(tree):
     assert said["counts"]["photos"] == 6 and said["counts"]["boxes"] == 7
     assert said["counts"]["crops_by_subset"]["train"] == {"Cat": 2, "Hot dog": 1}
     assert said["licence"]["photos"] == ["CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)"]
-    assert said["options"] == {"EPOCHS": 3}
+    assert said["options"]["EPOCHS"] == 3
     assert said["metrics"]["accuracy"] == 0.5
     assert said["tables"]["crops.csv"] == sha256(tree / "data" / "crops.csv")
     assert said["drawn"] is True

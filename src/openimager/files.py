@@ -5,6 +5,7 @@ import csv
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,7 +74,9 @@ def write_table(frame, path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
+def lock(
+    path: str | os.PathLike, wait: bool = True, stop: threading.Event | None = None
+) -> Iterator[None]:
     """Hold an advisory lock on the file `path` while the block runs.
 
     The operating system drops it when the process dies, however it dies, so that no stale lock
@@ -86,16 +89,22 @@ def lock(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
         The lock file; made if missing.
     wait : bool
         Wait for the other process (True), or raise at once (False).
+    stop : threading.Event, optional
+        Ends the waiting once it is set.
 
     Raises
     ------
     Busy
-        If `wait` is False and another process (or another holder in this one) has the lock.
+        If another process (or another holder in this one) has the lock, and `wait` is False or
+        `stop` is set.
     """
-    path = Path(path)
+    path, stop = Path(path), stop or threading.Event()
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as stream:
-        _acquire(stream, wait, path)
+        # A blocking call could not be interrupted in a thread, so the waiting is done here.
+        while not _acquired(stream):
+            if not wait or stop.wait(0.1):
+                raise Busy(f"{path} is locked by another run.")
         try:
             yield
         finally:
@@ -104,18 +113,14 @@ def lock(path: str | os.PathLike, wait: bool = True) -> Iterator[None]:
 
 if os.name == "nt":
     import msvcrt
-    import time
 
-    def _acquire(stream, wait: bool, path: Path) -> None:
-        while True:
-            stream.seek(0)
-            try:
-                # LK_LOCK itself gives up after ten seconds, so the waiting is done here.
-                return msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-            except OSError:
-                if not wait:
-                    raise Busy(f"{path} is locked by another run.") from None
-            time.sleep(0.2)
+    def _acquired(stream) -> bool:
+        stream.seek(0)
+        try:
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
 
     def _release(stream) -> None:
         stream.seek(0)
@@ -124,11 +129,12 @@ if os.name == "nt":
 else:
     import fcntl
 
-    def _acquire(stream, wait: bool, path: Path) -> None:
+    def _acquired(stream) -> bool:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"{path} is locked by another run.") from None
+            return False
+        return True
 
     def _release(stream) -> None:
         fcntl.flock(stream, fcntl.LOCK_UN)

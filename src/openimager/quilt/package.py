@@ -16,9 +16,17 @@ from openimager.store import SUBSETS
 
 # What of each folder is in the package; hidden files are this machine's business.
 _REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")
-_DATA = ("*.csv", "README.md", "boxes.coco.json", "summaries/*", "crops/*/*/*.jpg")
+_DATA = (
+    "*.csv",
+    "README.md",
+    "query.json",
+    "boxes.coco.json",
+    "croissant.json",
+    "summaries/*",
+    "crops/*/*/*.jpg",
+)
 _PHOTOS = "images/*.jpg"
-_MODELS = ("*.keras", "*.json", "*.txt", "*.png")
+_MODELS = ("*.keras", "*.csv", "*.json", "*.txt", "*.png")
 _NEEDED = {
     "data/images.csv": "build-dataset",
     "data/boxes.csv": "build-dataset",
