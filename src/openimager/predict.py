@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from openimager import metrics
-from openimager.cropping.geometry import box_to_pixels, crop_box, decode, draft_scale
+from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
 from openimager.errors import BadInput
 from openimager.files import sha256
 
