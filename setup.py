@@ -34,6 +34,7 @@ setup(
             "jupyter",
             "quilt3>=8,<9",
             "scikit-learn",
+            "cleanlab",
             "imagehash",
             "jinja2",
         ],
