@@ -21,9 +21,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from builders import (
+    BOX_COLUMNS,
     CAT,
     DOG,
     IMAGE_COLUMNS,
+    SPLITS,
     bomb,
     digest,
     image_id,
@@ -34,7 +36,6 @@ from builders import (
 )
 from web import body, closed_port, cut, endless, hang, once, redirect, status, unframed, web
 
-from openimager import metadata
 from openimager.errors import BadInput, TryAgain
 from openimager.photos import download as module
 from openimager.photos import sources
@@ -44,6 +45,7 @@ from openimager.photos.pace import registered_domain
 from openimager.photos.photo import Settings
 from openimager.selection import Query, Selection
 from openimager.store import Store
+from openimager.tables import catalogue
 
 QUICK = Settings(
     connect=5.0, read=1.0, whole=5.0, most_bytes=1 << 20, tries=3, backoff=0.01, pause=0.1
@@ -126,7 +128,7 @@ def test_tables_on_disk(tmp_path, server):
     ]
     assert (first["Rotation"], first["OriginalSize"]) == ("0.0", first["Bytes"])
     boxes = pd.read_csv(tmp_path / "data" / "boxes.csv", dtype=str)
-    assert list(boxes) == [*metadata.BOX_COLUMNS, "Category"]
+    assert list(boxes) == [*BOX_COLUMNS, "Category"]
     assert list(boxes["ImageID"]) == [image_id(number) for number in (1, 1, 2, 3)]
 
 
@@ -613,7 +615,7 @@ def test_tables_are_fetched_without_the_lock(tmp_path, server):
         server.pages[f"/2018_04/{path.relative_to(tables).as_posix()}"] = path.read_bytes()
     with Store(tmp_path / "data").lock("lock"), pytest.raises(TryAgain):
         get(tmp_path, f"{server.url}/2018_04/")
-    assert "/2018_04/" + metadata.table_path("photos", "train") in asked(server)
+    assert "/2018_04/" + catalogue.table_path("photos", "train") in asked(server)
 
 
 def test_no_room_on_the_disk(tmp_path, server, monkeypatch, capsys):
@@ -859,9 +861,9 @@ def test_tables_under_their_names_of_2018(tmp_path, server):
     frame = get(
         tmp_path,
         tables,
-        class_names_fp=tables / metadata.table_path("classes"),
-        train_boxed_fp=tables / metadata.table_path("boxes", "train"),
-        image_ids_fp=tables / metadata.table_path("photos", "train"),
+        class_names_fp=tables / catalogue.table_path("classes"),
+        train_boxed_fp=tables / catalogue.table_path("boxes", "train"),
+        image_ids_fp=tables / catalogue.table_path("photos", "train"),
     )
     assert list(frame["Status"]) == ["ok", "ok"]
 
@@ -910,7 +912,7 @@ class Rows:
         self.calls += 1
         there = self.rows[~self.rows["ImageID"].isin(gone)].head(self.limit)
         last = there.index[-1]
-        return Selection(pd.DataFrame({"ImageID": there["ImageID"]}), self.rows.loc[:last])
+        return Selection(photos=self.rows.loc[:last], boxes=there[["ImageID"]])
 
 
 def test_only_rows_in_play_are_touched(tmp_path, server):
@@ -993,8 +995,8 @@ def test_fruit_with_every_trouble_at_once(tmp_path, server, kinds):
             server.pages[f"/{name}"] = path.read_bytes()
         tables = FRUIT / "2018_04"
         rows = pd.concat(
-            pd.read_csv(tables / metadata.table_path("photos", subset), dtype=str)
-            for subset in metadata.SUBSETS
+            pd.read_csv(tables / catalogue.table_path("photos", subset), dtype=str)
+            for subset in SPLITS
         )
         expected, page_of = {}, {}
         for place, row in enumerate(rows.to_dict("records")):
@@ -1011,7 +1013,7 @@ def test_fruit_with_every_trouble_at_once(tmp_path, server, kinds):
             server.pages[url], page_of[url] = page, row["ImageID"]
             expected[row["ImageID"]] = end
         options = {"subset": "all", "cache_dir": tmp_path / "cache", "workers": 32}
-        options["settings"] = replace(QUICK, tries=2, pause=0.02, longest_pause=0.05)
+        options["settings"] = replace(QUICK, tries=2, refusals=2, pause=0.02, longest_pause=0.05)
         base = f"{server.url}/2018_04/"
         started = time.monotonic()
         frame = get(tmp_path, base, ["Apple", "Banana", "Orange"], **options)

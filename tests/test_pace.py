@@ -121,7 +121,7 @@ def test_wrong_retry_after_grows_too():
 
 
 def test_one_probe_at_a_time_and_open_after_an_answer():
-    """After the pause one request goes; once it is answered, others follow one at a time."""
+    """After the pause one request goes; each answer lets one more go at once."""
     domain = Pace()
     refused(domain, 0.0)
     assert domain.waits(30.0) and not domain.waits(30.2)
@@ -129,6 +129,7 @@ def test_one_probe_at_a_time_and_open_after_an_answer():
     assert domain.waits(31.0)
     domain.answered(30.2, 31.0, busy=False)
     assert not domain.waits(31.0) and domain.delay(31.0) == 0.0
+    domain.sent(31.0)
     domain.sent(31.0)
     assert not domain.waits(31.0) and domain.delay(31.0) == math.inf
     # The pause begins anew.

@@ -15,11 +15,11 @@ import certifi
 import urllib3
 from urllib3 import exceptions
 
-from openimager import metadata
-from openimager.fetching import USER_AGENT
 from openimager.photos import check
 from openimager.photos.pace import retry_after
 from openimager.photos.sources import Source, absolute
+from openimager.tables import catalogue
+from openimager.tables.fetch import USER_AGENT
 
 _BLOCK = 1 << 18
 _HEADERS = {
@@ -74,7 +74,7 @@ class Client:
         # Decoding is all CPU: more at once than there are cores only takes memory.
         self._decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._site = None
-        if metadata.is_directory(settings.base):
+        if catalogue.is_directory(settings.base):
             # The folder of the tables stands in the site's folder, beside that of the photos.
             self._site = Path(settings.base).resolve().parent
 
@@ -121,7 +121,7 @@ class Client:
     def _manager(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
         proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
-        if not proxy or metadata.is_loopback(url) or urllib.request.proxy_bypass(parts.netloc):
+        if not proxy or catalogue.is_loopback(url) or urllib.request.proxy_bypass(parts.netloc):
             proxy = ""
         with self._guard:
             if parts.scheme == "https" and self._context is None:

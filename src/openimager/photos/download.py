@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from openimager import cluster, metadata, selection
+from openimager import cluster, selection
 from openimager import partitions as parallel
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy
@@ -22,6 +22,7 @@ from openimager.photos import check, journal, sources
 from openimager.photos.fetch import fetch_partition, fetch_rows
 from openimager.photos.photo import Outcome, Photo, Settings
 from openimager.store import CREDIT_COLUMNS, IMAGE_COLUMNS, OUTCOME_COLUMNS, SCHEMAS, Store, typed
+from openimager.tables import catalogue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +52,10 @@ def download(
     retry_gone: bool = False,
     quiet: bool = False,
     *,
-    release: str = "v4",
+    release: str | None = None,
     image_ids: Iterable[str] | None = None,
     without: str | Iterable[str] = (),
-    merge: Mapping[str, Sequence[str]] | None = None,
+    merge: Mapping[str, Sequence[str]] | Iterable[str] = (),
     processes: int = 1,
     executor: Executor | None = None,
     partitions: int | None = None,
@@ -112,8 +113,8 @@ def download(
         Request photos again that were gone.
     quiet : bool
         Print nothing and show no progress.
-    release : str
-        ``"v4"``, ``"v5"``, ``"v6"`` or ``"v7"``.
+    release : str, optional
+        ``"v4"`` (the default), ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
     image_ids, without, merge
         As for `selection.Query`; `merge` maps a name to categories.
     processes : int
@@ -144,45 +145,41 @@ def download(
     if store.root.exists() and not store.root.is_dir():
         raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
     slots = partitions or (cluster.slots(executor) if executor else processes)
-    _check_numbers(workers, rate, limit, slots)
-    names = [categories] if isinstance(categories, str) else list(categories or ())
-    boxes, photos = boxes or train_boxed_fp, photos or image_ids_fp
-    release = "sample" if sample else release
-    drop = [drop] if isinstance(drop, str) else drop
-    selection.drop_flags(drop)
-    # Tables of one's own hold whatever subsets they hold.
-    any_subset = subset is None and boxes is not None and photos is not None
-    query = selection.Query(
-        categories=tuple(names),
-        release=release,
-        subsets=() if any_subset else tuple(selection.subset_names(subset or "train")),
+    _check_numbers(workers, rate, slots)
+    query, site = selection.ask(
+        categories or (),
+        subset,
+        sample,
+        release,
+        base_url=base_url,
+        cache_dir=cache_dir,
+        class_names=class_names or class_names_fp,
+        boxes=boxes or train_boxed_fp,
+        photos=photos or image_ids_fp,
+        quiet=quiet,
         limit=limit,
         seed=seed,
         with_children=with_children,
-        drop=tuple(drop),
+        drop=drop,
         drop_unknown=drop_unknown,
-        image_ids=None if image_ids is None else tuple(image_ids),
-        without=(without,) if isinstance(without, str) else tuple(without),
-        merge=tuple((name, tuple(of)) for name, of in (merge or {}).items()),
+        image_ids=image_ids,
+        without=without,
+        merge=merge,
     )
     wanted = sources.checked(source)
-    class_names = class_names or class_names_fp
-    site = selection.Site(release, base_url, cache_dir, class_names, boxes, photos, quiet)
     selector = selection.Selector(query, site)
     settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
     with _explained_os_errors(), _claimed(store):
-        cluster.check(executor, store, *([site.base] if metadata.is_directory(site.base) else []))
+        cluster.check(executor, store, *([site.base] if catalogue.is_directory(site.base) else []))
         run = Run(store, selector, settings, retry_gone, quiet)
         return run.all(executor, slots, partitions)
 
 
-def _check_numbers(workers: int, rate: float | None, limit: int | None, slots: int) -> None:
+def _check_numbers(workers: int, rate: float | None, slots: int) -> None:
     if not 1 <= workers <= MOST_WORKERS:
         raise BadInput(f"The number of workers is {workers}; allowed are 1 to {MOST_WORKERS:,}.")
     if rate is not None and not (rate >= 0 and math.isfinite(rate)):
         raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
-    if limit is not None and limit < 1:
-        raise BadInput(f"The limit is {limit}; it must be at least 1.")
     if not 1 <= slots <= MOST_WORKERS:
         raise BadInput(f"The number of processes is {slots}; allowed are 1 to {MOST_WORKERS}.")
 

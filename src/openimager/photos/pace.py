@@ -129,7 +129,7 @@ class Pace:
         self.window, self.pause, self.longest, self.backoff = window, pause, longest, backoff
         self.strikes = self.silent = self.running = self.answers = 0
         self.until = self.struck = self.next = -math.inf
-        self.reason = ""
+        self.step, self.reason = _ANSWERS_PER_STEP, ""
 
     @property
     def closed(self) -> bool:
@@ -176,13 +176,14 @@ class Pace:
         else:
             self.strikes = self.silent = 0
             self.answers += 1
-            self.window += self.answers % _ANSWERS_PER_STEP == 0
+            self.window += self.answers % self.step == 0
 
     def _strike(self, sent: float, now: float, after: float | None, reason: str) -> None:
         if sent > self.struck:
             self.strikes += 1
             self.struck = now
-        self.window, self.answers, self.reason = 1, 0, reason
+        # One by one at first, then as many as it answers.
+        self.window, self.step, self.answers, self.reason = 1, 1, 0, reason
         if after is None:
             after = min(self.pause * 2 ** min(self.strikes - 1, 16), self.longest)
         else:

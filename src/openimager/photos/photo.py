@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from openimager import metadata
 from openimager.photos import check
 from openimager.photos.client import Answer, Client
 from openimager.photos.pace import MIRROR, RATE, Paces
 from openimager.photos.sources import FLICKR, Source, of_photo
+from openimager.tables import catalogue
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Settings:
     """
 
     sources: tuple[str, ...] | None = None
-    base: str = metadata.BASE_URL
+    base: str = catalogue.BASE_URL
     workers: int = 32
     rate: float | None = None
     share: int = 1
@@ -79,7 +79,7 @@ class Settings:
         """Return the requests per second for a domain; 0 for no cap."""
         if urlsplit(url).hostname == MIRROR:
             return 0.0
-        if self.rate is None and metadata.is_loopback(url):
+        if self.rate is None and catalogue.is_loopback(url):
             return 0.0
         rate = RATE if self.rate is None else self.rate
         return rate if domain in self.flickr_domains else rate / self.share
@@ -197,13 +197,14 @@ def _ask(source: Source, client: Client, paces: Paces, settings: Settings) -> An
     """Request a photo, following redirects; None if a domain on the way waits."""
     if source.path:
         return client.ask(source)
-    url = source.url
+    url, source.moved = source.moved or source.url, ""
     for _ in range(settings.hops + 1):
         pace = source.pace = paces.of(url)
         sent = paces.enter(pace)
         if sent is None:
             if pace.closed:
                 source.settle(source.error or "its domain does not answer", gone=False)
+            source.moved = url
             return None
         answer = client.ask(source, url)
         busy = (answer.kind == "busy") if answer.heard else None

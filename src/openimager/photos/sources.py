@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from openimager import metadata
 from openimager.errors import BadInput
 from openimager.photos.pace import Pace, registered_domain
 from openimager.store import PHOTO_COLUMNS
+from openimager.tables.catalogue import CVDF_URL, is_directory
 
 NAMES = ("flickr", "cvdf", "thumbnail")
 DEFAULT = ("flickr", "cvdf")
 FLICKR = ("staticflickr.com", "flickr.com")
-CVDF_URL = "https://open-images-dataset.s3.amazonaws.com/{Subset}/{ImageID}.jpg"
 CHANGES = {
     "flickr": "none",
     "cvdf": "scaled down to at most 1,024 pixels (CVDF)",
@@ -40,6 +39,8 @@ class Source:
         What the photo must have: OriginalSize, and OriginalMD5 (base64).
     pace : Pace, optional
         The domain that the next try waits for.
+    moved : str
+        Where a redirect led to a domain that waits.
     tries, refusals : int
         Requests so far that failed, and that were answered with 429.
     later : float
@@ -57,6 +58,7 @@ class Source:
     size: int | None = None
     md5: str | None = None
     pace: Pace | None = None
+    moved: str = ""
     tries: int = 0
     refusals: int = 0
     later: float = 0.0
@@ -135,7 +137,7 @@ def of_photo(
             address = _expand(CVDF_URL, row)
         else:
             address = _expand(name, row)
-        if metadata.is_directory(base):
+        if is_directory(base):
             path = _local(address, base)
             found.append(Source(name, address, "" if path else absolute(address), path, size, md5))
         else:
