@@ -30,7 +30,6 @@ setup(
             "jupyter",
             "quilt3>=8,<9",
             "scikit-learn",
-            "imagehash",
         ],
         "s3": ["universal-pathlib>=0.3", "s3fs>=2025.3"],
         "cluster": ["distributed"],
