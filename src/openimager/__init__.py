@@ -10,6 +10,7 @@ _HOME = {
     "download": "downloader",
     "box_to_pixels": "crops",
     "crop_box": "crops",
+    "load_model": "predict",
     "rotate_box": "crops",
     "write_crops": "crops",
     "BadInput": "errors",

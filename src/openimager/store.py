@@ -59,6 +59,12 @@ SCHEMAS = {
         **{"DuplicateGroup": "str", "SHA256": "str", "Bytes": "Int64", "Error": "str"},
         **{"Key": "str", "Excluded": "Int64"},
     },
+    # In models/, with one more column "P(<category>)" for each category.
+    "predictions.csv": {
+        **{"ImageID": "str", "n": "Int64"},
+        **dict.fromkeys(("Subset", "Category", "Predicted"), "str"),
+        **{"Probability": "float64", "Suspect": "str"},
+    },
 }
 BOX_COLUMNS = tuple(_BOX)
 PHOTO_COLUMNS = tuple(_PHOTO)
@@ -71,6 +77,7 @@ _MADE_BY = {
     "boxes.csv": "openimager.download",
     "ATTRIBUTION.csv": "openimager.download",
     "crops.csv": "openimager.write_crops (build-dataset)",
+    "predictions.csv": "evaluate-model",
 }
 
 
