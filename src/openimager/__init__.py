@@ -13,6 +13,7 @@ _HOME = {
     "load_model": "predict",
     "rotate_box": "crops",
     "write_crops": "crops",
+    "install_package": "install",
     "BadInput": "errors",
     "TryAgain": "errors",
 }

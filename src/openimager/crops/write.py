@@ -329,7 +329,8 @@ def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
         frame[frame["CropPath"] != ""].drop_duplicates("ImageID").set_index("ImageID")["CropPath"]
         for frame in (before, rows)
     )
-    old, new = (paths.str.split("/").str[2] for paths in (old.reindex(new.index), new))
+    old = old.reindex(new.index, fill_value="")
+    old, new = (paths.str.split("/").str[2] for paths in (old, new))
     return sorted(new.index[old.notna() & (old != new)])
 
 
