@@ -8,11 +8,13 @@ __version__ = "0.1.0"
 # costs next to nothing and `--help` does without pandas.
 _HOME = {
     "connect": "tables.views",
-    "download": "downloader",
+    "download": "photos.download",
     "box_to_pixels": "crops",
     "crop_box": "crops",
+    "load_model": "predict",
     "rotate_box": "crops",
     "write_crops": "crops",
+    "install_package": "install",
     "BadInput": "errors",
     "TryAgain": "errors",
 }
