@@ -43,7 +43,7 @@ def test_a_download(site, tmp_path):
     assert any(line.split()[:2] == ["ok", "2"] for line in lines)
     assert any(line.split()[:2] == ["gone", "1"] for line in lines)
     names = {path.name for path in (tmp_path / "data").iterdir() if path.name[0] != "."}
-    assert names == {"images", "images.csv", "boxes.csv", "ATTRIBUTION.csv"}
+    assert names == {"images", "images.csv", "boxes.csv", "ATTRIBUTION.csv", "query.json"}
     assert len(list((tmp_path / "data" / "images").iterdir())) == 2
 
 

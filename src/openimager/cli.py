@@ -97,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
         help="URL or directory in place of the release's own: for v4 the folder of the tables "
         "(2018_04/), for v5 to v7 the folder that holds 2018_04/, v5/, v6/ and v7/",
     )
+    add("--replace", action="store_true", help="drop categories and photos of the last selection")
     add("--cache-dir", metavar="DIR", help="where the tables are kept (a per-user cache)")
     add("--class-names", metavar="FILE", help="class descriptions already on disk")
     add("--boxes", metavar="FILE", help="a table of boxes already on disk")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from openimager import cluster, selection
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy
-from openimager.photos import sources
+from openimager.photos import repeat, sources
 from openimager.photos.photo import Settings
-from openimager.photos.run import Run
+from openimager.photos.run import Run, nothing_to_do
 from openimager.store import Store
 from openimager.tables import catalogue
 
@@ -61,12 +61,13 @@ def download(
 
     Photos go to ``images/<ImageID>.jpg`` below `data_dir`, the tables of this selection to
     ``images.csv`` and ``boxes.csv``, the credits of every photo on disk to ``ATTRIBUTION.csv``.
-    What is whole on disk is not requested again.
+    What is whole on disk is not requested again; a query that is repeated needs no tables once
+    every photo is on disk or gone.
 
     Parameters
     ----------
-    categories : str or iterable of str
-        Names, in any case, or MIDs.
+    categories : str, iterable of str or openimager.query.Query
+        Names, in any case, or MIDs; or a whole query, in place of all options that choose photos.
     data_dir : path-like
         A folder, or any URL that fsspec opens, such as ``"s3://bucket/pets"``.
     subset, limit, seed, with_children, drop, drop_unknown, release, image_ids, without, merge
@@ -93,7 +94,7 @@ def download(
     partitions : int, optional
         Partitions in flight on `executor`; by default twice what it runs at once.
     replace : bool
-        Replace what an earlier selection left in ``query.json``.
+        Go on where the selection drops categories or photos that the tables in `data_dir` hold.
 
     Returns
     -------
@@ -136,12 +137,14 @@ def download(
         merge=merge,
     )
     wanted = sources.checked(source)
+    if not retry_gone and (table := repeat.unchanged(store, query, site, bool(wanted))) is not None:
+        return nothing_to_do(table, quiet)
     selector = selection.Selector(query, site)
     settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
     with _explained_os_errors(), _claimed(store):
         cluster.check(executor, store, *([site.base] if catalogue.is_directory(site.base) else []))
         run = Run(store, selector, settings, retry_gone, quiet)
-        return run.all(executor, slots, partitions)
+        return run.all(executor, slots, partitions, replace)
 
 
 def _check_numbers(workers: int, rate: float | None, slots: int) -> None:

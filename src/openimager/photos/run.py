@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from openimager import partitions as parallel
 from openimager import selection
 from openimager.errors import BadInput, TryAgain
-from openimager.photos import check, journal, sources
+from openimager.photos import check, journal, repeat, sources
 from openimager.photos.fetch import fetch_partition, fetch_rows
 from openimager.photos.photo import Outcome, Photo, Settings
 from openimager.store import CREDIT_COLUMNS, IMAGE_COLUMNS, OUTCOME_COLUMNS, SCHEMAS, Store, typed
@@ -37,13 +37,16 @@ class Run:
         self.failed: set[str] = set()
         self._seen: set[str] = set()
 
-    def all(self, executor=None, slots: int = 1, in_flight: int | None = None) -> "pd.DataFrame":
+    def all(
+        self, executor=None, slots: int = 1, in_flight: int | None = None, replace: bool = False
+    ) -> "pd.DataFrame":
         """Fetch what is missing and write the tables, however it ends; return images.csv."""
         self._remove_parts()
         self._replay()
         if not self.retry_gone:
             self.gone = {name for name, one in self.known.items() if one.Status == "gone"}
         found = self._in_play()
+        repeat.check(self.store, found, replace)
         missing = self._missing(found)
         self._announce(missing)
         try:
@@ -228,9 +231,11 @@ class Run:
         images = pd.concat([images, outcomes], axis=1)
         images["Release"] = self.selector.query.release
         images = typed(images[list(IMAGE_COLUMNS)], SCHEMAS["images.csv"])
+        repeat.record(self.store, self.selector, done=False)
         self.store.write_table(found.boxes, "boxes.csv")
         self.store.write_table(self._credits(images), "ATTRIBUTION.csv")
         self.store.write_table(images, "images.csv")
+        repeat.record(self.store, self.selector, done=True)
         journal.compact(self.store, self.known.values())
         skipped = Counter((one.Source, one.Skipped) for one in rows if one.Status == "ok")
         images.attrs["skipped"] = {
@@ -277,6 +282,15 @@ class Run:
     def _say(self, sentence: str) -> None:
         if not self.quiet:
             tqdm.write(sentence, file=sys.stderr)
+
+
+def nothing_to_do(table: "pd.DataFrame", quiet: bool) -> "pd.DataFrame":
+    """Return the images.csv of a query that is repeated, with a word to the user."""
+    table.attrs["skipped"] = {}
+    if not quiet:
+        there = int((table["Status"] == "ok").sum())
+        tqdm.write(f"{there:,} photos on disk, 0 to fetch.", file=sys.stderr)
+    return table
 
 
 def _megabytes(size: int) -> str:
