@@ -112,7 +112,7 @@ def download(
         `data_dir`. Whole photos are kept.
     """
     store = Store(data_dir)
-    if store.root.exists() and not store.root.is_dir():
+    if store.is_local and store.root.exists() and not store.root.is_dir():
         raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
     slots = partitions or (cluster.slots(executor) if executor else processes)
     _check_numbers(workers, rate, slots)

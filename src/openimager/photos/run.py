@@ -115,7 +115,7 @@ class Run:
         """Keep whole photos on disk that have no outcome; remove those that are not whole."""
 
         def look(row: dict) -> tuple[dict, int, check.Look]:
-            data = self.store.photo(row["ImageID"]).read_bytes()
+            data = self.store.read(self.store.photo(row["ImageID"]))
             [source] = sources.of_photo(row, ("flickr",), self.settings.base)
             found = check.look(data, source.size, source.md5)
             # It may come from a source for which the table records nothing.
