@@ -1,9 +1,13 @@
-"""The gallery in a real browser: what is shown, what is counted, and what strangers cannot do."""
+"""The gallery in a real browser: what is shown, what is counted, and what strangers cannot do.
+
+OPENIMAGER_SCREENSHOTS names a folder for pictures of both views, light and dark, wide and narrow.
+"""
 
 import functools
 import http.server
 import io
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -613,14 +617,17 @@ def test_access(chromium, small, scheme, width):
         browser.missing("axe-core (pip install axe-playwright-python)")
     size = {"width": width, "height": 800}
     page = browser.new_page(chromium, viewport=size, color_scheme=scheme)
-    for fragment in ("", "view=crops", "view=crops&prediction=wrong&open=", f"open={4:016x}"):
+    views = {"photos": "", "crops": "view=crops", "photo": f"open={4:016x}"}
+    for name, fragment in views.items():
         visit(page, small, fragment)
-        page.reload()
-        page.wait_for_selector("#grid li")
+        page.wait_for_selector("#facts dt" if name == "photo" else "#grid li")
+        wait_for_images(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         found = Axe().run(page).response["violations"]
         serious = [v for v in found if v["impact"] in ("serious", "critical")]
         assert serious == [], json.dumps(serious, indent=1)[:3000]
+        if folder := os.environ.get("OPENIMAGER_SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / f"gallery-{name}-{scheme}-{width}.png")
     page.close()
 
 
