@@ -182,14 +182,13 @@ def test_without_a_network_the_small_network_is_trained(trained):
     assert not list((folder / "keras").rglob("*.h5"))
 
 
-@pytest.mark.parametrize("weights", ["missing.weights.h5", "other.weights.h5"])
-def test_named_weights_that_cannot_be_used_are_an_error(tmp_path, weights):
-    """A file that is missing, or of another network, does not become a smaller model."""
+def test_named_weights_that_cannot_be_used_are_an_error(tmp_path):
+    """A file that was named and does not fit the network does not become a smaller model."""
     make_crops(tmp_path / "data")
     (tmp_path / "other.weights.h5").write_bytes(b"no weights")
-    changes = {"EPOCHS": 1, "BACKBONE": "mobilenet_v2", "WEIGHTS": weights}
+    changes = {"EPOCHS": 1, "BACKBONE": "mobilenet_v2", "WEIGHTS": "other.weights.h5"}
     code, said = run(script_of("build-model", tmp_path, **SMALL | changes))
-    assert code and f"WEIGHTS '{weights}' do not fit mobilenet_v2" in said
+    assert code and "WEIGHTS 'other.weights.h5' do not fit mobilenet_v2" in said
     assert not (tmp_path / "models" / "latest.keras").exists()
 
 
