@@ -17,6 +17,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 KEY, SECRET = "openimager", "not-a-secret"
+# May read, with the same secret.
+READER = "reader"
+# May use one bucket and create none.
+LIMITED = "limited"
 SECONDS_TO_START = 60
 
 
@@ -33,9 +37,21 @@ def weed() -> str:
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[dict[str, str]]:
     """Run the server with its data in `folder`; yield the environment that reaches it."""
-    rights = ["Admin", "Read", "Write", "List", "Tagging"]
-    who = {"accessKey": KEY, "secretKey": SECRET}
-    identities = {"identities": [{"name": "test", "credentials": [who], "actions": rights}]}
+    who = {
+        KEY: ["Admin", "Read", "Write", "List", "Tagging"],
+        READER: ["Read", "List"],
+        LIMITED: [f"{right}:unversioned" for right in ("Read", "Write", "List")],
+    }
+    identities = {
+        "identities": [
+            {
+                "name": name,
+                "credentials": [{"accessKey": name, "secretKey": SECRET}],
+                "actions": actions,
+            }
+            for name, actions in who.items()
+        ]
+    }
     (folder / "s3.json").write_text(json.dumps(identities), encoding="utf-8")
     parts = ("master", "volume", "filer", "s3")
     ports = _free_ports([name for part in parts for name in (f"{part}.port", f"{part}.port.grpc")])

@@ -1,0 +1,68 @@
+"""What a package must say about itself before a registry takes it: a Quilt workflow.
+
+The rules are in the registry, so quilt3 holds everybody to them who pushes there. The schema of
+the metadata is in ``workflow.json``.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from openimager.errors import BadInput
+from openimager.package.objects import import_quilt, key, read, write
+
+WORKFLOW = "openimager"
+_CONFIG = ".quilt/workflows/config.yml"
+_SCHEMA = f".quilt/workflows/{WORKFLOW}.schema.json"
+_DEFAULTS = {"version": "1", "is_workflow_required": True, "default_workflow": WORKFLOW}
+_RULES = {
+    "name": "A dataset that can be used",
+    "description": "It states its categories, its licence and its model's scores.",
+    "is_message_required": True,
+    "metadata_schema": WORKFLOW,
+}
+
+
+def write_workflow(registry: str) -> int:
+    """Put our rules into a registry, beside those that it has; return how many files it took.
+
+    None when all is as it should be: in S3 every write is a new version, and a revision records
+    which version it was checked against.
+    """
+    home = key(registry)
+    old = yaml.safe_load(read(home.join(_CONFIG)) or b"") or _DEFAULTS
+    schemas = old.get("schemas", {}) | {WORKFLOW: {"url": f"file:///{_SCHEMA}"}}
+    config = old | {
+        "workflows": old.get("workflows", {}) | {WORKFLOW: _RULES},
+        "schemas": {name: each | {"url": _here(each, home)} for name, each in schemas.items()},
+    }
+    # The schema first, so that the rules never name one that is not there.
+    schema = Path(__file__).with_suffix(".json").read_bytes()
+    files = {} if read(home.join(_SCHEMA)) == schema else {_SCHEMA: schema}
+    if config != old:
+        files[_CONFIG] = yaml.safe_dump(config, sort_keys=False).encode("utf-8")
+    for path, content in files.items():
+        write(home.join(path), content)
+    return len(files)
+
+
+def _here(schema: dict, home) -> str:
+    """Return a schema's address; one that moved with its registry gets its new one."""
+    folder, _, name = schema["url"].rpartition("/")
+    inside = folder.startswith("file:") and folder.endswith("/.quilt/workflows")
+    return str(home.join(f".quilt/workflows/{name}")) if inside else schema["url"]
+
+
+def check_metadata(metadata: dict, name: str, registry: str, message: str) -> None:
+    """Apply the registry's rules before a byte is copied; raise BadInput with what is missing."""
+    package = import_quilt().Package().set_meta(metadata)
+    from quilt3.backends import get_package_registry
+    from quilt3.util import QuiltException, validate_package_name
+    from quilt3.workflows import validate
+
+    home = get_package_registry(registry)
+    try:
+        validate_package_name(name)
+        validate(registry=home, workflow=WORKFLOW, name=name, pkg=package, message=message)
+    except QuiltException as error:
+        raise BadInput(f"{registry} refuses {name}. {error.message}") from error

@@ -1,0 +1,181 @@
+"""Download the photos of a query: the public function."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace as changed
+from typing import TYPE_CHECKING
+
+from openimager import cluster, selection
+from openimager.errors import BadInput, TryAgain
+from openimager.files import Busy
+from openimager.photos import repeat, sources
+from openimager.photos.photo import Settings
+from openimager.photos.run import Run, nothing_to_do
+from openimager.store import Store
+from openimager.tables import catalogue
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_WORKERS = 1000
+_DEFAULTS = Settings()
+
+
+def download(
+    categories: str | Iterable[str] | None = None,
+    data_dir: str | os.PathLike = "data",
+    subset: str | Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    source: str | Sequence[str] | None = None,
+    with_children: bool = False,
+    drop: str | Sequence[str] = (),
+    drop_unknown: bool = False,
+    workers: int = 32,
+    rate: float | None = None,
+    base_url: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    class_names: str | os.PathLike | None = None,
+    boxes: str | os.PathLike | None = None,
+    photos: str | os.PathLike | None = None,
+    sample: bool = False,
+    retry_gone: bool = False,
+    quiet: bool = False,
+    *,
+    release: str | None = None,
+    image_ids: Iterable[str] | None = None,
+    without: str | Iterable[str] = (),
+    merge: Mapping[str, Sequence[str]] | Iterable[str] = (),
+    processes: int = 1,
+    executor: Executor | None = None,
+    partitions: int | None = None,
+    replace: bool = False,
+    class_names_fp: str | os.PathLike | None = None,
+    train_boxed_fp: str | os.PathLike | None = None,
+    image_ids_fp: str | os.PathLike | None = None,
+) -> "pd.DataFrame":
+    """Download the photos, boxes and credits of categories of Open Images.
+
+    Photos go to ``images/<ImageID>.jpg`` below `data_dir`, the tables of this selection to
+    ``images.csv`` and ``boxes.csv``, the credits of every photo on disk to ``ATTRIBUTION.csv``.
+    What is whole on disk is not requested again; a query that is repeated needs no tables once
+    every photo is on disk or gone.
+
+    Parameters
+    ----------
+    categories : str, iterable of str or openimager.query.Query
+        Names, in any case, or MIDs; or a whole query, in place of all options that choose photos.
+    data_dir : path-like
+        A folder, or any URL that fsspec opens, such as ``"s3://bucket/pets"``.
+    subset, limit, seed, with_children, drop, drop_unknown, release, image_ids, without, merge
+        As for `openimager.selection.Query`. A photo that is gone is replaced by the next under a
+        limit; one that failed keeps its place for the next run.
+    source : str or sequence of str, optional
+        ``"flickr"``, ``"cvdf"``, ``"thumbnail"`` or a URL with V4 column names in it. A photo
+        comes from the first that has it and does not wait after a 429. By default Flickr, then
+        CVDF for photos that came from Flickr.
+    workers : int
+        Requests in flight, in all processes together.
+    rate : float, optional
+        Requests per second for each registered domain, 0 for no cap. By default 10, and no cap
+        for loopback addresses. CVDF's mirror is limited by `workers` alone.
+    base_url, cache_dir, class_names, boxes, photos
+        As for `openimager.selection.Site`; the tables also under their names of 2018,
+        `class_names_fp`, `train_boxed_fp` and `image_ids_fp`.
+    sample, retry_gone, quiet : bool
+        Use the drawn sample; request photos again that were gone; print nothing.
+    processes : int
+        Processes to start; they share `workers` and `rate`, and one at a time asks Flickr.
+    executor : concurrent.futures.Executor, optional
+        Runs partitions of the photos in place of processes of our own.
+    partitions : int, optional
+        Partitions in flight on `executor`; by default twice what it runs at once.
+    replace : bool
+        Go on where the selection drops categories or photos that the tables in `data_dir` hold.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``images.csv``: one row per photo, the V4 columns and Status (``"ok"``, ``"gone"`` or
+        ``"failed"``), Source, Width and Height as stored, Bytes, Error, Release. For each source,
+        ``attrs["skipped"]`` counts why earlier ones were passed over.
+
+    Raises
+    ------
+    BadInput
+        If a category, option or table cannot be used.
+    TryAgain
+        If the tables cannot be fetched, the disk is full or another run is at work in
+        `data_dir`. Whole photos are kept.
+    """
+    store = Store(data_dir)
+    if store.is_local and store.root.exists() and not store.root.is_dir():
+        raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
+    slots = partitions or (cluster.slots(executor) if executor else processes)
+    _check_numbers(workers, rate, slots)
+    query, site = selection.ask(
+        categories or (),
+        subset,
+        sample,
+        release,
+        base_url=base_url,
+        cache_dir=cache_dir,
+        class_names=class_names or class_names_fp,
+        boxes=boxes or train_boxed_fp,
+        photos=photos or image_ids_fp,
+        quiet=quiet,
+        limit=limit,
+        seed=seed,
+        with_children=with_children,
+        drop=drop,
+        drop_unknown=drop_unknown,
+        image_ids=image_ids,
+        without=without,
+        merge=merge,
+    )
+    wanted = sources.checked(source)
+    if not retry_gone and (table := repeat.unchanged(store, query, site, bool(wanted))) is not None:
+        return nothing_to_do(table, quiet)
+    selector = selection.Selector(query, site)
+    settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
+    with _explained_os_errors(), _claimed(store):
+        cluster.check(executor, store, *([site.base] if catalogue.is_directory(site.base) else []))
+        run = Run(store, selector, settings, retry_gone, quiet)
+        return run.all(executor, slots, partitions, replace)
+
+
+def _check_numbers(workers: int, rate: float | None, slots: int) -> None:
+    if not 1 <= workers <= MOST_WORKERS:
+        raise BadInput(f"The number of workers is {workers}; allowed are 1 to {MOST_WORKERS:,}.")
+    if rate is not None and not (rate >= 0 and math.isfinite(rate)):
+        raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
+    if not 1 <= slots <= MOST_WORKERS:
+        raise BadInput(f"The number of processes is {slots}; allowed are 1 to {MOST_WORKERS}.")
+
+
+@contextlib.contextmanager
+def _claimed(store: Store) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(store.lock("lock"))
+        except Busy:
+            raise TryAgain(
+                f"Another run is at work in {store.root}. Wait until it ends, or give another "
+                "--data-dir."
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _explained_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise TryAgain(
+            f"The disk refuses what is written: {error.strerror or error}{where}. Whole photos are "
+            "kept; make room or repair it, and run again for the rest."
+        ) from error
