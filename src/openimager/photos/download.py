@@ -143,7 +143,7 @@ def download(
         `data_dir`. Whole photos are kept.
     """
     store = Store(data_dir)
-    if store.root.exists() and not store.root.is_dir():
+    if store.is_local and store.root.exists() and not store.root.is_dir():
         raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
     slots = partitions or (cluster.slots(executor) if executor else processes)
     _check_numbers(workers, rate, slots)
@@ -286,7 +286,7 @@ class Run:
         """Keep whole photos on disk that have no outcome; remove those that are not whole."""
 
         def look(row: dict) -> tuple[dict, int, check.Look]:
-            data = self.store.photo(row["ImageID"]).read_bytes()
+            data = self.store.read(self.store.photo(row["ImageID"]))
             [source] = sources.of_photo(row, ("flickr",), self.settings.base)
             found = check.look(data, source.size, source.md5)
             # It may come from a source for which the table records nothing.

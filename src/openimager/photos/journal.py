@@ -62,7 +62,7 @@ def replay(store: Store) -> Iterator[dict]:
     """Yield the records of all journals, oldest first; lines that are torn are skipped."""
     for path in _paths(store):
         with contextlib.suppress(FileNotFoundError):
-            for line in path.read_bytes().splitlines():
+            for line in store.read(path).splitlines():
                 with contextlib.suppress(ValueError):
                     record = json.loads(line)
                     if isinstance(record, dict) and isinstance(record.get("ImageID"), str):
