@@ -17,14 +17,14 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "duckdb>=1.3",
-        "pandas>=2.2",
-        "requests",
+        "pandas>=2.2.2",
+        "requests>=2.31",
         "urllib3>=2",
-        "certifi",
-        "tqdm",
+        "certifi>=2023.7.22",
+        "tqdm>=4.66",
         "Pillow>=10.1",
         "numpy>=2",
-        "platformdirs",
+        "platformdirs>=4",
     ],
     extras_require={
         # Installing a package and pushing one.
