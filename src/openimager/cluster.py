@@ -6,13 +6,15 @@ Dask runs the partitions; `openimager.partitions` feeds it through the executor 
 import contextlib
 import logging
 import os
+import pickle
 import re
 import secrets
 import sys
 import warnings
+import zlib
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 
 from openimager import __version__
 from openimager.errors import BadInput, TryAgain
@@ -202,6 +204,22 @@ def warn_if_empty(executor: Executor) -> None:
             "The cluster has lost all its workers. Waiting for others; Ctrl-C ends the run.",
             stacklevel=2,
         )
+
+
+def submit(executor: Executor, task: Callable, partition) -> Future:
+    """Submit a task; to Dask as compressed bytes.
+
+    Dask's scheduler and client keep the last thousand messages to each other and to each worker.
+    """
+    if not is_dask(executor):
+        return executor.submit(task, partition)
+    packed = zlib.compress(pickle.dumps((task, partition), pickle.HIGHEST_PROTOCOL), level=1)
+    return executor.submit(_unpacked, packed)
+
+
+def _unpacked(packed: bytes):
+    task, partition = pickle.loads(zlib.decompress(packed))
+    return task(partition)
 
 
 @contextlib.contextmanager
