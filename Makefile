@@ -1,41 +1,54 @@
-# Each target sets up what it needs; `make` alone lists them.
+# Each target installs what it needs; `make` alone lists them.
 
 PYTHON ?= $(shell tools/find-python)
 BIN := .venv/bin
+RELEASE ?= v4
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
 
 demo: .venv/notebooks  ## download, crop, train, evaluate and package the drawn sample
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python tools/pipeline.py "Cat,Dog" --release sample $(if $(filter 1,$(REPLACE)),--replace)
 
-test: .venv/test  ## pass the tests
+all: .venv/notebooks  ## the same for CATEGORIES="Hamburger,Sandwich" RELEASE=v4 LIMIT=1500
+	@$(BIN)/python tools/pipeline.py "$(CATEGORIES)" --release "$(RELEASE)" --options "$(OPTIONS)" \
+		$(if $(LIMIT),--limit $(LIMIT)) $(if $(BACKBONE),--backbone $(BACKBONE)) \
+		$(if $(filter 1,$(REPLACE)),--replace)
+
+test: .venv/test  ## run all tests
 	@$(BIN)/python -m pytest
+
+test-fast: .venv/test  ## run the tests that need neither notebooks nor a browser
+	@$(BIN)/python -m pytest -m "not slow"
 
 lint: .venv/test  ## check style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-notebooks: .venv/test  ## run the notebooks on the sample and keep what they show
+notebooks: .venv/test  ## run the notebooks on the sample and keep their outputs in git
 	@$(BIN)/python tools/notebooks.py run --in-place --strict && $(BIN)/python tools/notebooks.py check
 
-lab: .venv/notebooks  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+lab: .venv/notebooks lab/initial-exploration.ipynb  ## open copies of the notebooks in JupyterLab
+	@$(BIN)/jupyter lab lab
 
-clean:  ## remove the virtual environment; data/, models/ and registry/ stay
+# Copies, so that running them leaves no changes in git; beside notebooks/, so that paths hold.
+lab/initial-exploration.ipynb:
+	@mkdir -p lab && cp notebooks/*.ipynb lab/
+	@echo "lab/ holds your own copies of the notebooks; remove it to begin anew."
+
+clean:  ## remove the virtual environment; data/, models/, registry/ and lab/ stay
 	rm -rf .venv build dist src/openimager.egg-info
 
-.venv/bin/pip:
+.venv/bin/python:
 	@test -n "$(PYTHON)" || { tools/find-python >/dev/null; exit 1; }
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv
 
-.venv/notebooks: .venv/bin/pip setup.py pyproject.toml
-	@echo "Installing what the notebooks use into .venv (TensorFlow among it: some minutes, 2 GB)"
-	$(BIN)/python -m pip install --disable-pip-version-check -e ".[notebooks]"
+.venv/notebooks: setup.py pyproject.toml | .venv/bin/python
+	@tools/install notebooks "TensorFlow, Jupyter, quilt3 and others, about 2.5 GB"
 	@touch $@
 
-.venv/test: .venv/notebooks
-	$(BIN)/python -m pip install --disable-pip-version-check -e ".[notebooks,test]"
+.venv/test: setup.py pyproject.toml | .venv/notebooks
+	@tools/install notebooks,test "what the tests need, about 1 GB more"
 	@touch $@
 
-.PHONY: help demo test lint notebooks lab clean
+.PHONY: help demo all test test-fast lint notebooks lab clean
 .DEFAULT_GOAL := help

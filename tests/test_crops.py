@@ -4,24 +4,23 @@ import io
 import math
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from crop_site import Site, counts, jpeg, scene
+from builders import DataDir, counts, jpeg, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from openimager import crops
-from openimager.cropping import cutting
-from openimager.cropping.geometry import pad_box
-from openimager.crops import box_to_pixels, crop_box, crop_path, folder_name, rotate_box
+from openimager.crops import box_to_pixels, crop_box, crop_path, cut, folder_name, rotate_box, write
+from openimager.crops.geometry import pad_box
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy, lock
+from openimager.store import CROP_COLUMNS, PIXELS, Store
 
 settings.register_profile("unhurried", deadline=None)  # machines of CI are slow now and then
 settings.load_profile("unhurried")
@@ -164,7 +163,7 @@ def test_ordinary_names_stay_and_others_do_not_collide():
 @pytest.fixture
 def site(tmp_path):
     """An empty data directory."""
-    return Site(tmp_path / "anywhere")
+    return DataDir(tmp_path / "anywhere")
 
 
 @pytest.mark.parametrize("rotation, orientation", [(0, 1), (90, 8), (180, 3), (270, 6)])
@@ -255,11 +254,11 @@ def test_transparent_parts_are_white(site):
 def test_trouble_is_a_row_and_not_an_end(site):
     """Truncated, missing, no picture, boxes of no width or outside: a reason each."""
     good = site.photo(scene())
-    cut = site.photo(jpeg(scene(seed=1))[:5000])
+    short = site.photo(jpeg(scene(seed=1))[:5000])
     missing = site.photo(scene(seed=2))
     text = site.photo(b"<html>")
     turned = site.photo(scene(seed=3), rotation=45.0)
-    for image_id in (good, cut, missing, text, turned):
+    for image_id in (good, short, missing, text, turned):
         site.box(image_id)
     site.box(good, (0.5, 0.5, 0.1, 0.9))
     site.box(good, (1.2, 1.5, 0.1, 0.9))
@@ -269,7 +268,7 @@ def test_trouble_is_a_row_and_not_an_end(site):
     frame = site.crop()
     assert counts(frame, "made", "failed") == (2, 7)
     errors = dict(zip(zip(frame["ImageID"], frame["n"], strict=True), frame["Error"], strict=True))
-    assert "truncated" in errors[cut, 0] and "not on disk" in errors[missing, 0]
+    assert "truncated" in errors[short, 0] and "not on disk" in errors[missing, 0]
     assert "format" in errors[text, 0] and "Rotation 45" in errors[turned, 0]
     assert "no width" in errors[good, 1] and "outside" in errors[good, 2]
     assert "lacks" in errors[good, 3] and errors[good, 0] == errors[good, 4] == ""
@@ -289,15 +288,15 @@ def test_the_table_is_what_was_promised_and_reads_back(site):
     site.box(second, category="Hot dog")
     site.box(first, (0, 0.5, 0, 0.5), category="Salt/pepper", IsOccluded=-1)
     frame = site.crop(drop="group")
-    assert list(frame) == list(crops.COLUMNS)
+    assert list(frame) == list(CROP_COLUMNS)
     assert frame["ImageID"].tolist() == [second, first] and frame["n"].tolist() == [0, 1]
     assert frame["Category"].tolist() == ["Hot dog", "Salt/pepper"]
     assert frame["CropPath"].str.startswith("data/crops/").all()
     assert "/Hot dog/" in frame["CropPath"][0] and "/Salt_pepper-" in frame["CropPath"][1]
-    assert frame.loc[1, [*crops.PIXELS]].tolist() == [0, 0, 160, 120]
+    assert frame.loc[1, [*PIXELS]].tolist() == [0, 0, 160, 120]
     for row in frame.itertuples():
         data = crop_path(site.data_dir, row.CropPath).read_bytes()
-        assert cutting.hashlib.sha256(data).hexdigest() == row.SHA256
+        assert cut.hashlib.sha256(data).hexdigest() == row.SHA256
     pd.testing.assert_frame_equal(frame, crops.read_crops(site.data_dir), check_dtype=False)
     assert counts(frame, "made", "dropped") == (2, 1)
 
@@ -311,7 +310,7 @@ def test_the_second_run_decodes_and_writes_nothing(site, monkeypatch):
     site.crop(min_pixels=10)
     table = (site.data_dir / "crops.csv").read_bytes()
     before = {path: path.stat().st_mtime_ns for path in site.data_dir.rglob("*_0.jpg")}
-    monkeypatch.setattr(cutting, "decode", lambda *_: pytest.fail("a photo was decoded"))
+    monkeypatch.setattr(cut, "decode", lambda *_: pytest.fail("a photo was decoded"))
     frame = site.crop(min_pixels=10)
     assert counts(frame, "made", "remade", "kept", "small", "removed") == (0, 0, 5, 5, 0)
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -324,8 +323,8 @@ def test_each_photo_is_decoded_once(site, monkeypatch):
     for left in (0.1, 0.2, 0.3):
         site.box(image_id, (left, left + 0.5, 0, 1))
     decoded = []
-    real = cutting.decode
-    monkeypatch.setattr(cutting, "decode", lambda *a: decoded.append(a) or real(*a))
+    real = cut.decode
+    monkeypatch.setattr(cut, "decode", lambda *a: decoded.append(a) or real(*a))
     assert counts(site.crop(), "made") == (3,) and len(decoded) == 1
 
 
@@ -377,7 +376,8 @@ def test_categories_no_longer_selected_are_removed(site):
     stale.with_name(f".{stale.name}.0a1b2c3d.part").write_bytes(b"half")
     site.rows = [row for row in site.rows if row["Category"] == "Dog"]
     frame = site.crop()
-    assert counts(frame, "removed") == (2,)  # the dog's n is 0 now, so its old file goes too
+    # The dog's n is 0 now, so its file moves.
+    assert counts(frame, "removed", "kept", "moved", "made") == (1, 0, 1, 0)
     left = [path for path in site.files() if path != "train/mine.txt"]
     assert len(left) == 1 and "/Dog/" in left[0] and note.exists()
     assert not list((site.data_dir / "crops").glob("*/Cat"))
@@ -393,62 +393,63 @@ def test_every_part_has_a_folder_for_every_category(site):
     assert len(list((site.data_dir / "crops").glob("*/*"))) == 6
 
 
-def test_an_interrupted_run_is_taken_up(site, monkeypatch):
-    """What was whole is kept, nothing half-written is left, and the next run does the rest."""
+def test_an_interrupted_run_is_resumed(site, monkeypatch):
+    """Nothing half-written stays, and the next run decodes nothing again."""
     for seed in range(12):
         site.box(site.photo(scene(seed=seed)))
-    real, calls, guard = cutting._write, [], threading.Lock()
+    real, calls = Store.write, []
 
-    def stopping(path, data):
-        with guard:
-            calls.append(path)
-            if len(calls) > 5:
-                raise KeyboardInterrupt
-        real(path, data)
+    def stopping(self, path, data):
+        calls.extend([path] * (path.suffix == ".jpg"))
+        if len(calls) > 5:
+            raise KeyboardInterrupt
+        real(self, path, data)
 
-    monkeypatch.setattr(cutting, "_write", stopping)
+    monkeypatch.setattr(Store, "write", stopping)
     with pytest.raises(KeyboardInterrupt):
         site.crop(workers=1)
     assert len(site.files()) == 5 and not list(site.data_dir.rglob("*.part"))
     assert not (site.data_dir / "crops.csv").exists()
-    monkeypatch.setattr(cutting, "_write", real)
-    decoded, decode = [], cutting.decode
-    monkeypatch.setattr(cutting, "decode", lambda *a: decoded.append(a) or decode(*a))
-    assert counts(site.crop(), "kept", "made") == (5, 7)
-    assert len(decoded) == 7
+    monkeypatch.setattr(Store, "write", real)
+    monkeypatch.setattr(cut, "decode", lambda *_: pytest.fail("a photo was decoded"))
+    assert counts(site.crop(), "remade", "made") == (5, 7)
+    assert not list((site.data_dir / ".openimager" / "crops").iterdir())
 
 
-def test_a_killed_run_leaves_only_whole_crops(site):
-    """After `kill -9` every crop on disk decodes; the next run keeps them and does the rest."""
+def test_a_killed_run_leaves_only_whole_crops(site, monkeypatch):
+    """After `kill -9` every crop on disk decodes; the next run keeps what the journal records."""
+    monkeypatch.setattr(write, "_PARTITION", 5)
     for seed in range(30):
         site.box(site.photo(scene(800, 600, seed=seed)))
-    code = "import sys; from openimager import write_crops; write_crops(sys.argv[1], workers=1)"
+    code = (
+        "import sys; from openimager import write_crops; from openimager.crops import write; "
+        "write._PARTITION = 5; write_crops(sys.argv[1], workers=1)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code, str(site.write())])
     try:
         deadline = time.monotonic() + 30
-        while len(list(site.data_dir.rglob("*_0.jpg"))) < 3 and time.monotonic() < deadline:
-            time.sleep(0.005)
+        while len(list(site.data_dir.rglob("*_0.jpg"))) < 7 and time.monotonic() < deadline:
+            time.sleep(0.002)
     finally:
         process.kill()
         process.wait()
     whole = [path for path in site.files() if not path.endswith(".part")]
-    assert len(whole) >= 3
+    assert len(whole) >= 7
     for path in whole:
         Image.open(site.data_dir / "crops" / path).load()
-    frame = site.crop()
-    assert counts(frame, "kept", "made") == (len(whole), 30 - len(whole))
+    kept, remade, made = counts(site.crop(), "kept", "remade", "made")
+    assert kept >= 5 and kept + remade >= len(whole) and kept + remade + made == 30
     assert len(site.files()) == 30 and not list(site.data_dir.rglob("*.part"))
 
 
 def test_a_full_disk_says_so(site, monkeypatch):
-    """A crop that cannot be written ends the run with a word for a person; no half file stays."""
+    """A crop that cannot be written ends the run with a clear message; no half file stays."""
     site.box(site.photo(scene()))
 
-    def full(self, data):
-        self.touch()
+    def full(self, path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Store, "write", full)
     with pytest.raises(TryAgain, match="No space left"):
         site.crop()
     assert not site.files()
@@ -490,7 +491,7 @@ def test_bad_tables_are_refused(site, tmp_path):
     image_id = site.photo(scene())
     site.box(image_id)
     (site.write() / "boxes.csv").write_text("ImageID,XMin\n", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"lacks the column Source"):
+    with pytest.raises(BadInput, match=r"lacks the columns? .*Source"):
         crops.write_crops(site.data_dir)
     site.photos["x"] = {**site.photos[image_id], "ImageID": "../../../evil"}
     with pytest.raises(BadInput, match="evil"):
@@ -536,7 +537,7 @@ def test_nothing_selected_gives_an_empty_table(site):
     """No photo on disk: no crops, and a table with its columns."""
     site.box(site.photo(scene(), status="gone"))
     frame = site.crop()
-    assert frame.empty and list(crops.read_crops(site.data_dir)) == list(crops.COLUMNS)
+    assert frame.empty and list(crops.read_crops(site.data_dir)) == list(CROP_COLUMNS)
 
 
 def test_what_happened_is_told_unless_quiet(site, capsys):

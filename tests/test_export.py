@@ -13,7 +13,7 @@ from package_tree import IDS, ROTATIONS, make_tree
 from PIL import Image
 from pycocotools.coco import COCO
 
-from openimager.cropping.geometry import rotate_box
+from openimager.crops.geometry import rotate_box
 from openimager.errors import BadInput
 from openimager.export import __main__ as command
 from openimager.export import write_coco, write_croissant, write_yolo

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import browser
 import pytest
 import requests
 from PIL import Image
@@ -32,16 +32,6 @@ PHOTOS = 60
 SMALL = {"EPOCHS": 3, "BASELINE_EPOCHS": 1, "PATIENCE": 2}
 WITH_BARS = {"initial-exploration", "build-dataset", "distribute-model"}
 NOTEBOOK_SECONDS = 240
-LOCAL = {"127.0.0.1", "localhost", ""}
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 NOT_COPIED = (".*", "data", "models", "registry", "build", "dist", "__pycache__", "*.egg-info")
 
 # What a person sees: the number beside each code cell, what is red (errors and warnings, which
@@ -65,38 +55,11 @@ PICTURES = """() => [...document.querySelectorAll('.jp-Notebook .jp-RenderedImag
     .map((i) => [i.src.split(',')[1], i.getBoundingClientRect().width])"""
 
 
-def missing(what):
-    """Skip on a person's machine; fail in CI, where everything must be there."""
-    if os.environ.get("CI", "").lower() in ("1", "true"):
-        pytest.fail(f"{what} is missing, and CI never skips this test.")
-    pytest.skip(f"{what} is missing; the notebooks were not opened in a browser.")
-
-
 @pytest.fixture(scope="module")
 def page():
     """A page of a headless Chromium that notes every request that leaves this machine."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("Playwright (pip install playwright)")
-    names = [os.environ.get("OPENIMAGER_CHROMIUM", ""), "chromium", "chromium-browser"]
-    names += ["google-chrome", "chrome", "msedge"]
-    found = next((path for path in map(shutil.which, filter(None, names)) if path), None)
-    if not found:
-        missing("A Chromium (such as Debian's package chromium)")
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.outside = []
-        page.on("request", lambda request: note_outside(page.outside, request.url))
-        yield page
-        browser.close()
-
-
-def note_outside(outside, url):
-    """Keep the address of a request that does not stay on this machine."""
-    if not url.startswith(("data:", "blob:")) and urlsplit(url).hostname not in LOCAL:
-        outside.append(url)
+    with browser.chromium() as chromium:
+        yield browser.new_page(chromium, viewport={"width": 1200, "height": 1000})
 
 
 @pytest.fixture(scope="module")

@@ -21,22 +21,36 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import requests
+from builders import (
+    BOX_COLUMNS,
+    BOX_TABLES,
+    FLAGS,
+    PHOTO_COLUMNS,
+    PHOTO_TABLES,
+    jpeg,
+    photo_row,
+    put_photos,
+    write_site,
+)
+from builders import SPLITS as SUBSETS
 from PIL import Image, ImageOps
 
-from openimager import sample, server
-from openimager.drawn import site as drawing
-from openimager.drawn.plans import plans_for
-from openimager.drawn.site import CLASSES, MIDS, box_rows, draw
+from openimager import sample
 from openimager.errors import BadInput
-from openimager.metadata import table_path
-from openimager.store import BOX_COLUMNS, FLAGS, PHOTO_COLUMNS, SUBSETS
+from openimager_sample import site as drawing
+from openimager_sample.plans import plans_for
+from openimager_sample.site import MIDS, box_rows, draw
 
 CATEGORIES = ("Cat", "Dog", "Hamburger", "Sandwich")
+CLASSES = "class-descriptions-boxable.csv"
+HIERARCHY = "bbox_labels_600_hierarchy.json"
 
 
 def rows(site, kind, subset):
     """Return the header and the rows of a table as dictionaries of strings."""
-    with open(site / table_path(kind, subset), encoding="utf-8", newline="") as stream:
+    labels = f"{subset}/{subset}-annotations-human-imagelabels-boxable.csv"
+    path = {"boxes": BOX_TABLES[subset], "photos": PHOTO_TABLES[subset], "labels": labels}[kind]
+    with open(site / path, encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         return reader.fieldnames, list(reader)
 
@@ -65,10 +79,10 @@ def test_layout(site):
     """Tables have the names and columns of V4, the names of classes no header."""
     assert site.name == "2018_04"
     for subset in SUBSETS:
-        assert rows(site, "boxes", subset)[0] == list(BOX_COLUMNS)
-        assert rows(site, "photos", subset)[0] == list(PHOTO_COLUMNS)
+        assert rows(site, "boxes", subset)[0] == BOX_COLUMNS
+        assert rows(site, "photos", subset)[0] == PHOTO_COLUMNS
         assert rows(site, "labels", subset)[0] == ["ImageID", "Source", "LabelName", "Confidence"]
-    first = (site / table_path("classes")).read_text(encoding="utf-8").splitlines()[0]
+    first = (site / CLASSES).read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("/m/") and first.count(",") == 1
 
 
@@ -98,7 +112,7 @@ def test_boxes_and_photos_belong_together(site):
 
 def test_hierarchy(site):
     """A hamburger is a kind of sandwich, parts are no kinds, and every node has a name."""
-    tree = json.loads((site / table_path("hierarchy")).read_text(encoding="utf-8"))
+    tree = json.loads((site / HIERARCHY).read_text(encoding="utf-8"))
     kinds, parts, seen = defaultdict(set), defaultdict(set), set()
 
     def walk(node):
@@ -112,7 +126,7 @@ def test_hierarchy(site):
     assert tree["LabelName"] == "/m/0bl9f"
     assert {"/m/0cdn1", "/m/06pcq"} <= kinds["/m/0l515"]
     assert parts and not any(parts[mid] & kinds[mid] for mid in list(parts))
-    assert seen - {"/m/0bl9f"} <= set(CLASSES)
+    assert seen - {"/m/0bl9f"} <= set(MIDS.values())
 
 
 def test_size_and_md5_are_true(site):
@@ -202,10 +216,10 @@ def test_boxes_hold_for_the_stored_pixels():
     plan = next(plan for plan in plans_for(0, 60) if plan.thumbnail and not plan.grey)
     crops = {}
     for plan.rotation in (0, 90, 180, 270):
-        jpeg, _, things, size = draw(plan)
-        row = box_rows(Random(1), plan, things, size)[-1]
+        data, _, boxes, size = draw(plan)
+        row = box_rows(Random(1), plan, boxes, size)[-1]
         xmin, xmax, ymin, ymax = (float(edge) for edge in row[4:8])
-        with Image.open(io.BytesIO(jpeg)) as stored:
+        with Image.open(io.BytesIO(data)) as stored:
             width, height = stored.size
             box = (xmin * width, ymin * height, xmax * width, ymax * height)
             crop = stored.crop(tuple(round(edge) for edge in box))
@@ -233,8 +247,9 @@ def test_near_duplicates(site):
     bursts = [burst for burst in takes.values() if len(burst) > 1]
     assert any(len({plan.subset for plan in burst}) > 1 for burst in bursts)
     assert any(len({plan.subset for plan in burst}) == 1 for burst in bursts)
+    author = {row["ImageID"]: row["Author"] for row in every(site, "photos")}
     for burst in bursts:
-        assert len({plan.author for plan in burst}) == 1
+        assert len({author[plan.image_id] for plan in burst}) == 1
 
 
 def test_equal_seeds_equal_bytes(tmp_path):
@@ -282,28 +297,28 @@ def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
 
 def test_serves_what_is_on_disk(base, site):
     """A photo and a table arrive byte for byte; a relative OriginalURL leads to the photo."""
-    row = next(row for row in every(site, "photos") if photo_path(site, row).exists())
+    odd = json.loads((site.parent / "responses.json").read_text(encoding="utf-8"))
+    row = next(r for r in every(site, "photos") if r["OriginalURL"].removeprefix("../") not in odd)
     url = requests.compat.urljoin(base, row["OriginalURL"])
     assert requests.get(url).content == photo_path(site, row).read_bytes()
-    answer = requests.get(base + table_path("classes"))
-    assert answer.content == (site / table_path("classes")).read_bytes()
+    answer = requests.get(base + CLASSES)
+    assert answer.content == (site / CLASSES).read_bytes()
     assert answer.headers["Content-Type"].startswith("text/csv")
 
 
 def test_head(base, site):
     """HEAD says how large a file is and sends none of it."""
-    answer = requests.head(base + table_path("hierarchy"))
-    size = (site / table_path("hierarchy")).stat().st_size
+    answer = requests.head(base + HIERARCHY)
+    size = (site / HIERARCHY).stat().st_size
     assert answer.headers["Content-Length"] == str(size)
     assert answer.content == b"" and "ETag" in answer.headers
 
 
 def test_range(base, site):
     """A download that broke off is taken up where it was, as long as the file is the same."""
-    url, content = base + table_path("hierarchy"), (site / table_path("hierarchy")).read_bytes()
+    url, content = base + HIERARCHY, (site / HIERARCHY).read_bytes()
     tag = requests.head(url).headers["ETag"]
-    modified = requests.head(url).headers["Last-Modified"]
-    for condition in ({}, {"If-Range": tag}, {"If-Range": modified}):
+    for condition in ({}, {"If-Range": tag}):
         rest = requests.get(url, headers={"Range": "bytes=100-", **condition})
         assert rest.status_code == 206
         assert rest.content == content[100:]
@@ -314,7 +329,7 @@ def test_range(base, site):
 
 def test_range_beyond_the_end(base):
     """A range that begins behind the end is refused with the size."""
-    answer = requests.get(base + table_path("hierarchy"), headers={"Range": "bytes=999999999-"})
+    answer = requests.get(base + HIERARCHY, headers={"Range": "bytes=999999999-"})
     assert answer.status_code == 416
     assert answer.headers["Content-Range"].startswith("bytes */")
 
@@ -343,29 +358,39 @@ def test_connection_is_kept(base):
         "/..%2fsecret.csv",
         "/2018_04/..%5c..%5csecret.csv",
         "//secret.csv",
-        "/.hidden.csv",
-        "/notes.txt",
-        "/link.csv",
+        "/.hidden.jpg",
+        "/notes.csv",
+        "/notes.json",
+        "/holiday.jpg",
+        "/2018_04/private.csv",
+        "/2018_04/train/private.csv",
+        "/outside.jpg",
+        "/link.jpg",
+        "/2018_04/class-descriptions-boxable.csv/",
         "/2018_04/",
         "/",
+        "/%00",
     ],
 )
-def test_nothing_outside_is_served(tmp_path, path):
-    """What climbs, is hidden, of another kind, behind a link or a folder is not there."""
-    root = tmp_path / "root"
-    (root / "2018_04").mkdir(parents=True)
-    (root / "2018_04" / "class-descriptions-boxable.csv").write_text("", encoding="utf-8")
-    (root / "notes.txt").write_text("no", encoding="utf-8")
-    (root / ".hidden.csv").write_text("no", encoding="utf-8")
-    (tmp_path / "secret.csv").write_text("no", encoding="utf-8")
+def test_only_the_site_is_served(tmp_path, path):
+    """Files that are no tables of the layout and no photos in the tables are not served."""
+    root, secret = tmp_path / "root", jpeg(9)
+    urls = ("../photos/a.jpg", "../link.jpg", "../../secret.jpg", "../secret.csv", "..//etc/passwd")
+    tables = write_site(root, [photo_row(n, url) for n, url in enumerate(urls)])
+    names = ("notes.csv", "notes.json", "holiday.jpg", ".hidden.jpg")
+    names += ("2018_04/private.csv", "2018_04/train/private.csv", "photos/a.jpg")
+    put_photos(tables, dict.fromkeys((*names, "../secret.csv", "../secret.jpg"), secret))
     with contextlib.suppress(OSError):
-        (root / "link.csv").symlink_to(tmp_path / "secret.csv")
+        (root / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+        (root / "outside.jpg").symlink_to(tmp_path / "secret.jpg")
     with sample.serve(root) as url:
-        # A client of our own, because requests and urllib tidy paths up before they ask.
+        # http.client, because requests and urllib normalize paths before they send them.
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
         connection.request("GET", path)
         answer = connection.getresponse()
         assert (answer.status, answer.read()) == (404, b"")
+        connection.request("GET", "/photos/a.jpg")
+        assert connection.getresponse().read() == secret
         connection.close()
 
 
@@ -374,8 +399,8 @@ def test_responses_are_acted_out(site):
     responses = json.loads((site.parent / "responses.json").read_text(encoding="utf-8"))
     by_kind = {kind: name for name, kind in responses.items()}
     assert set(by_kind) == {"gone", "placeholder", "busy-once"}
-    with server.running(site) as running:
-        root = running.base_url.removesuffix("2018_04/")
+    with sample.serve(site) as url:
+        root = url.removesuffix("2018_04/")
         assert requests.get(root + by_kind["gone"]).status_code == 404
         moved = requests.get(root + by_kind["placeholder"], allow_redirects=False)
         assert moved.status_code == 302 and moved.headers["Location"].endswith(
@@ -387,7 +412,6 @@ def test_responses_are_acted_out(site):
         assert busy.status_code == 429 and busy.headers["Retry-After"] == "1"
         again = requests.get(root + by_kind["busy-once"])
         assert again.content == (site.parent / by_kind["busy-once"]).read_bytes()
-        assert [status for _, _, status in running.requests] == [404, 302, 302, 200, 429, 200]
 
 
 def test_many_connections(site):
@@ -431,20 +455,15 @@ def test_not_a_site(tmp_path):
         pass
     with pytest.raises(BadInput, match="no folder"), sample.serve(tmp_path / "none"):
         pass
-    (tmp_path / "2018_04").mkdir()
-    (tmp_path / "2018_04" / "class-descriptions-boxable.csv").write_text("", encoding="utf-8")
-    (tmp_path / "responses.json").write_text('{"photos/a.jpg": "lost"}', encoding="utf-8")
-    with pytest.raises(BadInput, match="'lost'"), sample.serve(tmp_path):
-        pass
 
 
 def test_end_of_serving(site):
     """After the block nothing answers, not even a connection that was kept open."""
     with requests.Session() as session:
         with sample.serve(site) as url:
-            assert session.get(url + table_path("classes")).ok
+            assert session.get(url + CLASSES).ok
         with pytest.raises(requests.ConnectionError):
-            session.get(url + table_path("classes"), timeout=2)
+            session.get(url + CLASSES, timeout=2)
 
 
 # ------------------------------------------------------------------------------------ the shell
@@ -468,7 +487,7 @@ def test_shell(site, number):
     process = start(site.parent)
     try:
         url = process.stdout.readline().strip()
-        assert requests.get(url + table_path("classes"), timeout=5).ok
+        assert requests.get(url + CLASSES, timeout=5).ok
         process.send_signal(number)
         out, err = process.communicate(timeout=10)
     finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from openimager.cropping.geometry import box_to_pixels
+from openimager.crops.geometry import box_to_pixels
 
 # Okabe and Ito's palette: told apart by people who are colour-blind, too, and in print.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")

@@ -1,171 +1,299 @@
-"""A small Open Images of drawn pictures, served on this machine.
+"""A small Open Images of drawn pictures, and a server on loopback for it or any other site.
 
-It has what the real thing has, so that everything can be tried offline: turned and grey photos,
-groups, drawings of things, unknown flags, a burst of almost equal photos, photos that are gone.
-The pictures are drawn and their credits invented; numbers measured on them say nothing of photos.
+The sample has what Open Images has, so that everything can be tried offline: rotated and grey
+photos, groups, depictions, unknown flags, bursts of near-duplicates, photos that are gone. The
+pictures are drawn and their credits invented; numbers measured on them say nothing about photos.
 
     python -m openimager.sample [DIRECTORY] [--port P]
 
-serves the sample (or the site in DIRECTORY) until it is interrupted.
+serves the sample, or the site in DIRECTORY, until it is interrupted.
 """
 
 import argparse
 import contextlib
+import csv
+import functools
 import hashlib
+import importlib.util
 import json
 import os
+import posixpath
+import re
 import secrets
 import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
-from openimager import server
 from openimager.errors import BadInput
-from openimager.files import lock
-from openimager.metadata import cache_folder
 
 TABLES = "2018_04"
-LEAST = 12
+_PICTURES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
+_TYPES = {".csv": "text/csv; charset=utf-8", ".json": "application/json", **_PICTURES}
+_CLASSES = "class-descriptions-boxable.csv"
+_TABLE = re.compile(
+    rf"{re.escape(_CLASSES)}|bbox_labels_600_hierarchy\.json|(train|validation|test)/\1-"
+    r"(annotations-bbox|annotations-human-imagelabels-boxable|images(-boxable)?-with-rotation)\.csv"
+)
+_PLACEHOLDER = "photos/photo_unavailable.png"
 
 
 def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int = 400) -> Path:
-    """Draw the sample, unless it is there already, and return its folder of tables.
+    """Draw the sample, unless it exists already; return its folder of tables, ``.../2018_04``.
 
     Parameters
     ----------
     directory : path-like, optional
-        Where the site is to stand; a new or an empty folder. By default it is kept in the
-        per-user cache (``OPENIMAGER_CACHE`` moves it) and drawn only once.
+        The folder of the site, new or empty; by default in the per-user cache, drawn only once.
     seed : int
         Equal seeds give equal pictures and tables.
     photos : int
         Number of photos, at least 12: one of each category in each subset.
-
-    Returns
-    -------
-    Path
-        The folder of the tables, ``.../2018_04``; the photos lie beside it.
 
     Raises
     ------
     BadInput
         If `photos` is too small, or `directory` holds something else.
     """
-    if photos < LEAST:
-        raise BadInput(f"The sample can't be made of {photos} photos, it takes at least {LEAST}.")
+    from openimager.files import lock
+    from openimager.metadata import cache_folder
+
+    if photos < 12:
+        raise BadInput(f"The sample needs at least 12 photos, not {photos}.")
     made_by = {"seed": seed, "photos": photos, "drawn by": _source_hash()}
     if directory is None:
         directory = cache_folder() / f"sample-{seed}-{photos}-{made_by['drawn by'][:12]}"
         turn = lock(directory.with_name(f".{directory.name}.lock"))
     else:
-        # No lock file of ours in somebody's folder; the rename at the end is safe by itself.
+        # No lock file in somebody's folder; the rename at the end is safe by itself.
         directory, turn = Path(directory), contextlib.nullcontext()
-    mark = directory / "sample.json"
-    text = json.dumps(made_by)
+    mark, text = directory / "sample.json", json.dumps(made_by)
     with turn:
         if mark.is_file() and mark.read_text(encoding="utf-8") == text:
             return directory / TABLES
         if directory.exists():
             if not directory.is_dir() or any(directory.iterdir()):
                 raise BadInput(
-                    f"{str(directory)!r} is not empty and holds no sample of this seed and size. "
-                    "Name a new folder, or remove that one."
+                    f"{str(directory)!r} is not empty and does not hold a sample of this seed and "
+                    "size. Give a new folder, or remove that one."
                 )
             directory.rmdir()
         part = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.part")
         try:
-            from openimager.drawn.site import draw_site
+            from openimager_sample.site import draw_site
 
-            draw_site(part / TABLES, seed, photos)
-            (part / "sample.json").write_text(text, encoding="utf-8", newline="\n")
+            draw_site(part, seed, photos)
+            (part / mark.name).write_text(text, encoding="utf-8", newline="\n")
             os.replace(part, directory)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return directory / TABLES
 
 
+def _source_hash() -> str:
+    """Return a hash of the code that draws, so that a sample in the cache is never an older one."""
+    import PIL
+
+    digest = hashlib.sha256(PIL.__version__.encode())
+    for folder in importlib.util.find_spec("openimager_sample").submodule_search_locations:
+        for path in sorted(Path(folder).glob("*.py")):
+            digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()
+
+
 @contextlib.contextmanager
-def serve(directory: str | os.PathLike | None = None) -> Iterator[str]:
+def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator[str]:
     """Serve a site on this machine while the block runs, and yield its base URL.
+
+    Only the tables of the layout are served, and the photos that they name by relative addresses.
 
     Parameters
     ----------
     directory : path-like, optional
         The root of a site in the V4 layout, or its folder of tables; the sample by default.
-
-    Yields
-    ------
-    str
-        ``http://127.0.0.1:PORT/2018_04/``, ending in the name of the folder of the tables.
-
-    Raises
-    ------
-    BadInput
-        If `directory` is not such a site.
+    port : int
+        0 takes a free one.
     """
-    with server.running(build() if directory is None else directory) as running:
-        yield running.base_url
+    try:
+        server = _Server(tables_folder(build() if directory is None else directory), port)
+    except (OSError, OverflowError) as error:
+        raise BadInput(
+            f"Port {port} cannot be used ({error}). Give another one, or none for a free one."
+        ) from None
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield server.base_url
+    finally:
+        # Connections that clients have kept open get no more answers.
+        server.is_open = False
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
-def _source_hash() -> str:
-    """Return a hash of the code that draws, so that a cached sample is never of an older one."""
-    import PIL
+def tables_folder(directory: str | os.PathLike) -> Path:
+    """Return the folder of the tables of a site: `directory` itself, or one directly in it."""
+    root = Path(directory).resolve()
+    if not root.is_dir():
+        raise BadInput(f"There is no folder {str(directory)!r}.")
+    for folder in (root / TABLES, root, *sorted(filter(Path.is_dir, root.iterdir()))):
+        if (folder / _CLASSES).is_file() or any(folder.glob("*/*-annotations-bbox.csv")):
+            return folder
+    raise BadInput(
+        f"{str(directory)!r} is not a site in the layout of Open Images: neither it nor a folder "
+        f"in it holds {_CLASSES} or train/train-annotations-bbox.csv."
+    )
 
-    digest = hashlib.sha256(PIL.__version__.encode())
-    here = Path(__file__)
-    for path in (here, *sorted(here.with_name("drawn").glob("*.py"))):
-        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()
+
+class _Server(ThreadingHTTPServer):
+    """Serves one site on 127.0.0.1, one thread per connection."""
+
+    daemon_threads = True
+    request_queue_size = 256
+    # On Windows this option would let two servers share a port instead of refusing the second.
+    allow_reuse_address = os.name != "nt"
+
+    def __init__(self, tables: Path, port: int):
+        self.tables, self.root = tables, tables.parent
+        path = self.root / "responses.json"
+        self.responses = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        self.is_open = True
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.base_url = f"http://127.0.0.1:{self.server_port}/{quote(tables.name)}/"
+
+    @functools.cached_property
+    def photos(self) -> set[str]:
+        """The photos that the tables name by relative addresses, as paths below the root."""
+        names = {_PLACEHOLDER}
+        for path in self.tables.glob("*/*-with-rotation.csv"):
+            with open(path, encoding="utf-8", newline="") as stream:
+                for row in csv.DictReader(stream):
+                    for url in (row.get("OriginalURL"), row.get("Thumbnail300KURL")):
+                        if url and "://" not in url:
+                            names.add(posixpath.normpath(f"{self.tables.name}/{unquote(url)}"))
+        return names
+
+    def file(self, name: str) -> Path | None:
+        """Return the file for a path of the site, or None if it is not part of the site."""
+        path = self.root / name
+        if "\0" in name or "\\" in name or not path.is_file():
+            return None
+        folder, _, rest = name.partition("/")
+        is_table = folder == self.tables.name and _TABLE.fullmatch(rest)
+        if not is_table and (path.suffix.lower() not in _PICTURES or name not in self.photos):
+            return None
+        # A link may point anywhere.
+        return path if path.resolve().is_relative_to(self.root) else None
+
+    def handle_error(self, *args):
+        """Ignore clients that disconnect."""
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """Return the bytes [start, stop) of a Range header for a file of `size` bytes.
+
+    None is the whole file: other units and several ranges may be ignored. An empty span
+    (start == stop) cannot be satisfied.
+
+    >>> [parse_range(f"bytes={text}", 10) for text in ("2-5", "7-", "-3", "10-", "1-2,4-5")]
+    [(2, 6), (7, 10), (7, 10), (10, 10), None]
+    """
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.replace(" ", ""))
+    first, last = match.groups() if match else ("", "")
+    if not first:
+        return (max(0, size - int(last)), size) if last else None
+    if last and int(last) < int(first):
+        return None
+    start = min(int(first), size)
+    return start, max(start, min(int(last) + 1, size)) if last else size
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Header and body are separate packets; Nagle's algorithm would delay the second by 40 ms.
+    disable_nagle_algorithm = True
+    timeout = 60
+
+    def do_GET(self):
+        name = unquote(urlsplit(self.path).path).removeprefix("/")
+        response, path = self.server.responses.get(name), self.server.file(name)
+        if not self.server.is_open:
+            self.close_connection = True
+        elif response == "placeholder":
+            self._answer(HTTPStatus.FOUND, Location=f"/{_PLACEHOLDER}")
+        elif response == "busy-once" and self.server.responses.pop(name, None):
+            self._answer(HTTPStatus.TOO_MANY_REQUESTS, Retry_After="1")
+        elif response == "gone" or path is None:
+            self._answer(HTTPStatus.NOT_FOUND)
+        else:
+            with open(path, "rb") as stream:
+                self._send(stream, _TYPES[path.suffix.lower()])
+
+    do_HEAD = do_GET
+
+    def _answer(self, status: HTTPStatus, length: int = 0, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Content_Length": str(length)}).items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def _send(self, stream, kind: str) -> None:
+        stat = os.fstat(stream.fileno())
+        size, tag = stat.st_size, f'"{stat.st_size:x}-{stat.st_mtime_ns:x}"'
+        same = self.headers.get("If-Range", tag) == tag
+        span = parse_range(self.headers.get("Range", ""), size) if same else None
+        start, stop = span or (0, size)
+        if span and start == stop:
+            status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            return self._answer(status, Content_Range=f"bytes */{size}")
+        headers = {"Content_Type": kind, "ETag": tag, "Accept_Ranges": "bytes"}
+        if span:
+            headers["Content_Range"] = f"bytes {start}-{stop - 1}/{size}"
+        status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
+        self._answer(status, stop - start, **headers)
+        if self.command == "GET":
+            stream.seek(start)
+            while block := stream.read(min(1 << 16, stop - stream.tell())):
+                self.wfile.write(block)
+            # A file that shrank cannot keep the promised length.
+            self.close_connection |= stream.tell() < stop
+
+    def log_message(self, format, *args):
+        """Keep quiet: standard error belongs to the user."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve the sample or a directory until interrupted; the base URL is stdout's first line."""
+    """Serve the sample or a directory until interrupted; stdout's first line is the base URL."""
     parser = argparse.ArgumentParser(
         prog="python -m openimager.sample",
         description="Serve a small Open Images on this machine until Ctrl-C.",
     )
-    parser.add_argument(
-        "directory", nargs="?", metavar="DIRECTORY",
-        help="a site in the V4 layout, or its folder of tables (default: the drawn sample)",
-    )  # fmt: skip
-    parser.add_argument("--port", type=_port, default=0, metavar="P", help="default: a free one")
-    given = parser.parse_args(argv)
-    stop = threading.Event()
+    text = "a site in the V4 layout, or its folder of tables (default: the drawn sample)"
+    parser.add_argument("directory", nargs="?", metavar="DIRECTORY", help=text)
+    parser.add_argument("--port", type=int, default=0, metavar="P", help="default: a free one")
+    options = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     try:
-        directory = build() if given.directory is None else given.directory
-        with server.running(directory, given.port) as site:
-            print(site.base_url, flush=True)
-            names = '"Cat" "Dog"' if given.directory is None else '"NAME"'
-            print(
-                f"In another shell:  python -m openimager {names} --base-url {site.base_url}\n"
-                "Ctrl-C ends this.",
-                file=sys.stderr,
-                flush=True,
-            )
-            # Waiting in short pieces, because on Windows one long wait can't be interrupted.
-            while not stop.wait(0.5):
-                pass
+        with serve(options.directory, options.port) as base_url:
+            print(base_url, flush=True)
+            command = f"python -m openimager NAME --base-url {base_url}"
+            print(f"In another shell:  {command}\nCtrl-C stops it.", file=sys.stderr, flush=True)
+            while True:
+                time.sleep(0.5)
     except BadInput as error:
         print(f"openimager.sample: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
     return 0
-
-
-def _interrupt(number, frame):
-    raise KeyboardInterrupt
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port, a number from 0 to 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

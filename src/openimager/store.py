@@ -5,6 +5,7 @@ Nothing else builds a path below it or reads one of its tables by hand.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openimager import files
+from openimager import bucket, files
 from openimager.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,7 +56,14 @@ SCHEMAS = {
         **dict.fromkeys(COORDINATES, "float64"),
         **dict.fromkeys((*PIXELS, *FLAGS), "Int64"),
         **{"Source": "str", "Rotation": "float64"},
-        **dict.fromkeys(("DuplicateGroup", "SHA256", "Error", "Key"), "str"),
+        **{"DuplicateGroup": "str", "SHA256": "str", "Bytes": "Int64", "Error": "str"},
+        **{"Key": "str", "Excluded": "Int64"},
+    },
+    # In models/, with one more column "P(<category>)" for each category.
+    "predictions.csv": {
+        **{"ImageID": "str", "n": "Int64"},
+        **dict.fromkeys(("Subset", "Category", "Predicted"), "str"),
+        **{"Probability": "float64", "Suspect": "str"},
     },
 }
 BOX_COLUMNS = tuple(_BOX)
@@ -69,6 +77,7 @@ _MADE_BY = {
     "boxes.csv": "openimager.download",
     "ATTRIBUTION.csv": "openimager.download",
     "crops.csv": "openimager.write_crops (build-dataset)",
+    "predictions.csv": "evaluate-model",
 }
 
 
@@ -100,7 +109,7 @@ class Store:
     def __init__(self, data_dir: "str | os.PathLike | Store" = "data"):
         self.data_dir = str(data_dir.data_dir if isinstance(data_dir, Store) else data_dir)
         self.is_local = not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", self.data_dir)
-        self.root = Path(self.data_dir) if self.is_local else _remote(self.data_dir)
+        self.root = Path(self.data_dir) if self.is_local else bucket.opened(self.data_dir)
         self.images, self.crops, self.state = (
             self.root / name for name in ("images", "crops", ".openimager")
         )
@@ -138,25 +147,40 @@ class Store:
         """Return the path of another file of the data directory, such as ``"boxes.csv"``."""
         return self.root.joinpath(*name.split("/"))
 
+    def read(self, path) -> bytes:
+        """Return the contents of a file, which may be missing (FileNotFoundError)."""
+        if self.is_local:
+            return path.read_bytes()
+        with bucket.explained(self.data_dir):
+            return path.fs.cat_file(path.path)
+
     def write(self, path, data: bytes) -> None:
         """Write a file whole or not at all: renamed into place, or one PUT into a bucket."""
         if not self.is_local:
-            path.write_bytes(data)
+            with bucket.explained(self.data_dir):
+                path.fs.pipe_file(path.path, data)
             return
         with files.replacing(path) as part:
             part.write_bytes(data)
 
-    def remove(self, path) -> None:
-        """Remove a file; one that is missing is no error."""
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+    def remove(self, *paths) -> None:
+        """Remove files; one that is missing is no error."""
+        if not self.is_local:
+            with bucket.explained(self.data_dir), contextlib.suppress(FileNotFoundError):
+                if paths:
+                    self.root.fs.rm([path.path for path in paths])
+            return
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
 
     def sizes(self, folder) -> dict[str, int]:
         """Return the bytes of every file below a folder, by its path relative to that folder."""
         if self.is_local:
             return dict(_walk(str(folder), ""))
         start = len(folder.path.rstrip("/")) + 1
-        found = folder.fs.find(folder.path, detail=True)
+        with bucket.explained(self.data_dir):
+            found = folder.fs.find(folder.path, detail=True)
         return {path[start:]: entry["size"] for path, entry in found.items()}
 
     def write_table(self, frame: "pd.DataFrame", name: str) -> None:
@@ -186,7 +210,7 @@ class Store:
 
         path = self.path(name)
         try:
-            stream = io.BytesIO(path.read_bytes())
+            stream = io.BytesIO(self.read(path))
             frame = pd.read_csv(stream, dtype=str, keep_default_na=False, encoding="utf-8")
         except FileNotFoundError:
             made_by = _MADE_BY.get(name, "an earlier step")
@@ -207,7 +231,7 @@ class Store:
     def read_json(self, name: str):
         """Read a JSON file of the data directory; None if it is missing or broken."""
         try:
-            return json.loads(self.path(name).read_text(encoding="utf-8"))
+            return json.loads(self.read(self.path(name)).decode())
         except (FileNotFoundError, ValueError):
             return None
 
@@ -220,11 +244,34 @@ class Store:
         openimager.files.Busy
             If another run holds it.
         """
-        if not self.is_local:
+        path = self.state / f"{name}.lock"
+        with files.lock(path, wait=False) if self.is_local else bucket.lock(path, self.data_dir):
             yield
-            return
-        with files.lock(self.state / f"{name}.lock", wait=False):
-            yield
+
+    def local_copy(self, names: Iterable[str], quiet: bool = False) -> Path:
+        """Return a local data directory that holds some files of this one.
+
+        Parameters
+        ----------
+        names : iterable of str
+            CropPaths (``"data/crops/..."``) and names such as ``"crops.csv"``.
+
+        Returns
+        -------
+        pathlib.Path
+            This directory itself where it is local; for a bucket, a folder of the cache with
+            these files and no others. Unchanged files are not copied again.
+        """
+        if self.is_local:
+            return self.root
+        import platformdirs
+
+        cache = os.environ.get("OPENIMAGER_CACHE") or platformdirs.user_cache_dir(
+            "openimager", appauthor=False
+        )
+        folder = hashlib.sha256(self.data_dir.rstrip("/").encode()).hexdigest()[:16]
+        names = [name.removeprefix("data/") for name in names]
+        return bucket.copied(self.root, names, Path(cache, "buckets", folder), quiet)
 
 
 def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
@@ -244,16 +291,6 @@ def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
         if (kind := schema.get(column, "str")) != "str":
             frame[column] = pd.to_numeric(frame[column], errors="coerce").astype(kind)
     return frame
-
-
-def _remote(url: str):
-    try:
-        from upath import UPath
-    except ImportError:
-        raise BadInput(
-            f"'{url}' needs the packages for buckets: pip install 'openimager[s3]'."
-        ) from None
-    return UPath(url)
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:

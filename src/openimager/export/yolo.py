@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image
 from tqdm.auto import tqdm
 
-from openimager.cropping.geometry import decode, rotate_box, upright
+from openimager.crops.geometry import decode, rotate_box, upright
 from openimager.errors import BadInput
 from openimager.store import COORDINATES, Store
 

@@ -1,1 +1,0 @@
-"""From boxes to labelled folders: geometry, cutting, near-duplicates, parting, tables."""

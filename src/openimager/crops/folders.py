@@ -1,0 +1,98 @@
+"""The folders of crops: their names, and the removal of crops that no longer belong."""
+
+import contextlib
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from openimager.errors import BadInput
+from openimager.store import IMAGE_ID, SUBSETS, Store
+
+_CROP = re.compile(rf"{IMAGE_ID}_\d+\.(jpg|webp|png)")
+# What a killed process leaves behind (`openimager.store.replacing`).
+_PART = re.compile(rf"\.{IMAGE_ID}_\d+\.(jpg|webp|png)\.[0-9a-f]+\.part")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def folder_name(category: str) -> str:
+    """Return the name of a category's folder, safe on every file system.
+
+    A name that is safe stays as it is. Another has its unsafe characters replaced and a digest
+    of the whole name added, so that two categories do not share a folder.
+
+    Examples
+    --------
+    >>> folder_name("Hot dog")
+    'Hot dog'
+    >>> folder_name("Salt/pepper"), folder_name("Salt_pepper")
+    ('Salt_pepper-1e89d6', 'Salt_pepper')
+    """
+    safe = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f]', "_", unicodedata.normalize("NFC", category))
+    safe = safe[:80].strip(" .")
+    if safe and safe == category and not _DEVICE.fullmatch(safe):
+        return safe
+    return f"{safe}-{hashlib.sha256(category.encode()).hexdigest()[:6]}".lstrip("-")
+
+
+def folder_names(categories: Iterable[str]) -> dict[str, str]:
+    """Return the folder of each category.
+
+    Raises
+    ------
+    BadInput
+        If two of them would share one where capitals do not count, as on Windows and macOS.
+    """
+    names, taken = {}, {}
+    for category in categories:
+        names[category] = folder_name(category)
+        other = taken.setdefault(names[category].casefold(), category)
+        if other != category:
+            raise BadInput(
+                f"The categories '{other}' and '{category}' would share one folder where "
+                "capitals do not count. Rename one of them in boxes.csv."
+            )
+    return names
+
+
+def crop_path(data_dir: str | os.PathLike | Store, path: str) -> Path:
+    """Return where the crop with this CropPath of crops.csv is, whatever the data directory.
+
+    Examples
+    --------
+    >>> crop_path("elsewhere", "data/crops/train/Cat/0123456789abcdef_0.jpg").as_posix()
+    'elsewhere/crops/train/Cat/0123456789abcdef_0.jpg'
+    """
+    return Store(data_dir).crop(path)
+
+
+def tidy(store: Store, belong: Collection[str], folders: Iterable[str]) -> int:
+    """Remove crops that do not belong, and make every category's folder in every split.
+
+    Keras takes its classes from the folders that it finds, so a category without a crop in one
+    split needs its (empty) folder there. Files that are not named as crops stay.
+
+    Returns
+    -------
+    int
+        The number of crops removed.
+    """
+    found = store.sizes(store.crops)
+    parts = [path for path in found if _PART.fullmatch(path.rpartition("/")[2])]
+    stale = [
+        path
+        for path in found
+        if _CROP.fullmatch(path.rpartition("/")[2]) and f"data/crops/{path}" not in belong
+    ]
+    store.remove(*(store.crops / path for path in (*parts, *stale)))
+    if store.is_local:
+        wanted = {store.crops / split / folder for split in SUBSETS for folder in folders}
+        for folder in list(store.crops.glob("*/*")):
+            if folder not in wanted and folder.is_dir():
+                with contextlib.suppress(OSError):  # it holds somebody else's files
+                    folder.rmdir()
+        for folder in wanted:
+            folder.mkdir(parents=True, exist_ok=True)
+    return len(stale)

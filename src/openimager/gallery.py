@@ -1,0 +1,250 @@
+"""Write a page to look at photos, boxes, crops and mistakes. It needs no server.
+
+    python -m openimager.gallery [DIR]
+
+The page holds the tables as JSON and loads photos and crops from beside it. Titles, authors and
+tables come from strangers: the script inserts them as text, and a Content-Security-Policy allows
+nothing but the page's own script and style, by their hashes, and images from beside it.
+"""
+
+import argparse
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+import sys
+import webbrowser
+from collections.abc import Iterator, Sequence
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+
+from openimager.crops import rotate_box
+from openimager.errors import BadInput, TryAgain
+from openimager.store import COORDINATES, FLAGS, IMAGE_ID, SCHEMAS, Store, typed
+
+PathLike = str | os.PathLike
+_CREDITS = ["Title", "Author", "AuthorProfileURL", "OriginalLandingURL", "License"]
+_OUTCOME = ["Status", "Source", "Width", "Height", "Bytes", "Error"]
+_CROP_PATH = rf"^data/(crops/[^/]+/[^/]+)/{IMAGE_ID}_\d+\.jpg$"
+# EXIF is among the first segments of a JPEG, and the orientation among its first entries.
+_HEAD = 4 << 10
+_EXIF = re.compile(rb"\xff\xe1..Exif\0\0(II|MM)", re.DOTALL)
+_BATCH = 512
+
+
+def write_gallery(data_dir: PathLike = "data", models_dir: PathLike | None = None):
+    """Write ``gallery.html`` into the data directory.
+
+    Parameters
+    ----------
+    data_dir : path-like
+        A folder or URL with images.csv and boxes.csv. Crops are shown if it has a crops.csv.
+    models_dir : path-like, optional
+        The folder of predictions.csv, by default ``models`` beside the data directory. Without
+        this file, crops are shown without predictions.
+
+    Returns
+    -------
+    pathlib.Path or upath.UPath
+
+    Raises
+    ------
+    BadInput
+        If a table is missing or broken, or Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise BadInput("The gallery needs Jinja2: pip install jinja2") from None
+    store = Store(data_dir)
+    if models_dir is None:
+        models_dir = (store.root.absolute() if store.is_local else store.root).parent / "models"
+    photos, boxes = tables(store, Store(models_dir))
+    categories = sorted(boxes["Category"].unique(), key=str.casefold)
+    data = {"photos": columns(photos), "boxes": columns(boxes)}
+    data |= {"categories": categories, "flags": FLAGS}
+    folder = resources.files("openimager") / "gallery_page"
+    kinds = ("html", "js", "css")
+    page, script, style = ((folder / f"page.{kind}").read_text("utf-8") for kind in kinds)
+    filled = {"title": ", ".join(categories) or "No boxes", "flags": FLAGS}
+    filled |= {"script": script, "style": style, "data": script_json(data)}
+    filled |= {"script_hash": source_hash(script), "style_hash": source_hash(style)}
+    page = jinja2.Environment(autoescape=True).from_string(page).render(filled)
+    path = store.path("gallery.html")
+    store.write(path, page.encode())
+    return path
+
+
+def show(data_dir: PathLike = "data", models_dir: PathLike | None = None):
+    """Write the page, print its path or address, and open it in the default browser.
+
+    The browser is opened only for a local page, from a terminal on a desktop: not when piped and
+    not over SSH. See `write_gallery` for the parameters and what is returned.
+    """
+    path = write_gallery(data_dir, models_dir)
+    print(path)
+    remote = {"SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"} & os.environ.keys()
+    display = {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    desktop = not remote and (display or sys.platform in ("win32", "darwin"))
+    if Store(data_dir).is_local and sys.stdout.isatty() and desktop:
+        webbrowser.open(path.absolute().as_uri())
+    return path
+
+
+def tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the photos and their boxes, with crops and predictions, as the page shows them."""
+    photos = store.read_table("images.csv", ["ImageID", "Subset", *_CREDITS, "Rotation", *_OUTCOME])
+    photos = photos[photos["ImageID"].str.fullmatch(IMAGE_ID)].drop_duplicates("ImageID")
+    boxes = store.read_table("boxes.csv", ["ImageID", "Source", "Category", *COORDINATES, *FLAGS])
+    crops = _optional(store, "crops.csv")
+    changes = _optional(store, "ATTRIBUTION.csv").drop_duplicates("ImageID")
+
+    photos = photos.set_index("ImageID", drop=False)
+    photos[_CREDITS] = photos[_CREDITS].map(html.unescape)
+    photos["Changes"] = changes.set_index("ImageID")["Changes"].reindex(photos.index).fillna("")
+    photos["Rotation"] = photos["Rotation"].where(photos["Rotation"].isin([90, 180, 270]), 0)
+    there = photos.index[(photos.index + ".jpg").isin(store.sizes(store.images))]
+    photos["Orientation"] = 1
+    photos.loc[there, "Orientation"] = list(orientations(store, there))
+    groups = crops.drop_duplicates("ImageID").set_index("ImageID")["DuplicateGroup"]
+    groups = groups.reindex(photos.index).fillna("")
+    photos["Group"] = groups.where(groups.duplicated(keep=False), "")
+
+    boxes["n"] = boxes.groupby("ImageID").cumcount()
+    boxes = boxes[boxes["ImageID"].isin(photos.index)].sort_values(["ImageID", "n"])
+    for flag in FLAGS:
+        boxes[flag] = boxes[flag].map({0: "no", 1: "yes"}).fillna("unknown")
+    crops["Folder"] = crops["CropPath"].str.extract(_CROP_PATH, expand=False).fillna("")
+    crops = crops.rename(columns={"Subset": "Split", "Error": "CropError"})
+    # By coordinates, too: a crop of an earlier selection can have the number of another box.
+    keys = ["ImageID", "n", "Category", "XMin", "YMin"]
+    crops = crops[[*keys, "Folder", "Split", "CropError"]].drop_duplicates(["ImageID", "n"])
+    boxes = boxes.merge(crops, on=keys, how="left")
+    boxes["Photo"] = photos.index.get_indexer(boxes["ImageID"])
+    rotations = photos["Rotation"].to_numpy()[boxes["Photo"]]
+    corners = zip(boxes[list(COORDINATES)].clip(0, 1).to_numpy(), rotations, strict=True)
+    upright = [rotate_box(box, rotation) for box, rotation in corners]
+    boxes[["X0", "X1", "Y0", "Y1"]] = np.reshape(upright, (-1, 4))
+    # A model names its classes by the folders of crops.
+    names = dict(zip(crops["Folder"].str.split("/").str[-1], crops["Category"], strict=True))
+    found = _optional(models, "predictions.csv").drop_duplicates(["ImageID", "n"])
+    found["Predicted"] = found["Predicted"].replace(names)
+    found["Suspect"] = found["Suspect"].map({"True": "yes", "False": "no"})
+    keys = ["ImageID", "n", "Category"]
+    boxes = boxes.merge(found[[*keys, "Predicted", "Probability", "Suspect"]], on=keys, how="left")
+    return photos, boxes.drop(columns=["ImageID", *COORDINATES])
+
+
+def _optional(store: Store, name: str) -> pd.DataFrame:
+    """Return a table with all columns of its schema, empty if there is none."""
+    schema = SCHEMAS[name]
+    if not store.path(name).exists():
+        return typed(pd.DataFrame(columns=list(schema), dtype=str), schema)
+    return store.read_table(name).reindex(columns=list(schema))
+
+
+def orientations(store: Store, image_ids: Sequence[str]) -> Iterator[int]:
+    """Yield the EXIF orientation of each photo, 1 if it has none.
+
+    Boxes are relative to the pixels as stored, but browsers turn photos by their EXIF orientation,
+    so the page has to turn them back. (`image-orientation: none` would do, but browsers ignore it
+    for images of another origin, which all files opened from a folder are.)
+    """
+    for start in range(0, len(image_ids), _BATCH):
+        paths = [store.photo(image_id) for image_id in image_ids[start : start + _BATCH]]
+        if store.is_local:
+            heads = map(_head, paths)
+        else:
+            ends = [_HEAD] * len(paths)
+            heads = paths[0].fs.cat_ranges([path.path for path in paths], [0] * len(paths), ends)
+        yield from map(orientation, heads)
+
+
+def _head(path) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(_HEAD)
+
+
+def orientation(head: bytes) -> int:
+    r"""Return the EXIF orientation, 1 to 8, from the first bytes of a JPEG.
+
+    Examples
+    --------
+    >>> exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+    >>> orientation(b"\xff\xd8\xff\xe1\0\x20" + exif), orientation(b"\xff\xd8")
+    (6, 1)
+    """
+    if found := _EXIF.search(head):
+        tiff, order = head[found.start(1) :], {b"II": "little", b"MM": "big"}[found[1]]
+        first = int.from_bytes(tiff[4:8], order)
+        for at in range(first + 2, min(first + 2 + 12 * 64, len(tiff)), 12):
+            if int.from_bytes(tiff[at : at + 2], order) == 0x0112:
+                value = int.from_bytes(tiff[at + 8 : at + 10], order)
+                return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def columns(frame: pd.DataFrame) -> dict:
+    """Return a table by column; text that repeats becomes codes into a list of its values.
+
+    Examples
+    --------
+    >>> columns(pd.DataFrame({"n": [0, 1, 2], "Category": ["Cat", "Dog", "Cat"]}))
+    {'n': [0, 1, 2], 'Category': {'values': ['Cat', 'Dog'], 'codes': [0, 1, 0]}}
+    """
+    made = {}
+    for name, column in frame.items():
+        if pd.api.types.is_numeric_dtype(column):
+            numbers = column.astype("float64").round(4)
+            made[name] = [None if x != x else int(x) if x == int(x) else x for x in numbers]
+            continue
+        column = column.fillna("").astype(str)
+        codes, values = pd.factorize(column)
+        repeats = len(values) < 0.7 * len(codes)
+        made[name] = {"values": list(values), "codes": codes.tolist()} if repeats else list(column)
+    return made
+
+
+def script_json(data) -> str:
+    r"""Return JSON that cannot end the script element it is in.
+
+    Examples
+    --------
+    >>> print(script_json({"title": "</script><!--"}))
+    {"title":"\u003c/script>\u003c!--"}
+    """
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return re.sub("[<\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def source_hash(text: str) -> str:
+    """Return a hash by which a Content-Security-Policy allows an inlined script or style.
+
+    Examples
+    --------
+    >>> source_hash("")
+    'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='
+    """
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``python -m openimager.gallery``; return the exit status, 0, 1 or 2."""
+    about = __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser("python -m openimager.gallery", description=about)
+    parser.add_argument("data_dir", nargs="?", default="data", metavar="DIR", help="(data)")
+    parser.add_argument("--models-dir", metavar="DIR", help="(models beside DIR)")
+    try:
+        show(**vars(parser.parse_args(argv)))
+    except (BadInput, TryAgain) as error:
+        print(f"openimager: {error}", file=sys.stderr)
+        return 2 if isinstance(error, BadInput) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

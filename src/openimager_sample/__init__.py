@@ -1,0 +1,1 @@
+"""Draws the sample: a small Open Images of drawn pictures with invented credits."""

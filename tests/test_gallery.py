@@ -1,0 +1,663 @@
+"""The gallery in a real browser: what is shown, what is counted, and what strangers cannot do."""
+
+import functools
+import http.server
+import io
+import json
+import threading
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import browser
+import numpy as np
+import pandas as pd
+import pytest
+from builders import DataDir, jpeg, scene, write_csv
+from PIL import Image
+
+import openimager
+from openimager import gallery
+from openimager.errors import BadInput
+
+GREY, RED = (120, 120, 120), (220, 30, 30)
+HOSTILE = {
+    "script": "</script><script>window.hit = 1</script>",
+    "image": "\"'><img src=x onerror='window.hit = 1'>",
+    "template": "{{ 7 * 7 }}{% raw %}${window.hit = 1}",
+    "separators": "a\u2028b\u2029c <!--<script>",
+    "right to left": "\u202eאבג \u2067דה 123",
+}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def page(chromium):
+    page = browser.new_page(chromium, viewport={"width": 1280, "height": 900})
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    yield page
+    page.close()
+    assert page.errors == [] and page.outside == []
+
+
+def visit(page, data_dir, fragment="", **options):
+    """Write the gallery and open it from its folder."""
+    path = gallery.write_gallery(data_dir, **options)
+    page.goto(f"{path.absolute().as_uri()}#{fragment}")
+    return page
+
+
+def status(page):
+    return page.text_content("#status")
+
+
+def counts(page, facet):
+    """Return the counts beside the values of a filter."""
+    labels = page.locator(f'fieldset[name="{facet}"] label')
+    return {
+        label.locator("bdi").text_content(): int(
+            label.locator(".count").text_content().replace(",", "")
+        )
+        for label in labels.all()
+        if label.evaluate("node => !node.hidden")
+    }
+
+
+def choose(page, facet, *values):
+    for value in values:
+        page.check(f'fieldset[name="{facet}"] input[value="{value}"]', force=True)
+
+
+def tiles(page):
+    """Return the ImageIDs of the photos in the grid, in order."""
+    page.wait_for_selector("#grid li, #nothing")
+    alts = page.eval_on_selector_all("#grid img", "all => all.map((image) => image.alt)")
+    return [alt.split()[-1] for alt in alts]
+
+
+def pixels(page, selector):
+    """Return a screenshot of an element as an array."""
+    shot = page.locator(selector).screenshot()
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), dtype=int)
+
+
+def wait_for_images(page):
+    page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
+    page.evaluate("Promise.all([...document.images].map((i) => i.decode()))")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A data directory of 12 photos with boxes of all kinds, cropped, with predictions."""
+    folder = tmp_path_factory.mktemp("small")
+    data = DataDir(folder / "data")
+    for n in range(12):
+        subset = ("train", "train", "validation", "test")[n % 4]
+        source = "cvdf" if n % 3 == 0 else "flickr"
+        photo = data.photo(
+            scene(200 + 10 * n, 150, seed=n), subset=subset, rotation=90.0 * (n % 3), Source=source
+        )
+        wide = (0.1, 0.9, 0.05, 0.95) if n % 2 else (0.1, 0.3, 0.2, 0.6)
+        data.box(photo, wide, "Cat" if n % 2 else "Dog", IsOccluded=(1, 0, -1)[n % 3])
+        if n % 4 == 3:
+            data.box(photo, (0.4, 0.45, 0.5, 0.6), "Dog", IsGroupOf=1, Source="activemil")
+    data.photo(b"", status="gone", Source="", Error="flickr: answered 404")
+    data.photo(b"", status="failed", Source="", Error="cvdf: timed out")
+    crops = data.crop()
+    test = crops[crops["Subset"] == "test"]
+    rows = []
+    for n, crop in enumerate(test.itertuples()):
+        wrong, sure = n % 2 == 0, round(0.6 + 0.05 * n, 3)
+        other = {"Cat": "Dog", "Dog": "Cat"}[crop.Category]
+        rows.append(
+            {"ImageID": crop.ImageID, "n": crop.n, "Subset": "test", "Category": crop.Category}
+            | {"Predicted": other if wrong else crop.Category, "Probability": sure}
+            | {"P(Cat)": sure, "P(Dog)": 1 - sure, "Suspect": wrong and sure > 0.7}
+        )
+    write_csv(folder / "models" / "predictions.csv", rows)
+    return data.data_dir
+
+
+# What is shown and counted
+
+
+def test_filters_and_counts(page, small):
+    """Counts are those of the tables, each under all filters but its own; the address has them."""
+    boxes = pd.read_csv(small / "boxes.csv", dtype={"ImageID": str})
+    photos = pd.read_csv(small / "images.csv", dtype={"ImageID": str})
+    visit(page, small)
+    assert status(page) == f"14 of 14 photos, {len(boxes)} boxes"
+    per_photo = boxes.drop_duplicates(["ImageID", "Category"])["Category"].value_counts()
+    assert counts(page, "category") == per_photo.to_dict()
+    assert counts(page, "outcome") == {"ok": 12, "gone": 1, "failed": 1}
+    assert counts(page, "subset") == photos["Subset"].value_counts().to_dict()
+    assert counts(page, "source") == {"cvdf": 4, "flickr": 8}
+    flags = boxes.assign(Flag=boxes["IsOccluded"].map({0: "no", 1: "yes", -1: "unknown"}))
+    per_flag = flags.drop_duplicates(["ImageID", "Flag"])["Flag"].value_counts().to_dict()
+    assert counts(page, "occluded") == per_flag
+    assert counts(page, "truncated") == {"yes": 0, "no": 12, "unknown": 0}
+
+    choose(page, "category", "Cat")
+    cats = boxes[boxes["Category"] == "Cat"]
+    assert status(page) == f"{cats['ImageID'].nunique()} of 14 photos, {len(cats)} boxes"
+    assert counts(page, "category") == per_photo.to_dict()
+    assert counts(page, "groupof") == {"yes": 0, "no": len(cats), "unknown": 0}
+    choose(page, "subset", "train")
+    shown = photos[photos["ImageID"].isin(cats["ImageID"]) & (photos["Subset"] == "train")]
+    assert sorted(tiles(page)) == sorted(shown["ImageID"])
+    assert page.locator("#grid .box").count() == len(shown)
+    fragment = parse_qs(urlsplit(page.url).fragment)
+    assert fragment == {"category": ["Cat"], "subset": ["train"]}
+
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert sorted(tiles(page)) == sorted(shown["ImageID"])
+    page.click("#clear")
+    assert status(page).startswith("14 of 14 photos") and urlsplit(page.url).fragment == ""
+
+
+def test_two_filters_ask_for_one_box(page, small):
+    """A photo with a cat and a group of dogs is not a photo of a group of cats."""
+    visit(page, small, "category=Cat&groupof=yes")
+    assert status(page).startswith("0 of 14 photos") and page.is_visible("#nothing")
+    visit(page, small, "category=Dog&groupof=yes")
+    assert status(page).startswith("3 of 14 photos, 3 boxes")
+
+
+def test_box_size_source_and_split(page, small):
+    """Box sizes are shares of the photo; splits are those of the crops."""
+    boxes = pd.read_csv(small / "boxes.csv", dtype={"ImageID": str})
+    share = (boxes["XMax"] - boxes["XMin"]) * (boxes["YMax"] - boxes["YMin"])
+    visit(page, small, "view=crops")
+    assert counts(page, "boxsize") == {
+        "under 1 %": int((share < 0.01).sum()),
+        "1 to 10 %": int(((share >= 0.01) & (share < 0.1)).sum()),
+        "over 50 %": int((share >= 0.5).sum()),
+    }
+    assert counts(page, "boxsource") == {"activemil": 3, "xclick": 12}
+    splits = pd.read_csv(small / "crops.csv")["Subset"].value_counts().to_dict()
+    assert counts(page, "split") == splits
+
+
+def test_gone_and_failed_photos_say_why(page, small):
+    visit(page, small, "outcome=gone&outcome=failed")
+    texts = page.locator("#grid .absent").all_text_contents()
+    assert texts == ["gone flickr: answered 404", "failed cvdf: timed out"]
+    assert page.locator("#grid img").count() == 0
+
+
+def test_near_duplicates(page, tmp_path):
+    """Photos of one group are found by the filter, and from one of them."""
+    data = DataDir(tmp_path / "data")
+    for seed in (1, 1, 2, 3):
+        data.box(data.photo(scene(300, 200, seed=seed)))
+    data.crop()
+    visit(page, data.data_dir)
+    assert counts(page, "duplicates") == {"some": 2, "none": 2}
+    page.click("#grid li:first-child button")
+    page.click("text=show them")
+    assert tiles(page) == list(data.photos)[:2]
+    assert status(page).startswith("2 of 4 photos")
+
+
+def test_photo_shows_its_facts(page, small):
+    """A click shows the photo with all its boxes, flags, size, source and credits with links."""
+    visit(page, small)
+    page.click("#grid li:nth-child(4) button")
+    facts = page.inner_text("#facts")
+    for text in ("No. 0", "A. Painter", "230 \u00d7 150 pixels", "on disk, from cvdf", "2 boxes"):
+        assert text in facts
+    assert "GroupOf" in facts and "box source activemil" in facts and "split test" in facts
+    assert page.locator("#stage .box").count() == 2
+    links = page.eval_on_selector_all("#facts a", "all => all.map((a) => [a.href, a.rel])")
+    assert ["https://creativecommons.org/licenses/by/2.0/", "noopener noreferrer"] in links
+    assert page.url.endswith(f"open={4:016x}")
+
+
+def test_photos_that_are_not_there(page, small, tmp_path):
+    """A package may hold the tables without the photos."""
+    for name in ("images.csv", "boxes.csv"):
+        (tmp_path / name).write_bytes((small / name).read_bytes())
+    visit(page, tmp_path)
+    page.wait_for_selector("#grid .absent")
+    assert "The file is not beside this page." in page.inner_text("#grid li:first-child")
+    assert page.is_hidden(".in-crops") and status(page).startswith("14 of 14")
+
+
+# Boxes and their objects
+
+
+def turned_photos(folder):
+    """Write grey photos with a red object in the box, for every EXIF orientation and Rotation."""
+    data = DataDir(folder)
+    for orientation in range(1, 9):
+        for rotation in (0, 90, 180, 270):
+            picture = Image.new("RGB", (320, 200), GREY)
+            picture.paste(RED, (32, 20, 160, 60))
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            file = jpeg(picture, quality=95, subsampling=0, exif=exif)
+            size = {"Width": 320, "Height": 200}
+            photo = data.photo(file, rotation=float(rotation), Title="turned", **size)
+            data.box(photo, (0.1, 0.5, 0.1, 0.3))
+    return data.write(), data
+
+
+def check_corners(page, rotation):
+    """Compare pixels inside and outside each corner of the box with the object's colour."""
+    stored = np.zeros((200, 320), bool)
+    stored[20:60, 32:160] = True
+    rows, columns = np.nonzero(np.rot90(stored, rotation // 90))
+    page.evaluate("document.querySelector('#stage .box bdi').hidden = true")
+    shot = pixels(page, "#stage .frame")
+    height, width = np.rot90(stored, rotation // 90).shape
+    assert abs(shot.shape[1] / shot.shape[0] - width / height) < 0.02
+    scale = shot.shape[1] / width
+    box = page.locator("#stage .box").bounding_box()
+    frame = page.locator("#stage .frame").bounding_box()
+    ends = [columns.min(), columns.max() + 1], [rows.min(), rows.max() + 1]
+    found = [box["x"] - frame["x"], box["x"] + box["width"] - frame["x"]]
+    assert np.allclose(found, np.multiply(ends[0], scale), atol=2)
+    for x, inward_x in zip(ends[0], (1, -1), strict=True):
+        for y, inward_y in zip(ends[1], (1, -1), strict=True):
+            for step, colour in ((6, RED), (-6, GREY)):
+                at = int(y * scale + step * inward_y), int(x * scale + step * inward_x)
+                assert np.abs(shot[at] - colour).max() < 40, (rotation, at)
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["folder", "server"])
+def test_boxes_coincide_with_objects(page, tmp_path, served):
+    """Boxes fit at all orientations and rotations: Rotation is applied and EXIF is not."""
+    data_dir, data = turned_photos(tmp_path / "data")
+    path = gallery.write_gallery(data_dir)
+    with serving(data_dir) as base:
+        page.goto(f"{base}/gallery.html" if served else path.as_uri())
+        page.click("#grid li:first-child button")
+        for photo in data.photos.values():
+            assert page.get_attribute("#stage img", "alt").endswith(photo["ImageID"])
+            wait_for_images(page)
+            check_corners(page, int(photo["Rotation"]))
+            page.keyboard.press("ArrowRight")
+
+
+def test_boxes_on_the_sample(page, site, tmp_path):
+    """On the drawn sample, what the page shows at the corners of each box is what Pillow finds."""
+    data_dir = tmp_path / "data"
+    photos = openimager.download(
+        ["Cat", "Dog"], base_url=site, subset="all", data_dir=data_dir, quiet=True
+    )
+    boxes = pd.read_csv(data_dir / "boxes.csv", dtype={"ImageID": str})
+    photos = photos[photos["Status"] == "ok"].set_index("ImageID")
+    turned = photos.index[photos["Rotation"].isin([90, 180, 270])]
+    assert len(turned) >= 4
+    visit(page, data_dir, "boxes=off")
+    for image_id in turned[:8]:
+        page.evaluate(f"location.hash = 'boxes=off&open={image_id}'")
+        page.wait_for_selector(f'#stage img[alt$="{image_id}"]')
+        wait_for_images(page)
+        shot = pixels(page, "#stage .frame")
+        height, width = shot.shape[:2]
+        with Image.open(data_dir / "images" / f"{image_id}.jpg") as stored:
+            upright = stored.convert("RGB").rotate(photos.loc[image_id, "Rotation"], expand=True)
+        upright = np.asarray(upright.resize((width, height)), dtype=int)
+        assert np.abs(shot - upright).mean() < 8
+        places = "all => all.map(({ style: s }) => [s.left, s.top, s.right, s.bottom])"
+        outlines = page.eval_on_selector_all("#stage .box", places)
+        assert len(outlines) == (boxes["ImageID"] == image_id).sum()
+        for sides in outlines:
+            left, top, right, bottom = (float(side.rstrip("%")) / 100 for side in sides)
+            for x in (left, 1 - right):
+                for y in (top, 1 - bottom):
+                    row, column = min(int(y * height), height - 4), min(int(x * width), width - 4)
+                    around = np.s_[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
+                    assert np.abs(shot[around] - upright[around]).mean() < 30
+
+
+class serving:
+    """Serve a folder on loopback while the block runs; gives the base URL."""
+
+    def __init__(self, folder):
+        handler = functools.partial(Quiet, directory=str(folder))
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+# Strangers
+
+
+def hostile(folder):
+    """Write a data directory whose texts try to be markup."""
+    data = DataDir(folder / "data")
+    for title in HOSTILE.values():
+        links = {"AuthorProfileURL": "javascript:window.hit=1", "License": "data:text/html,x"}
+        links["OriginalLandingURL"] = "JavaScript://example.org/%0Awindow.hit=1"
+        photo = data.photo(scene(), Title=title, Author=f"{title} & Söhne", **links)
+        data.box(photo, category=title, Source=title)
+    data.photo(b"", status="gone", Error=HOSTILE["image"], Title="&lt;b&gt;Tom &amp; Ida&lt;/b&gt;")
+    return data
+
+
+def test_hostile_text(page, tmp_path):
+    """Titles, authors, categories and reasons are shown as they are, and are never markup."""
+    data = hostile(tmp_path)
+    rows = data.crop()[["ImageID", "n", "Category"]]
+    rows = rows.assign(Subset="test", Predicted=HOSTILE["image"], Probability=0.9)
+    write_csv(tmp_path / "models" / "predictions.csv", rows.to_dict("records"))
+    visit(page, data.data_dir)
+    parts = {
+        tag: page.locator(tag).count() for tag in ("script", "style", "form", "dialog", "meta")
+    }
+    assert parts == {"script": 2, "style": 1, "form": 1, "dialog": 1, "meta": 5}
+    assert set(counts(page, "category")) == set(HOSTILE.values())
+    assert HOSTILE["image"] in page.text_content("#grid")
+    page.click("#grid li:first-child button")
+    for title in HOSTILE.values():
+        facts = page.locator("#facts dd").all_text_contents()
+        assert facts[:3] == [title, f"{title} & Söhne", "data:text/html,x"]
+        assert page.locator("#facts a").count() == 0
+        page.keyboard.press("ArrowRight")
+    assert page.locator("#facts dd").first.text_content() == "<b>Tom & Ida</b>"
+    page.keyboard.press("Escape")
+    page.check('input[value="crops"]', force=True)
+    page.wait_for_selector("#grid .caption")
+    assert f"→ {HOSTILE['image']} 90 %" in page.text_content("#grid")
+    assert page.evaluate("window.hit") is None
+    assert page.locator("main img").count() == page.locator("main img[alt^=Crop]").count() == 5
+
+
+def test_right_to_left_text_is_isolated(page, tmp_path):
+    """Text that turns the direction of writing does not turn what stands beside it."""
+    data = hostile(tmp_path)
+    title, photo = HOSTILE["right to left"], data.photos[f"{5:016x}"]
+    photo |= {"Subset": title, "Source": title, "Status": title, "Error": title}
+    visit(page, data.write(), f"open={5:016x}")
+    page.wait_for_selector("#facts dt")
+    bidi = page.eval_on_selector_all(
+        "bdi", "all => all.map((b) => getComputedStyle(b).unicodeBidi)"
+    )
+    assert set(bidi) == {"isolate"}
+    outside = page.evaluate("""() => {
+        const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        const found = [];
+        while (walk.nextNode()) {
+            const { parentNode: node, data } = walk.currentNode;
+            if (/[\u202e\u05d0]/.test(data) && !node.closest('bdi, script')) found.push(data);
+        }
+        return found;
+    }""")
+    assert outside == []
+
+
+def test_policy(page, small):
+    """Neither scripts nor styles nor requests that the page does not bring itself are allowed."""
+    visit(page, small)
+    refused = page.evaluate("""async () => {
+        const refused = [];
+        const note = (event) => refused.push(event.effectiveDirective);
+        document.addEventListener('securitypolicyviolation', note);
+        const script = document.createElement('script');
+        try { script.textContent = 'window.hit = 1'; } catch { refused.push('sink'); }
+        document.head.append(script);
+        try { document.body.innerHTML += '<p>'; } catch { refused.push('sink'); }
+        const style = document.createElement('style');
+        style.textContent = 'body { color: red }';
+        document.head.append(style);
+        new Image().src = 'http://127.0.0.1:9/x.png';
+        await fetch('http://127.0.0.1:9/').catch(() => refused.push('fetch'));
+        await new Promise((done) => setTimeout(done, 100));
+        return refused;
+    }""")
+    assert {"sink", "style-src-elem", "img-src", "connect-src", "fetch"} <= set(refused)
+    assert page.evaluate("window.hit") is None
+
+
+def test_data_cannot_leave_its_script():
+    text = gallery.script_json({"a": "</script><!-- \u2028 &"})
+    assert "<" not in text and "\u2028" not in text
+    assert json.loads(text) == {"a": "</script><!-- \u2028 &"}
+
+
+# Crops, mistakes and marks
+
+
+def test_crops_after_an_evaluation(page, small):
+    """Confident errors come first; each crop shows its label, the prediction and how sure it is."""
+    predictions = pd.read_csv(small.parent / "models" / "predictions.csv", dtype={"ImageID": str})
+    wrong = predictions[predictions["Predicted"] != predictions["Category"]]
+    visit(page, small, "view=crops")
+    crops = pd.read_csv(small / "crops.csv")
+    assert status(page) == f"{len(crops)} of {len(crops)} crops, {len(wrong)} predicted wrongly"
+    first = wrong.sort_values("Probability", ascending=False)
+    assert tiles(page)[: len(wrong)] == list(first["ImageID"] + "_" + first["n"].astype(str))
+    top = first.iloc[0]
+    caption = page.text_content("#grid li:first-child .caption")
+    assert caption == f"{top.Category}→ {top.Predicted} {100 * top.Probability:.0f} %"
+    assert counts(page, "prediction") == {
+        "wrong": len(wrong),
+        "right": len(predictions) - len(wrong),
+        "none": len(crops) - len(predictions),
+    }
+    choose(page, "prediction", "right")
+    assert page.locator("#grid li .right").count() == len(predictions) - len(wrong)
+    choose(page, "prediction", "wrong")
+    choose(page, "suspect", "yes")
+    assert len(tiles(page)) == int(predictions["Suspect"].sum()) > 0
+    wait_for_images(page)
+
+
+def test_predictions_name_classes_by_folder(page, tmp_path):
+    """A class is named by its folder; a category that cannot be a folder's name is no mistake."""
+    data = DataDir(tmp_path / "data")
+    data.box(data.photo(scene(), subset="test"), category="Salt/pepper")
+    crop = data.crop().iloc[0]
+    row = {"ImageID": crop["ImageID"], "n": 0, "Subset": "test", "Category": "Salt/pepper"}
+    row |= {"Predicted": crop["CropPath"].split("/")[3], "Probability": 0.8}
+    write_csv(tmp_path / "other" / "predictions.csv", [row])
+    visit(page, data.data_dir, "view=crops", models_dir=tmp_path / "other")
+    assert counts(page, "prediction") == {"right": 1}
+    assert page.text_content("#grid .caption") == "Salt/pepper→ Salt/pepper 80 %"
+    wait_for_images(page)
+
+
+def test_marks_are_saved_as_csv(page, small, tmp_path):
+    """Crops marked by mouse or keyboard are saved as ImageID and n, and stay marked."""
+    visit(page, small, "view=crops")
+    page.click("#unmark", force=True)
+    order = tiles(page)
+    page.check("#grid li:nth-child(2) .mark input", force=True)
+    page.focus("#grid li:nth-child(4) button")
+    page.evaluate("() => 0")
+    page.locator("#grid li").nth(0).locator("button").focus()
+    page.keyboard.press("x")
+    assert page.text_content("#marked") == "2 marked as wrong"
+    page.click("#grid li:nth-child(3) button")
+    page.check("#facts .chosen .mark input")
+    page.keyboard.press("Escape")
+    page.uncheck("#grid li:nth-child(2) .mark input", force=True)
+    page.reload()
+    assert page.text_content("#marked") == "2 marked as wrong"
+    assert counts(page, "marked") == {"yes": 2, "no": len(order) - 2}
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == "exclude.csv"
+    saved = pd.read_csv(download.value.path(), dtype={"ImageID": str})
+    assert list(saved.columns) == ["ImageID", "n"]
+    assert set(saved["ImageID"] + "_" + saved["n"].astype(str)) == {order[0], order[2]}
+
+
+# Keyboard, access, size
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.closest('li')?.ariaPosInSet")
+
+
+def test_keyboard(page, small):
+    """The grid is one stop for Tab; arrows move, Enter opens, Escape closes."""
+    visit(page, small)
+    page.focus("[name=boxes]")
+    page.keyboard.press("Tab")
+    assert focused(page) == "1"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == "3"
+    page.keyboard.press("ArrowDown")
+    below = int(focused(page))
+    assert below > 4
+    page.keyboard.press("ArrowUp")
+    assert focused(page) == "3"
+    page.keyboard.press("End")
+    assert focused(page) == "14"
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    assert page.text_content("#photo-title") == "1 of 14 photos"
+    page.keyboard.press("ArrowRight")
+    assert page.text_content("#photo-title") == "2 of 14 photos"
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#photo") and focused(page) == "2"
+    page.keyboard.press("b")
+    assert page.locator("#grid .box").first.is_hidden()
+    page.keyboard.press("/")
+    page.keyboard.type("no. 0")
+    assert status(page).startswith("14 of 14 photos")
+    page.keyboard.type("x")
+    assert status(page).startswith("0 of 14 photos")
+    assert page.evaluate("document.activeElement.name") == "q"
+
+
+def test_only_tiles_near_the_window_are_in_the_page(page, tmp_path):
+    data = DataDir(tmp_path)
+    for _ in range(2000):
+        data.photo(b"", status="gone", Error="flickr: answered 404")
+    data.box(f"{1:016x}")
+    visit(page, data.write())
+    assert page.locator("#grid li").count() < 120
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_function("document.querySelector('#grid li:last-child').ariaPosInSet === '2000'")
+    assert page.locator("#grid li").count() < 120
+    page.keyboard.press("Home")
+    assert focused(page) == "1" and page.evaluate("scrollY") < 200
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_access(chromium, small, scheme, width):
+    """axe-core finds no serious violation in either view, or in an open photo."""
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        browser.missing("axe-core (pip install axe-playwright-python)")
+    size = {"width": width, "height": 800}
+    page = browser.new_page(chromium, viewport=size, color_scheme=scheme)
+    for fragment in ("", "view=crops", "view=crops&prediction=wrong&open=", f"open={4:016x}"):
+        visit(page, small, fragment)
+        page.reload()
+        page.wait_for_selector("#grid li")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        found = Axe().run(page).response["violations"]
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert serious == [], json.dumps(serious, indent=1)[:3000]
+    page.close()
+
+
+def test_filters_on_a_phone(page, small):
+    """At a phone's width the filters are folded away and can be opened."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    visit(page, small)
+    assert page.is_hidden("#filters")
+    page.click("#filters-toggle")
+    assert page.is_visible("#filters")
+    page.click('fieldset[name="category"] label >> nth=0')
+    assert status(page).startswith("9 of 14") or status(page).startswith("6 of 14")
+
+
+# Writing the page
+
+
+def test_page_in_a_bucket(small):
+    """A page written into a bucket is the page written into a folder; its address is returned."""
+    pytest.importorskip("upath")
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(small), "/pets/data", recursive=True)
+    memory.put(str(small.parent / "models"), "/pets/models", recursive=True)
+    path = gallery.write_gallery("memory://pets/data")
+    assert str(path) == "memory://pets/data/gallery.html"
+    assert path.read_bytes() == gallery.write_gallery(small).read_bytes()
+
+
+def test_orientations_are_read_in_a_bucket(tmp_path):
+    pytest.importorskip("upath")
+    import fsspec
+
+    data_dir, data = turned_photos(tmp_path / "data")
+    fsspec.filesystem("memory").put(str(data_dir), "/turned", recursive=True)
+    store = gallery.Store("memory://turned")
+    expected = [orientation for orientation in range(1, 9) for _ in range(4)]
+    assert list(gallery.orientations(store, list(data.photos))) == expected
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "opened"),
+    [
+        (True, {"DISPLAY": ":0"}, True),
+        (False, {"DISPLAY": ":0"}, False),
+        (True, {"DISPLAY": ":0", "SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"}, False),
+        (True, {}, False),
+    ],
+    ids=["terminal", "piped", "over SSH", "no display"],
+)
+def test_browser_is_opened(small, monkeypatch, capsys, terminal, environment, opened):
+    """The page opens in the default browser from a terminal; otherwise its path is printed."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    asked = []
+    monkeypatch.setattr(gallery.webbrowser, "open", asked.append)
+    monkeypatch.setattr(gallery.sys, "platform", "linux")
+    monkeypatch.setattr(gallery.sys.stdout, "isatty", lambda: terminal, raising=False)
+    assert gallery.main([str(small)]) == 0
+    assert capsys.readouterr().out == f"{small / 'gallery.html'}\n"
+    assert asked == ([(small / "gallery.html").as_uri()] if opened else [])
+
+
+def test_errors_are_for_people(tmp_path, capsys, monkeypatch):
+    assert gallery.main([str(tmp_path)]) == 2
+    assert "images.csv" in capsys.readouterr().err
+    DataDir(tmp_path).write()
+    write_csv(tmp_path / "boxes.csv", [{"ImageID": "0" * 16}])
+    with pytest.raises(BadInput, match="Category"):
+        gallery.write_gallery(tmp_path)
+    monkeypatch.setitem(gallery.sys.modules, "jinja2", None)
+    with pytest.raises(BadInput, match="pip install jinja2"):
+        gallery.write_gallery(tmp_path)
+
+
+def test_budgets():
+    """The script is one file that can be read; Python, too."""
+    folder = Path(gallery.__file__).parent
+    lines = {
+        name: len((folder / name).read_text(encoding="utf-8").splitlines())
+        for name in ("gallery.py", "gallery_page/page.js")
+    }
+    assert lines["gallery.py"] <= 250 and lines["gallery_page/page.js"] <= 400
