@@ -95,7 +95,7 @@ def slots(executor: Executor) -> int:
     """
     if not is_dask(executor):
         return getattr(executor, "_max_workers", 1)
-    threads = _client(executor).nthreads()
+    threads = executor._client.nthreads()
     return max(1, sum(threads[worker] for worker in _workers(executor) or threads))
 
 
@@ -124,7 +124,7 @@ def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) 
         return
     if executor._kwargs.get("pure", True):
         raise BadInput("Dask merges equal tasks: give executor=client.get_executor(pure=False).")
-    client = _client(executor)
+    client = executor._client
     address = client.scheduler.address
     try:
         client.wait_for_workers(1, timeout=_TIMEOUT)
@@ -169,7 +169,7 @@ def _check_visible(executor: Executor, store: Store, folders: list[str]) -> None
     token = f".openimager/seen-{secrets.token_hex(8)}"
     store.write(store.path(token), b"client")
     try:
-        answers = _client(executor).run(
+        answers = executor._client.run(
             _sees, store, token, folders, workers=_workers(executor), on_error="return"
         )
     finally:
@@ -186,7 +186,7 @@ def _check_visible(executor: Executor, store: Store, folders: list[str]) -> None
 def _sees(store: Store, token: str, folders: list[str]) -> str:
     """Return why this process cannot read and write what the client sees, or ""."""
     try:
-        store.path(token).read_bytes()
+        store.read(store.path(token))
         for folder in folders:
             os.listdir(folder)
         own = store.path(f"{token}-{secrets.token_hex(8)}")
@@ -199,7 +199,7 @@ def _sees(store: Store, token: str, folders: list[str]) -> str:
 
 def warn_if_empty(executor: Executor) -> None:
     """Warn if a Dask cluster has no workers at the moment; Dask itself waits in silence."""
-    if is_dask(executor) and not _client(executor).nthreads():
+    if is_dask(executor) and not executor._client.nthreads():
         warnings.warn(
             "The cluster has lost all its workers. Waiting for others; Ctrl-C ends the run.",
             stacklevel=2,
@@ -239,10 +239,6 @@ def explained() -> Iterator[None]:
             f"Several workers died one after another on the same partition, perhaps for their "
             f"memory: give them more, or fewer threads each. {again}"
         ) from None
-
-
-def _client(executor: Executor):
-    return executor._client
 
 
 def _workers(executor: Executor) -> list[str] | None:
