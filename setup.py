@@ -16,6 +16,7 @@ setup(
     package_data={"openimager": ["gallery_page/*"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
+        "duckdb>=1.3",
         "pandas>=2.2",
         "requests",
         "tqdm",

@@ -70,7 +70,6 @@ def test_nothing_on_disk(tmp_path):
     with web() as server:
         tables = write_site(tmp_path, [photo_row(0, f"{server.url}/a_o.jpg")])
         assert run("Cat", "--base-url", tables, cwd=tmp_path).returncode == 1
-        assert run("Dog", "--base-url", tables, cwd=tmp_path).returncode == 1
 
 
 def test_dry_run(site, tmp_path):
@@ -82,6 +81,7 @@ def test_dry_run(site, tmp_path):
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0][:2] == ["photos", "boxes"]
     assert rows[1][:3] == ["Cat", "3", "3"] and rows[2][:3] == ["Dog", "0", "0"]
+    assert "warning: There is no photo of Dog in train." in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,6 +91,43 @@ def test_list(site, tmp_path):
     done = run("--list", "OG", "--base-url", tables, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "/m/0bt9lr\tDog\t\n")
     assert len(run("--list", "--base-url", tables, cwd=tmp_path).stdout.splitlines()) == 2
+    (tmp_path / "mine.csv").write_text("/m/01yrx,Moggy\n", encoding="utf-8")
+    mine = ["--class-names", "mine.csv", "--base-url", tables]
+    assert run("--list", *mine, cwd=tmp_path).stdout == "/m/01yrx\tMoggy\t\n"
+
+
+def test_list_of_names_on_disk(tmp_path):
+    """With --class-names no table of classes is needed, nor a hierarchy."""
+    (tmp_path / "mine.csv").write_text("/m/01yrx,Moggy\n", encoding="utf-8")
+    with web() as server:
+        done = run("--list", "--class-names", "mine.csv", "--base-url", server.url, cwd=tmp_path)
+        assert done.stdout == "/m/01yrx\tMoggy\t\n"
+        assert not server.times("/class-descriptions-boxable.csv")
+
+
+def test_reader_that_hangs_up(tmp_path):
+    """`openimager --list | head` ends without a complaint."""
+    rows = "".join(f"/m/0{n},{'Cat' * 100} {n}\n" for n in range(2000))
+    (tmp_path / "mine.csv").write_text(rows, encoding="utf-8")
+    tables = write_site(tmp_path, [])
+    command = [sys.executable, "-m", "openimager", "--list", "--class-names", "mine.csv"]
+    process = subprocess.Popen(
+        [*command, "--base-url", tables], cwd=tmp_path, stdout=-1, stderr=-1, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(60)) == ("", 0)
+    process.stderr.close()
+
+
+def test_merged_and_without(site, tmp_path):
+    """--merge and --without reach the selection."""
+    tables, _ = site
+    words = ["--dry-run", "--merge", "Pet=Cat,Dog", "--without", "Dog", "--base-url", tables]
+    done = run("Cat", *words, cwd=tmp_path)
+    assert "'Dog' is both wanted and excluded" in done.stderr
+    done = run(*words[:3], *words[5:], cwd=tmp_path)
+    assert done.stdout.splitlines()[1].split()[:3] == ["Pet", "3", "3"]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +147,15 @@ def test_list(site, tmp_path):
         (["Cat", "--no-such-option"], "no-such-option"),
         (["--list", "burgr"], "Unknown category 'burgr'"),
         (["Cat", "--dry-run", "--limit", "-3"], "at least 1"),
+        (["Dog"], "There is no photo of Dog in train: nothing is selected"),
+        (["cat,dog"], "separate them by spaces: cat dog"),
+        (["--list", "cat", "dog"], "--list takes one text; put several words in quotes"),
+        (["Cat", "--sample"], "leave out --base-url or --sample"),
+        (["Cat", "--sample", "--release", "v5"], "leave out --release v5"),
+        (["Cat", "--release", "v8"], "'v8'. Allowed: v4, v5, v6, v7, sample"),
+        (["Cat", "--image-ids", "none.txt"], "no list of ImageIDs at none.txt"),
+        (["Cat", "--without", "cat"], "'Cat' is both wanted and excluded"),
+        (["Cat", "--merge", "Pet"], "'Pet' is not NAME=CATEGORY,CATEGORY"),
     ],
 )
 def test_bad_input(site, tmp_path, arguments, word):

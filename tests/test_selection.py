@@ -1,33 +1,31 @@
-"""Names become boxes and photos, in an order that a limit keeps."""
+"""Queries become boxes and photos, in an order that a limit keeps."""
 
+import hashlib
 import json
+import random
 import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from web import photo_row, write_site
+from builders import CAT, DOG, box_row, image_id, photo_row, write_csv, write_site
 
-from openimager import categories, metadata, selection
+from openimager import sample
 from openimager.errors import BadInput
+from openimager.selection import DROPS, Query, Selector, Site, ask, without_flags
+from openimager.store import FLAGS, SUBSETS
+from openimager.tables import catalogue, categories
 
-CAT, DOG = "/m/01yrx", "/m/0bt9lr"
 FOOD, SANDWICH, HAMBURGER, BUN = "/m/02wbm", "/m/0l515", "/m/0cdn1", "/m/0bun"
 NAMES = {FOOD: "Food", SANDWICH: "Sandwich", HAMBURGER: "Hamburger", BUN: "Bun", CAT: "Cat"}
+SANDWICHES = {"Subcategory": [{"LabelName": HAMBURGER}], "Part": [{"LabelName": BUN}]}
 TREE = {
     "LabelName": "/m/0bl9f",
     "Subcategory": [
         {"LabelName": CAT},
         {
             "LabelName": FOOD,
-            "Subcategory": [
-                {
-                    "LabelName": SANDWICH,
-                    "Subcategory": [{"LabelName": HAMBURGER}],
-                    "Part": [{"LabelName": BUN}],
-                },
-                {"LabelName": HAMBURGER},
-            ],
+            "Subcategory": [{"LabelName": SANDWICH, **SANDWICHES}, {"LabelName": HAMBURGER}],
         },
     ],
 }
@@ -35,196 +33,472 @@ TREE = {
 
 def site_of(folder, labels, subset="train"):
     """Write a site whose photo number n has boxes of `labels[n]`."""
-    rows = [photo_row(n, f"../photos/{n}_o.jpg", subset=subset) for n in range(len(labels))]
-    names = {row["ImageID"]: mids for row, mids in zip(rows, labels, strict=True)}
-    tables = write_site(folder, rows, names)
-    text = "\n".join(f"{mid},{name}" for mid, name in NAMES.items())
-    (tables / metadata.table_path("classes")).write_text(text, encoding="utf-8")
-    tree = json.dumps(TREE)
-    (tables / metadata.table_path("hierarchy")).write_text(tree, encoding="utf-8")
-    return tables
+    photos = [photo_row(n, f"../photos/{n}_o.jpg", subset=subset) for n in range(len(labels))]
+    boxes = [box_row(n, mid) for n, mids in enumerate(labels) for mid in mids]
+    return write_site(folder, photos, boxes=boxes, classes=NAMES, tree=TREE)
 
 
-def find(names, site, **options):
+def take(names, site, gone=(), **options):
     """Select, with any warning an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return selection.find(names, base_url=site, quiet=True, **options)
+        query, place = ask(names, base_url=site, quiet=True, **options)
+        return Selector(query, place).take(gone)
+
+
+def ids(selection):
+    """Return the ImageIDs of the photos, in order."""
+    return selection.photos["ImageID"].tolist()
 
 
 @pytest.fixture
 def site(tmp_path):
     """Six photos of cats, food and its kinds."""
-    return site_of(
-        tmp_path, [[CAT], [HAMBURGER], [SANDWICH, HAMBURGER], [BUN], [FOOD], [CAT, SANDWICH]]
-    )
+    labels = [[CAT], [HAMBURGER], [SANDWICH, HAMBURGER], [BUN], [FOOD], [CAT, SANDWICH]]
+    return site_of(tmp_path, labels)
+
+
+# Names
 
 
 def test_names_and_mids(site):
     """Case and space do not matter, and a MID is as good as a name."""
     for name in ("cat", " CAT ", CAT):
-        assert find([name], site).boxes["Category"].tolist() == ["Cat", "Cat"]
-    assert len(find("cat", site).photos) == 2
+        assert take([name], site).boxes["Category"].tolist() == ["Cat", "Cat"]
+    assert len(take("cat", site).photos) == 2
 
 
-def test_unknown_names(site):
-    """All unknown names are told at once, each with its nearest."""
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (["Sandwhich", "Cat", "Catt"], "'Sandwhich'. Did you mean 'Sandwich'"),
+        (["Sandwhich", "Cat", "Catt"], "'Catt'. Did you mean 'Cat'"),
+        (["cat,sandwich"], "separate them by spaces: cat sandwich"),
+        ([], "No category was given"),
+    ],
+)
+def test_unknown_names(site, names, word):
+    """All unknown names are reported at once, each with its nearest."""
     with pytest.raises(BadInput) as error:
-        find(["Sandwhich", "Cat", "Catt"], site)
-    assert "'Sandwhich'. Did you mean 'Sandwich'" in str(error.value)
-    assert "'Catt'. Did you mean 'Cat'" in str(error.value)
-    with pytest.raises(BadInput, match="No category"):
-        find([], site)
+        take(names, site)
+    assert word in str(error.value)
+
+
+def test_a_name_of_two_words_without_quotes():
+    """Words that make up a category say that quotes are missing."""
+    with pytest.raises(BadInput, match=r"'Polar bear' is one category: put it in quotes"):
+        categories.resolve(["Polar", "bear"], {"/m/0633h": "Polar bear", "/m/01dws": "Bear"})
 
 
 def test_a_category_and_its_kind_warn(site):
     """Asking for Sandwich and Hamburger says that one is a kind of the other."""
     with pytest.warns(UserWarning, match="'Hamburger' is a kind of 'Sandwich'"):
-        found = selection.find(["Sandwich", "Hamburger"], base_url=site, quiet=True)
+        found = Selector(Query(["Sandwich", "Hamburger"]), Site(base_url=site)).take()
     assert found.boxes["Category"].value_counts().to_dict() == {"Sandwich": 2, "Hamburger": 2}
 
 
 def test_children_count_under_the_asked(site):
     """With children every kind counts as the category, parts never do."""
-    assert len(find(["Food"], site).boxes) == 1
-    found = find(["Food"], site, with_children=True)
+    assert len(take(["Food"], site).boxes) == 1
+    found = take(["Food"], site, with_children=True)
     assert set(found.boxes["LabelName"]) == {FOOD, SANDWICH, HAMBURGER}
     assert set(found.boxes["Category"]) == {"Food"}
 
 
 def test_a_kind_goes_to_the_nearest(site):
     """What is asked by name stays itself; one box is one row, however many asked hold it."""
+    query = Query(["Food", "Sandwich"], with_children=True)
     with pytest.warns(UserWarning, match="count under 'Sandwich' alone"):
-        found = selection.find(["Food", "Sandwich"], base_url=site, with_children=True, quiet=True)
+        found = Selector(query, Site(base_url=site)).take()
     by_label = found.boxes.groupby("LabelName")["Category"].unique().str.join(",").to_dict()
     # Hamburger stands one step below both: the one asked first has it.
     assert by_label == {FOOD: "Food", SANDWICH: "Sandwich", HAMBURGER: "Food"}
     assert len(found.boxes) == 5
 
 
-def test_a_graph_with_a_ring():
-    """A hierarchy that runs in a ring is followed once."""
-    tree = {
-        "LabelName": "a",
-        "Subcategory": [{"LabelName": "b", "Subcategory": [{"LabelName": "a"}]}],
-    }
-    assert categories.Hierarchy(tree).descendants("a") == {"b": 1}
+def test_a_category_without_photos(site):
+    """It is named; if nothing else is asked for, it is an error."""
+    with pytest.warns(UserWarning, match="There is no photo of Bun in train"):
+        labels = [[CAT]]
+        Selector(Query(["Bun", "Cat"]), Site(base_url=site_of(site.parent / "few", labels)))
+    with pytest.raises(BadInput, match=r"no photo of Cat in validation, test: nothing is selected"):
+        take("Cat", site, subset=["test", "validation"])
+
+
+# Without, merge, image_ids
+
+
+def test_without(site):
+    """Photos with a box of an excluded category are left out; with children also its kinds."""
+    assert ids(take("Cat", site, without="sandwich")) == [image_id(0)]
+    with_children = take("Cat", site, without=["Food"], with_children=True)
+    assert ids(with_children) == [image_id(0)]
+    assert len(take("Cat", site, without="Food").photos) == 2
+
+
+def test_merge(site):
+    """Merged categories count as one, whether or not they are asked for."""
+    for names, merge in (
+        (["Cat"], ["Snack=Sandwich,hamburger"]),
+        (["Cat", "Sandwich", "snack"], {"Snack": ["Sandwich", "Hamburger"]}),
+    ):
+        found = take(names, site, merge=merge)
+        assert found.categories == ("Cat", "Snack")
+        assert found.boxes["Category"].value_counts().to_dict() == {"Snack": 4, "Cat": 2}
+    limited = take((), site, merge={"Snack": ["Sandwich", "Hamburger"]}, limit=2)
+    assert len(limited.photos) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"without": "Cat"}, "'Cat' is both wanted and excluded"),
+        ({"without": "Dgo"}, "Unknown category 'Dgo'"),
+        ({"merge": ["A=Cat,Bun", "B=Cat"]}, "'Cat' is merged twice: into 'A' and 'B'"),
+        ({"merge": ["A=Cat,Bnu"]}, "Unknown category 'Bnu'"),
+        ({"merge": ["A/B=Cat,Bun"]}, "'A/B' can't be the name of a folder"),
+        ({"merge": ["..=Cat,Bun"]}, "'..' can't be the name of a folder"),
+        ({"merge": {"A ": ["Cat"], "a": ["Bun"]}}, "differ only in case"),
+        ({"merge": ["CAT=Bun,Food"]}, "'CAT' and 'Cat' differ only in case"),
+        ({"merge": ["Cat=Bun,Food"]}, "'Cat' is merged, but also wanted by itself"),
+        ({"merge": ["Cat"]}, "'Cat' is not NAME=CATEGORY,CATEGORY"),
+    ],
+)
+def test_contradictions(site, options, word):
+    """A category that is wanted and excluded, merged twice or unknown is an error."""
+    with pytest.raises(BadInput) as error:
+        take(["Cat"], site, **options)
+    assert word in str(error.value)
+
+
+def test_image_ids(site, tmp_path):
+    """A list repeats somebody's selection; ids without a box of the categories are counted."""
+    text = f"train/{image_id(5)}\n\n{image_id(0)}\ntest/{image_id(0)}\n{image_id(77)}\n"
+    (tmp_path / "ids.txt").write_text(text, encoding="utf-8")
+    query, place = ask("Cat", subset="train", image_ids=tmp_path / "ids.txt", base_url=site)
+    with pytest.warns(UserWarning, match=r"2 of 4 ImageIDs .*04d, test/0+\)") as said:
+        assert sorted(ids(Selector(query, place).take())) == [image_id(0), image_id(5)]
+    assert len(said) == 1
+    assert ask("Cat", image_ids=["test/" + image_id(0)])[0].subsets == ("test",)
+
+
+def test_image_ids_that_are_not(tmp_path):
+    """A line that is no ImageID is named; so is a missing file."""
+    (tmp_path / "ids.txt").write_text(f"{image_id(1)}\nphoto1.jpg", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"line 2: 'photo1.jpg' is not an ImageID"):
+        Query("Cat", image_ids=tmp_path / "ids.txt")
+    with pytest.raises(BadInput, match="no list of ImageIDs"):
+        Query("Cat", image_ids="none.txt")
+
+
+# What a query may hold
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"limit": "5"}, "The limit is '5'; it must be a whole number"),
+        ({"limit": 0}, "The limit is 0; it must be at least 1"),
+        ({"limit": True}, "whole number"),
+        ({"seed": 1.5}, "The seed is 1.5"),
+        ({"subset": "tset"}, "Unknown subset 'tset'. Allowed: train, validation, test, all"),
+        ({"drop": "blurred"}, "Unknown flag to drop 'blurred'. Allowed: occluded"),
+        ({"release": "v8"}, "Unknown release 'v8'. Allowed: v4, v5, v6, v7, sample"),
+        ({"sample": True, "release": "v7"}, "--sample is short for --release sample"),
+        ({"sample": True, "base_url": "x"}, "The sample has no base URL"),
+    ],
+)
+def test_values_that_are_not_allowed(options, word):
+    """Each is an error with the value and what is allowed, before any table is fetched."""
+    with pytest.raises(BadInput) as error:
+        ask("Cat", **options)
+    assert word in str(error.value)
+
+
+def test_query_to_json_and_back():
+    """data/query.json holds all of a query; keys that it does not know are ignored."""
+    query = Query("Cat", "v7", "all", 5, 1, True, "group", True, [image_id(1)], "Dog", "A=Cat,Dog")
+    content = json.loads(json.dumps(query.to_json()))
+    assert Query.from_json(content | {"later": 1}) == query
+    assert content["subsets"] == ["train", "validation", "test"]
+
+
+# Tables
 
 
 def test_subsets(tmp_path):
     """Only the asked subsets are read, all of them with 'all'."""
-    rows = [photo_row(n, "../a.jpg", subset=s) for n, s in enumerate(metadata.SUBSETS)]
-    tables = write_site(tmp_path, rows)
-    assert find(["Cat"], tables).photos["Subset"].tolist() == ["train"]
-    assert set(find(["Cat"], tables, subset=["test", "train"]).photos["Subset"]) == {
+    tables = write_site(tmp_path, [photo_row(n, "a.jpg", subset=s) for n, s in enumerate(SUBSETS)])
+    assert take(["Cat"], tables).photos["Subset"].tolist() == ["train"]
+    assert set(take(["Cat"], tables, subset=["test", "train"]).photos["Subset"]) == {
         "test",
         "train",
     }
-    assert set(find(["Cat"], tables, subset="all").photos["Subset"]) == set(metadata.SUBSETS)
-    with pytest.raises(BadInput, match=r"'tset'.*Allowed: train, validation, test, all"):
-        find(["Cat"], tables, subset="tset")
+    assert set(take(["Cat"], tables, subset="all").photos["Subset"]) == set(SUBSETS)
 
 
-def test_flags_left_out():
-    """Dropping a flag keeps its unknowns; dropping unknowns is asked for apart."""
-    boxes = pd.DataFrame({flag: [0, 1, -1] for flag in metadata.FLAGS})
-    assert selection.without_flags(boxes, ["IsGroupOf"]).index.tolist() == [0, 2]
-    assert selection.without_flags(boxes, [], drop_unknown=True).index.tolist() == [0, 1]
-    with pytest.raises(BadInput, match=r"'blurred'\. Allowed: occluded"):
-        selection.drop_flags(["blurred"])
-
-
-def test_tables_on_disk(tmp_path, site):
+def test_tables_on_disk(tmp_path):
     """Tables given by hand need no site; they hold whatever subset they hold."""
     other = site_of(tmp_path / "other", [[CAT]] * 3, subset="test")
-    found = find(
+    found = take(
         ["Cat"],
         "http://127.0.0.1:9/nowhere",
-        class_names=other / metadata.table_path("classes"),
-        boxes=other / metadata.table_path("boxes", "test"),
-        photos=other / metadata.table_path("photos", "test"),
+        class_names=other / catalogue.table_path("classes"),
+        boxes=other / catalogue.table_path("boxes", "test"),
+        photos=other / catalogue.table_path("photos", "test"),
     )
     assert found.photos["Subset"].tolist() == ["test"] * 3
 
 
+@pytest.mark.parametrize("class_names", [False, True])
+def test_a_site_without_a_hierarchy(site, class_names):
+    """The hierarchy only serves a warning, unless children are asked for."""
+    (site / catalogue.table_path("hierarchy")).unlink()
+    given = {"class_names": site / catalogue.table_path("classes")} if class_names else {}
+    assert len(take(["Cat"], site, **given).boxes) == 2
+    with pytest.raises(BadInput, match=r"no table .*hierarchy"):
+        take(["Cat"], site, with_children=True, **given)
+
+
 def test_a_broken_row_warns(site):
-    """A broken row is left out, with its line, and the others count."""
-    path = site / metadata.table_path("boxes", "train")
+    """A broken row of a wanted category is left out, named by its ImageID; the others count."""
+    path = site / catalogue.table_path("boxes", "train")
     lines = path.read_text(encoding="utf-8").splitlines()
-    lines[1] = lines[1].replace("0.9", "1.9")
-    path.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.warns(UserWarning, match=r"1 row of the wanted .* \(line 2: XMax"):
-        found = selection.find(["Cat"], base_url=site, quiet=True)
+    for n, mark in ((1, "1.9"), (2, "2.9")):
+        lines[n] = lines[n].replace("0.9", mark)
+    path.write_text("\n".join([*lines, "short,line"]), encoding="utf-8")
+    with pytest.warns(
+        UserWarning, match=r"2 rows .* \(line 10: it has too few .*; ImageID 0+: XMax"
+    ):
+        found = Selector(Query("Cat"), Site(base_url=site)).take()
     assert len(found.boxes) == 1
 
 
 def test_a_box_without_photo_warns(site):
-    """Boxes of a photo that the photo table lacks are left out with a word."""
-    path = site / metadata.table_path("photos", "train")
+    """Boxes of a photo that the photo table lacks are left out with a warning."""
+    path = site / catalogue.table_path("photos", "train")
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:1] + lines[2:]), encoding="utf-8")
-    with pytest.warns(UserWarning, match="1 photo has boxes but no row"):
-        found = selection.find(["Cat"], base_url=site, quiet=True)
-    assert len(found.photos) == 1
+    with pytest.warns(UserWarning, match=r"1 photo has boxes but no row"):
+        found = Selector(Query("Cat"), Site(base_url=site)).take()
+    assert ids(found) == [image_id(5)] and set(found.boxes["ImageID"]) == {image_id(5)}
+
+
+def test_a_photo_listed_twice(site):
+    """A repeated ImageID counts once."""
+    path = site / catalogue.table_path("photos", "train")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*lines, lines[1].replace("No. 0", "Again")]), encoding="utf-8")
+    assert sorted(take("Cat", site).photos["Title"]) == ["No. 0", "No. 5"]
+
+
+def test_flags_left_out():
+    """Dropping a flag keeps its unknowns; dropping unknowns is asked for apart."""
+    boxes = pd.DataFrame({flag: [0, 1, -1] for flag in FLAGS})
+    assert without_flags(boxes, ["IsGroupOf"]).index.tolist() == [0, 2]
+    assert without_flags(boxes, [], drop_unknown=True).index.tolist() == [0, 1]
+
+
+# Order and limit
 
 
 def test_order_is_seed_and_id_alone(tmp_path):
     """Other photos do not change the order of these; another seed does."""
-    many = find(["Cat"], site_of(tmp_path / "many", [[CAT]] * 40)).photos["ImageID"].tolist()
-    few = find(["Cat"], site_of(tmp_path / "few", [[CAT]] * 20)).photos["ImageID"].tolist()
+    many = ids(take(["Cat"], site_of(tmp_path / "many", [[CAT]] * 40)))
+    few = ids(take(["Cat"], site_of(tmp_path / "few", [[CAT]] * 20)))
     assert [image_id for image_id in many if image_id in few] == few
     assert few != sorted(few)
-    other = find(["Cat"], tmp_path / "few" / "2018_04", seed=1).photos["ImageID"].tolist()
+    other = ids(take(["Cat"], tmp_path / "few" / "2018_04", seed=1))
     assert other != few and sorted(other) == sorted(few)
 
 
-def test_a_larger_limit_keeps_the_smaller(tmp_path):
-    """Limits nest, count per category, and a photo of both counts for both."""
-    labels = [[CAT], [SANDWICH], [CAT, SANDWICH]] * 12
-    found = find(["Cat", "Sandwich"], site_of(tmp_path, labels))
+def test_a_limit_keeps_proportions(tmp_path):
+    """Every limit takes the subsets in proportion to their sizes, and the next keeps its photos."""
+    sizes = {"train": 70, "validation": 10, "test": 20}
+    subsets = [subset for subset, size in sizes.items() for _ in range(size)]
+    photos = [photo_row(n, "a.jpg", subset=subset) for n, subset in enumerate(subsets)]
+    tables = write_site(tmp_path, photos)
+    before = []
+    for limit in (1, 2, 3, 10, 25, 64, 99, 100):
+        taken = take(["Cat"], tables, subset="all", limit=limit).photos
+        assert taken["ImageID"].tolist()[: len(before)] == before
+        before = taken["ImageID"].tolist()
+        for subset, size in sizes.items():
+            assert abs((taken["Subset"] == subset).sum() - limit * size / 100) <= 1
+
+
+def test_a_limit_counts_for_each_category(tmp_path):
+    """A photo of two categories counts for both."""
+    tables = site_of(tmp_path, [[CAT], [SANDWICH], [CAT, SANDWICH]] * 12)
     before = set()
-    for limit in range(1, 26):
-        taken = selection.take(found, limit)
-        now = set(taken.photos["ImageID"])
-        assert before <= now
-        before = now
+    for limit in (1, 2, 7, 13, 24, 25):
+        taken = take(["Cat", "Sandwich"], tables, limit=limit)
+        assert before <= set(ids(taken))
+        before = set(ids(taken))
         for name in ("Cat", "Sandwich"):
-            boxes = taken.boxes[taken.boxes["Category"] == name]
-            first = found.boxes[found.boxes["Category"] == name]["ImageID"].unique()
-            ordered = [i for i in found.photos["ImageID"] if i in set(first)][:limit]
-            assert set(ordered) <= set(boxes["ImageID"])
-    assert len(now) == 36
-    with pytest.raises(BadInput, match="at least 1"):
-        selection.take(found, 0)
+            own = taken.boxes[taken.boxes["Category"] == name]["ImageID"].nunique()
+            assert min(limit, 24) <= own <= 24
+    assert len(before) == 36
 
 
 def test_the_next_takes_the_place_of_the_gone(tmp_path):
-    """A photo that is gone does not count towards the limit."""
-    found = find(["Cat"], site_of(tmp_path, [[CAT]] * 10))
-    order = found.photos["ImageID"].tolist()
-    taken = selection.take(found, 3, gone={order[1]}).photos["ImageID"].tolist()
-    assert taken == [order[0], order[2], order[3]]
+    """A photo that is gone does not count towards the limit; it is kept among the photos."""
+    tables = site_of(tmp_path, [[CAT]] * 100)
+    order = ids(take(["Cat"], tables))
+    selector = Selector(*ask("Cat", base_url=tables, limit=3))
+    assert ids(selector.take()) == order[:3]
+    taken = selector.take({order[1], order[50]})
+    assert ids(taken) == order[:4]
+    assert set(taken.boxes["ImageID"]) == {order[0], order[2], order[3]}
+    # Further than the rows that were read ahead.
+    assert ids(selector.take(order[:60])) == order[:63]
+    assert ids(selector.take()) == order[:3]
 
 
 def test_counts(site):
     """Counts are per category and in all, a shared photo counting once in all."""
-    counts = selection.describe(find(["Cat", "Sandwich"], site))
-    assert counts["photos"].to_dict() == {"Cat": 2, "Sandwich": 2, "in all": 3}
-    assert counts["boxes"].to_dict() == {"Cat": 2, "Sandwich": 2, "in all": 4}
-    assert counts.loc["in all", "unsized"] == 3
-    assert counts.loc["Cat", "licences"] == "CC BY 2.0 2"
+    counts = Selector(*ask(["Cat", "Sandwich"], base_url=site)).describe()
+    assert {name: of["photos"] for name, of in counts.items()} == {
+        "Cat": 2, "Sandwich": 2, "in all": 3,
+    }  # fmt: skip
+    assert [of["boxes"] for of in counts.values()] == [2, 2, 4]
+    assert counts["in all"]["unsized"] == 3 and counts["in all"]["bytes"] == 0
+    assert counts["Cat"]["licences"] == {"CC BY 2.0": 2}
 
 
-FRUIT = Path(__file__).parents[2] / "shared/mirror/fruit/2018_04"
+# V7
 
 
-@pytest.mark.skipif(not FRUIT.exists(), reason="the mirror of real photos is not here")
-def test_real_hierarchy():
-    """In the real hierarchy a hamburger is a sandwich, and 190 categories stand at two places."""
-    classes = categories.read_classes(FRUIT / metadata.table_path("classes"))
-    hierarchy = categories.read_hierarchy(FRUIT / metadata.table_path("hierarchy"))
-    sandwich, hamburger, person = categories.resolve(["Sandwich", "Hamburger", "Person"], classes)
-    assert hamburger in hierarchy.descendants(sandwich)
-    nose = next(iter(categories.resolve(["Human nose"], classes)))
-    assert nose not in hierarchy.descendants(person)
-    assert len(classes) == 601 and len(hierarchy.descendants(hierarchy.root)) >= 570
+def test_a_site_like_v7(tmp_path):
+    """V7's file names, extra columns and headers work; photos and hierarchy stay in 2018_04/."""
+    photos = [photo_row(n, f"../photos/{n}.jpg", subset=SUBSETS[n % 3]) for n in range(9)]
+    tables = write_site(tmp_path, photos)
+    (tables / catalogue.table_path("classes")).unlink()
+    clicks = {f"XClick{n}{axis}": 0.5 for axis in "XY" for n in range(1, 5)}
+    for n, subset in enumerate(SUBSETS):
+        (tables / catalogue.table_path("boxes", subset)).unlink()
+        rows = [box_row(photo, DOG, IsGroupOf=-1) for photo in range(n, 9, 3)]
+        path = tmp_path / catalogue.table_paths("v7", "boxes", subset)[0]
+        write_csv(path, [row | clicks for row in rows] if subset == "train" else rows)
+    path = tmp_path / "v7/oidv7-class-descriptions-boxable.csv"
+    write_csv(path, [{"LabelName": DOG, "DisplayName": "Dog"}])
+    query, site = ask("dog", "all", release="v7", base_url=tmp_path)
+    found = Selector(query, site).take()
+    assert len(found.photos) == 9 and (found.boxes["IsGroupOf"] == -1).all()
+    assert Path(site.base) == tables
+    # V5 has V4's train boxes.
+    assert catalogue.table_paths("v5", "boxes", "train") == (
+        "2018_04/" + catalogue.table_path("boxes", "train"),
+    )
+
+
+# Against pandas
+
+
+class Oracle:
+    """The same selection, written plainly in pandas."""
+
+    def __init__(self, site):
+        self.boxes, self.photos = (
+            pd.concat(
+                pd.read_csv(site / catalogue.table_path(kind, subset)).assign(Subset=subset)
+                for subset in SUBSETS
+            )
+            for kind in ("boxes", "photos")
+        )
+        self.classes = categories.read_classes(site / catalogue.table_path("classes"))
+        self.hierarchy = categories.read_hierarchy(site / catalogue.table_path("hierarchy"))
+        self.mids = {name: mid for mid, name in self.classes.items()}
+
+    def kinds(self, names, with_children):
+        """Return LabelName to the asked name that it counts as."""
+        steps = {self.mids[name]: (0, name) for name in names}
+        for name in names if with_children else ():
+            for mid, n in self.hierarchy.descendants(self.mids[name]).items():
+                steps[mid] = min(steps.get(mid, (n, name)), (n, name), key=lambda one: one[0])
+        return {mid: name for mid, (_, name) in steps.items()}
+
+    def take(self, query, gone):
+        """Return the ImageIDs of photos in play, and those of the boxes with their categories."""
+        renamed = {member: name for name, members in query.merge for member in members}
+        asked = list(dict.fromkeys([*query.categories, *renamed]))
+        label = self.kinds(asked, query.with_children)
+        boxes = self.boxes[self.boxes["Subset"].isin(query.subsets)]
+        out = boxes[boxes["LabelName"].isin(self.kinds(query.without, query.with_children))]
+        boxes = boxes[~boxes["ImageID"].isin(out["ImageID"]) & boxes["LabelName"].isin(label)]
+        boxes = without_flags(boxes, [DROPS[name] for name in query.drop], query.drop_unknown)
+        boxes["Category"] = boxes["LabelName"].map(label).map(lambda name: renamed.get(name, name))
+        photos = set()
+        for _, own in boxes.groupby("Category"):
+            order = []
+            for _, mine in own.drop_duplicates("ImageID").groupby("Subset"):
+                key = {
+                    i: hashlib.md5(f"{query.seed}:{i}".encode()).hexdigest()[:12]
+                    for i in mine["ImageID"]
+                }
+                ranked = sorted(key, key=lambda i: (key[i], i))
+                order += [((n + 0.5) / len(ranked), key[i], i) for n, i in enumerate(ranked)]
+            left = query.limit
+            for _, _, photo in sorted(order):
+                if left == 0:
+                    break
+                photos.add(photo)
+                if left is not None and photo not in gone:
+                    left -= 1
+        boxes = boxes[boxes["ImageID"].isin(photos - gone)]
+        rows = boxes[["ImageID", "LabelName", "Category", "XMin", "IsInside"]]
+        return photos, sorted(rows.itertuples(index=False, name=None))
+
+
+def _hash(seed, photo):
+    return hashlib.md5(f"{seed}:{photo}".encode()).hexdigest()[:12]
+
+
+MIRROR = Path(__file__).parents[2] / "shared/mirror"
+
+
+@pytest.mark.parametrize("name", ["sample", "fruit"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_against_pandas(name):
+    """Fifty random queries select the same photos and boxes as plain pandas lines."""
+    if name != "sample" and not MIRROR.exists():
+        pytest.skip("the mirror of real photos is not here")
+    site = sample.build() if name == "sample" else MIRROR / name / "2018_04"
+    oracle, rng, selected = Oracle(site), random.Random(0), 0
+    there = sorted({oracle.classes[mid] for mid in oracle.boxes["LabelName"]})
+    kinds = sorted(
+        {
+            oracle.classes[p]
+            for n in there
+            for p in oracle.hierarchy.parents(oracle.mids[n])
+            if p in oracle.classes
+        }
+    )
+    every_id = sorted(oracle.photos["ImageID"])
+    for _ in range(50):
+        names = rng.sample([*there, *kinds], min(rng.randint(1, 4), len(there)))
+        merged = names[: rng.choice((0, 0, 2))]
+        query = Query(
+            names,
+            subsets=rng.sample(SUBSETS, rng.randint(1, 3)),
+            limit=rng.choice((None, 1, 5, 20, 60)),
+            seed=rng.randint(0, 3),
+            with_children=rng.random() < 0.4,
+            drop=rng.sample(sorted(DROPS), rng.choice((0, 0, 1, 2))),
+            drop_unknown=rng.random() < 0.3,
+            merge=[("Both", merged)] if merged else [],
+            without=rng.sample(there, rng.choice((0, 0, 1))) if name == "sample" else (),
+        )
+        gone = set(rng.sample(every_id, len(every_id) // 5))
+        try:
+            found = Selector(query, Site(base_url=site)).take(gone)
+        except BadInput as error:
+            if "both wanted" not in str(error):
+                assert "nothing is selected" in str(error) and not oracle.take(query, set())[0]
+            continue
+        photos, boxes = oracle.take(query, gone)
+        assert set(ids(found)) == photos, query
+        columns = ["ImageID", "LabelName", "Category", "XMin", "IsInside"]
+        assert sorted(found.boxes[columns].itertuples(index=False, name=None)) == boxes, query
+        selected += bool(boxes)
+    assert selected > 25

@@ -2,11 +2,12 @@
 
 import argparse
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 
-from openimager import __version__, metadata
+from openimager import __version__
 from openimager.errors import BadInput, TryAgain
 
 # What the hours of --dry-run reckon with: the downloader's own default.
@@ -17,7 +18,8 @@ examples:
   openimager Cat Dog                      the real Open Images V4: tables, then photos from Flickr
   openimager Cat Dog --sample             the same on the drawn sample, offline, in seconds
   openimager Cat Dog --dry-run            what it would take, without fetching a photo
-  openimager --list sand                  categories whose name holds "sand"
+  openimager "Polar bear" --release v7    quotes round a name of several words; another release
+  openimager --list sand                  categories whose name contains "sand"
 
 exit status:
   0  every selected photo is on disk or gone for good, and at least one is on disk
@@ -30,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; README.md shows its help text."""
     made = argparse.ArgumentParser(
         prog="openimager",
-        description="Download the photos, boxes and credits of categories of Open Images V4.",
+        description="Download the photos, boxes and credits of categories of Open Images.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -38,12 +40,13 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("categories", nargs="*", metavar="CATEGORY", help='a name, such as "Cat", or a MID')
     add("--version", action="version", version=f"openimager {__version__}")
-    add("--list", nargs="?", const="", metavar="TEXT", help="list categories that hold TEXT")
+    add("--list", nargs="?", const="", metavar="TEXT", help="list categories that contain TEXT")
     add("--dry-run", action="store_true", help="say what it would take; fetch no photo")
-    add("--sample", action="store_true", help="use the drawn sample, offline")
 
     what = made.add_argument_group("which photos")
     add = what.add_argument
+    add("--release", metavar="RELEASE", help="v4, v5, v6, v7 or sample (v4)")
+    add("--sample", action="store_true", help="the drawn sample, offline: --release sample")
     add(
         "--subset",
         action="append",
@@ -51,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         help="train, validation, test or all (train; repeatable)",
     )
     add("--limit", type=int, metavar="N", help="photos per category, over all subsets")
-    add("--seed", type=int, default=0, metavar="N", help="which ones a limit takes (0)")
+    add("--seed", type=int, default=0, metavar="N", help="seed for choosing under a limit (0)")
     add("--with-children", action="store_true", help="count kinds of a category as the category")
     add(
         "--drop",
@@ -61,6 +64,25 @@ def parser() -> argparse.ArgumentParser:
         help="leave out boxes marked occluded, truncated, group, depiction or inside (repeatable)",
     )
     add("--drop-unknown", action="store_true", help="leave out boxes whose flags are unknown")
+    add(
+        "--without",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out photos with a box of this category (repeatable)",
+    )
+    add(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="NAME=A,B",
+        help='several categories under one name, such as "Pet=Cat,Dog" (repeatable)',
+    )
+    add(
+        "--image-ids",
+        metavar="FILE",
+        help="only these photos: an ImageID or SUBSET/ImageID on each line",
+    )
 
     where = made.add_argument_group("from where, to where")
     add = where.add_argument
@@ -74,9 +96,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--base-url",
-        default=metadata.BASE_URL,
         metavar="URL",
-        help="URL or directory that ends in the folder of the tables (%(default)s)",
+        help="URL or directory in place of the release's own: for v4 the folder of the tables "
+        "(2018_04/), for v5 to v7 the folder that holds 2018_04/, v5/, v6/ and v7/",
     )
     add("--cache-dir", metavar="DIR", help="where the tables are kept (a per-user cache)")
     add("--class-names", metavar="FILE", help="class descriptions already on disk")
@@ -117,6 +139,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain(error, 2)
         except TryAgain as error:
             return _complain(error, 1)
+        except BrokenPipeError:
+            # The reader, such as head, has enough. What is still buffered goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except OSError as error:
             return _complain(f"{error.strerror or error}: {error.filename or 'no file named'}.", 1)
         except KeyboardInterrupt:
@@ -152,67 +178,63 @@ def _say_counts(photos) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from openimager import categories
+    from openimager.tables import categories
 
-    base = _base(options)
-    paths = [metadata.table_path(kind) for kind in ("classes", "hierarchy")]
-    found = metadata.fetch(paths, base, options.cache_dir, options.quiet)
-    classes = categories.read_classes(options.class_names or found[0])
-    hierarchy = categories.read_hierarchy(found[1])
+    if options.categories:
+        text = " ".join([options.list, *options.categories])
+        raise BadInput(f"--list takes one text; put several words in quotes: --list '{text}'")
+    _, site = _ask(options)
+    classes, hierarchy = site.classes(), site.hierarchy()
     hits = categories.search(options.list, classes)
     if not hits:
         # Says what an unknown category says, with the nearest names.
         categories.resolve([options.list], classes)
     for mid, name in hits.items():
-        children = sorted(classes.get(kind, kind) for kind in hierarchy.children(mid))
-        print(f"{mid}\t{name}\t{', '.join(children)}")
+        kinds = hierarchy.children(mid) if hierarchy else ()
+        print(f"{mid}\t{name}\t{', '.join(sorted(classes.get(kind, kind) for kind in kinds))}")
+    sys.stdout.flush()
     return 0
 
 
 def _dry_run(options: argparse.Namespace) -> int:
     from openimager import selection
 
-    found = selection.find(
-        options.categories,
-        subset=options.subset,
-        seed=options.seed,
-        with_children=options.with_children,
-        drop=options.drop,
-        drop_unknown=options.drop_unknown,
-        base_url=_base(options),
-        cache_dir=options.cache_dir,
-        class_names=options.class_names,
-        boxes=options.boxes,
-        photos=options.photos,
-        quiet=options.quiet,
-    )
-    counts = selection.describe(selection.take(found, options.limit))
     rate = _RATE if options.rate is None else options.rate
-    counts["hours"] = counts["photos"] / rate / 3600 if rate > 0 else 0.0
-    print(_as_text(counts))
+    print(_as_text(selection.Selector(*_ask(options)).describe(), rate))
     print(f"(hours: at {rate:g} photos a second)" if rate > 0 else "(hours: no cap on the rate)")
+    sys.stdout.flush()
     return 0
 
 
-def _as_text(counts) -> str:
-    shown = counts.rename(columns={flag: flag[2:].lower() for flag in metadata.FLAGS})
-    shown = shown.drop(columns="unsized").rename(columns={"Unknown": "unknown", "bytes": "MB"})
-    shown["MB"] /= 1e6
-    formats = {name: "{:,.0f}".format for name in shown.columns[:-2]}
-    text = shown.to_string(
-        formatters=formats | {"MB": "{:,.1f}".format, "hours": "{:.2f}".format, "licences": str}
-    )
-    if unsized := int(counts.loc["in all", "unsized"]):
-        text += f"\n{unsized:,} photos have no size in the table; MB counts the others."
-    return text
+def _as_text(counts: dict[str, dict], rate: float) -> str:
+    """Return the counts of `Selector.describe` as a table of text."""
+    rows = [["", "photos", "boxes"]]
+    rows[0] += [*(key[2:].lower() for key in counts["in all"] if key.startswith("Is"))]
+    rows[0] += ["unknown", "MB", "hours", "licences"]
+    for name, of in counts.items():
+        numbers = [of["photos"], of["boxes"], *(n for key, n in of.items() if key[:2] == "Is")]
+        licences = ", ".join(f"{word or 'none'} {n:,}" for word, n in of["licences"].items())
+        hours = of["photos"] / rate / 3600 if rate > 0 else 0.0
+        ends = [f"{of['bytes'] / 1e6:,.1f}", f"{hours:.2f}", licences]
+        rows.append([name, *(f"{n:,}" for n in (*numbers, of["unknown"])), *ends])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+    if unsized := counts["in all"]["unsized"]:
+        lines.append(f"{unsized:,} photos have no size in the table; MB counts the others.")
+    return "\n".join(lines)
 
 
-def _base(options: argparse.Namespace):
-    if not options.sample:
-        return options.base_url
-    from openimager import sample
+_ASKED = (
+    *("subset", "release", "sample", "base_url", "cache_dir", "class_names", "boxes", "photos"),
+    *("quiet", "limit", "seed", "with_children", "drop", "drop_unknown"),
+    *("image_ids", "without", "merge"),
+)
 
-    return sample.build()
+
+def _ask(options: argparse.Namespace):
+    from openimager import selection
+
+    return selection.ask(options.categories, **{name: getattr(options, name) for name in _ASKED})
 
 
 @contextlib.contextmanager

@@ -3,11 +3,12 @@
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openimager import files, metadata, selection
+from openimager import files, selection
 from openimager.errors import BadInput, TryAgain
 from openimager.web import sources
 from openimager.web.client import DiskTrouble, Settings
@@ -31,7 +32,7 @@ def download(
     drop_unknown: bool = False,
     workers: int = 32,
     rate: float | None = None,
-    base_url: str | os.PathLike = metadata.BASE_URL,
+    base_url: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
     class_names: str | os.PathLike | None = None,
     boxes: str | os.PathLike | None = None,
@@ -39,6 +40,10 @@ def download(
     sample: bool = False,
     retry_gone: bool = False,
     quiet: bool = False,
+    release: str | None = None,
+    image_ids: str | os.PathLike | Iterable[str] | None = None,
+    without: str | Iterable[str] = (),
+    merge: Mapping[str, Iterable[str]] | Iterable[str] = (),
     *,
     class_names_fp: str | os.PathLike | None = None,
     train_boxed_fp: str | os.PathLike | None = None,
@@ -89,11 +94,19 @@ def download(
         Tables already on disk; also under the names that they had in 2018: `class_names_fp`,
         `train_boxed_fp`, `image_ids_fp`.
     sample : bool
-        Use the drawn sample in place of `base_url`.
+        Short for ``release="sample"``, the drawn sample.
     retry_gone : bool
         Ask again for photos that were gone.
     quiet : bool
         Say nothing and show no progress.
+    release : str, optional
+        ``"v4"`` (the default), ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
+    image_ids : path-like or iterable of str, optional
+        Only these photos: ImageIDs, alone or as ``subset/ImageID``, or a file with one per line.
+    without : str or iterable of str
+        Leave out photos with a box of these categories.
+    merge : mapping of str to iterable of str
+        Several categories under one name, such as ``{"Pet": ["Cat", "Dog"]}``.
     settings, patience : Settings and Patience, optional
         Time-outs, bounds, retries: for tests and unusual networks.
 
@@ -115,28 +128,30 @@ def download(
     if data_dir.exists() and not data_dir.is_dir():
         raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
     source = sources.checked(source)
-    _check_numbers(workers, rate, limit)
-    if sample:
-        from openimager import sample as drawn
-
-        base_url = drawn.build()
-    base_url = metadata.normal_base(base_url)
-    names = [categories] if isinstance(categories, str) else list(categories)
+    _check_numbers(workers, rate)
+    query, site = selection.ask(
+        categories,
+        subset,
+        sample,
+        release,
+        base_url=base_url,
+        cache_dir=cache_dir,
+        class_names=class_names or class_names_fp,
+        boxes=boxes or train_boxed_fp,
+        photos=photos or image_ids_fp,
+        quiet=quiet,
+        limit=limit,
+        seed=seed,
+        with_children=with_children,
+        drop=drop,
+        drop_unknown=drop_unknown,
+        image_ids=image_ids,
+        without=without,
+        merge=merge,
+    )
+    base_url = site.base
     with _disk_trouble_told(), _claimed(data_dir):
-        found = selection.find(
-            names,
-            subset=subset,
-            seed=seed,
-            with_children=with_children,
-            drop=drop,
-            drop_unknown=drop_unknown,
-            base_url=base_url,
-            cache_dir=cache_dir,
-            class_names=class_names or class_names_fp,
-            boxes=boxes or train_boxed_fp,
-            photos=photos or image_ids_fp,
-            quiet=quiet,
-        )
+        found = selection.Selector(replace(query, limit=None), site).take()
         settings = settings or Settings(connections=workers)
         patience = patience or Patience(rate=rate)
         with Outcomes(data_dir) as outcomes:
@@ -144,13 +159,11 @@ def download(
             return run.all(workers, patience, retry_gone)
 
 
-def _check_numbers(workers: int, rate: float | None, limit: int | None) -> None:
+def _check_numbers(workers: int, rate: float | None) -> None:
     if workers < 1:
         raise BadInput(f"The number of workers is {workers}; it must be at least 1.")
     if rate is not None and not (rate >= 0 and math.isfinite(rate)):
         raise BadInput(f"The rate is {rate} a second; it must be 0 (no cap) or more.")
-    if limit is not None and limit < 1:
-        raise BadInput(f"The limit is {limit}; it must be at least 1.")
 
 
 @contextlib.contextmanager

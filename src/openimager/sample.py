@@ -62,7 +62,7 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
         If `photos` is too small, or `directory` holds something else.
     """
     from openimager.files import lock
-    from openimager.metadata import cache_folder
+    from openimager.tables.cache import cache_folder
 
     if photos < 12:
         raise BadInput(f"The sample needs at least 12 photos, not {photos}.")

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import should_bypass_proxies
 
 from openimager import metadata
-from openimager.fetching import USER_AGENT
+from openimager.tables.fetch import USER_AGENT
 from openimager.web import photo
 from openimager.web.politeness import retry_after
 from openimager.web.sources import absolute

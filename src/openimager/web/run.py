@@ -108,7 +108,7 @@ class Run:
 
     def _missing(self) -> list[str]:
         """Return the photos that the selection wants and the disk has not, in order."""
-        taken = selection.take(self.found, self.limit, self.gone).photos["ImageID"]
+        taken = _take(self.found, self.limit, self.gone).photos["ImageID"]
         return taken[~taken.isin(self.on_disk)].tolist()
 
     def _look_at_disk(self, retry_gone: bool) -> None:
@@ -183,7 +183,7 @@ class Run:
             )
 
     def _write_tables(self) -> pd.DataFrame:
-        taken = selection.take(self.found, self.limit, self.gone)
+        taken = _take(self.found, self.limit, self.gone)
         rows = set(taken.photos["ImageID"]) | self._passed_over(taken)
         photos = self.found.photos[self.found.photos["ImageID"].isin(rows)]
         on_disk = {path.stem for path in self.images.glob("*.jpg")}
@@ -236,6 +236,20 @@ class Run:
     def _say(self, sentence: str) -> None:
         if not self.quiet:
             tqdm.write(sentence, file=sys.stderr)
+
+
+def _take(found, limit, gone):
+    """Cut a selection to the first `limit` photos of each category that are not gone."""
+    photos = found.photos[~found.photos["ImageID"].isin(gone)]
+    if limit is not None:
+        place = dict(zip(photos["ImageID"], range(len(photos)), strict=True))
+        pairs = found.boxes[["ImageID", "Category"]].drop_duplicates()
+        pairs = pairs[pairs["ImageID"].isin(place)]
+        pairs = pairs.assign(place=pairs["ImageID"].map(place)).sort_values("place")
+        taken = pairs.groupby("Category").head(limit)["ImageID"]
+        photos = photos[photos["ImageID"].isin(taken)]
+    boxes = found.boxes[found.boxes["ImageID"].isin(photos["ImageID"])].reset_index(drop=True)
+    return selection.Selection(photos.reset_index(drop=True), boxes, found.categories)
 
 
 def _megabytes(size: int) -> str:

@@ -1,0 +1,184 @@
+"""Releases of Open Images: where each table is, and what is known of its file."""
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from openimager.errors import BadInput
+
+RELEASES = ("v4", "v5", "v6", "v7", "sample")
+ROOT_URL = "https://storage.googleapis.com/openimages/"
+# The tables of V4, which later releases share in part; relative OriginalURLs are relative to it.
+FOLDER = "2018_04/"
+BASE_URL = ROOT_URL + FOLDER
+CVDF_URL = "https://open-images-dataset.s3.amazonaws.com/{Subset}/{ImageID}.jpg"
+
+_V4 = {
+    "classes": "class-descriptions-boxable.csv",
+    "hierarchy": "bbox_labels_600_hierarchy.json",
+    "boxes": "{subset}/{subset}-annotations-bbox.csv",
+    "photos": "{subset}/{subset}-images-with-rotation.csv",
+    "labels": "{subset}/{subset}-annotations-human-imagelabels-boxable.csv",
+}
+_LATER_BOXES = {
+    "train": "v6/oidv6-train-annotations-bbox.csv",
+    "validation": "v5/validation-annotations-bbox.csv",
+    "test": "v5/test-annotations-bbox.csv",
+}
+# All releases name the same 601 categories: the first of these files that exists is read.
+_V5_CLASSES = ("v5/class-descriptions-boxable.csv", FOLDER + _V4["classes"])
+_CLASSES = {
+    "v5": _V5_CLASSES,
+    "v6": ("v6/oidv6-class-descriptions-boxable.csv", *_V5_CLASSES),
+    "v7": ("v7/oidv7-class-descriptions-boxable.csv", *_V5_CLASSES),
+}
+
+
+class Known(NamedTuple):
+    """What public records say about a file: its bytes and, for some, a hash in hex."""
+
+    size: int
+    algorithm: str = ""
+    digest: str = ""
+
+
+_RECORDS = {
+    "class-descriptions-boxable.csv": Known(11_255),
+    "bbox_labels_600_hierarchy.json": Known(86_291),
+    "train/train-annotations-bbox.csv": Known(
+        1_194_033_454, "sha256", "0646f6a18872519da5eb89a6420d23c1202bfb44c62f89bea8d1621817234309"
+    ),
+    "validation/validation-annotations-bbox.csv": Known(
+        17_074_036, "sha256", "aebdfc1dbae39dc1f25d2079720f95c5963eeaf9ff23fe638522f09aeb306ee7"
+    ),
+    "test/test-annotations-bbox.csv": Known(
+        52_174_204, "sha256", "7cd2d47f158b6e752c972a20186f33a2d467c371e326d39e210e2ee89d978d2b"
+    ),
+    "train/train-images-boxable-with-rotation.csv": Known(
+        638_407_721, "md5", "a4ac0bcedb5c2df4d1b1230dc6b41b8f"
+    ),
+    "validation/validation-images-with-rotation.csv": Known(
+        15_245_485, "sha256", "ed93a0e121fe345effdfc7359b848dbc64a1ff6778c8c73563157cb500b33a17"
+    ),
+    "test/test-images-with-rotation.csv": Known(
+        45_227_339, "sha256", "de55c6b8cbda32a79f4a20f28572d54e9c49d527a4006725675764074a51a36d"
+    ),
+}
+KNOWN = {BASE_URL + path: known for path, known in _RECORDS.items()}
+
+
+def table_path(kind: str, subset: str | None = None) -> str:
+    """Return the path of a table of V4 below its folder.
+
+    Parameters
+    ----------
+    kind : str
+        ``"classes"``, ``"hierarchy"``, ``"boxes"``, ``"photos"`` or ``"labels"`` (the
+        human-verified image-level labels).
+    subset : str, optional
+        ``"train"``, ``"validation"`` or ``"test"``, for the last three kinds.
+
+    Examples
+    --------
+    >>> table_path("photos", "train")
+    'train/train-images-boxable-with-rotation.csv'
+    """
+    if kind == "photos" and subset == "train":
+        return "train/train-images-boxable-with-rotation.csv"
+    return _V4[kind].format(subset=subset)
+
+
+def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str, ...]:
+    """Return the paths below the release's base URL where a table may be, best first.
+
+    Empty if the release has no such table.
+
+    Examples
+    --------
+    >>> table_paths("v7", "boxes", "test")
+    ('v5/test-annotations-bbox.csv',)
+    >>> table_paths("v4", "boxes", "test")
+    ('test/test-annotations-bbox.csv',)
+    """
+    if release in ("v4", "sample"):
+        return (table_path(kind, subset),)
+    if kind == "labels":
+        return ()
+    if kind == "classes":
+        return _CLASSES[release]
+    if kind == "boxes" and (release, subset) != ("v5", "train"):
+        return (_LATER_BOXES[subset],)
+    return (FOLDER + table_path(kind, subset),)
+
+
+def photo_base(release: str, base: str) -> str:
+    """Return what a relative OriginalURL is resolved against: the folder of V4's tables.
+
+    Examples
+    --------
+    >>> photo_base("v7", "https://host/openimages/")
+    'https://host/openimages/2018_04/'
+    """
+    if release in ("v4", "sample"):
+        return base
+    return os.path.join(base, FOLDER) if is_directory(base) else urljoin(base, FOLDER)
+
+
+def is_directory(base_url: str | os.PathLike) -> bool:
+    """Tell a directory, to be read in place, from a URL.
+
+    Examples
+    --------
+    >>> is_directory(BASE_URL), is_directory("mirror/2018_04")
+    (False, True)
+    """
+    return not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(base_url))
+
+
+def normal_base(base_url: str | os.PathLike | None, release: str = "v4") -> str:
+    """Return a base URL with its closing slash, or a directory's path as text.
+
+    Raises
+    ------
+    BadInput
+        If the URL is not http or https, or the directory does not exist.
+
+    Examples
+    --------
+    >>> normal_base("https://host/2018_04"), normal_base(None, "v6")
+    ('https://host/2018_04/', 'https://storage.googleapis.com/openimages/')
+    """
+    if base_url is None:
+        return BASE_URL if release == "v4" else ROOT_URL
+    base = os.fspath(base_url)
+    if is_directory(base):
+        if not Path(base).is_dir():
+            raise BadInput(
+                f"There is no directory '{base}'. Give the folder of the tables (such as "
+                "mirror/2018_04), or a URL that begins with http:// or https://."
+            )
+        return base
+    parts = urlsplit(base)
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise BadInput(
+            f"'{base}' is not a base URL: it must begin with http:// or https:// and a host."
+        )
+    return base if base.endswith("/") else base + "/"
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL is served by this machine.
+
+    Examples
+    --------
+    >>> is_loopback("http://127.0.0.1:8000/2018_04/"), is_loopback("https://example.org/")
+    (True, False)
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

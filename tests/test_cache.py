@@ -1,0 +1,381 @@
+"""Tables are fetched once, two at a time, resumed, checked, converted, and never half there."""
+
+import base64
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+import time
+
+import duckdb
+import pytest
+from builders import photo_row, write_site
+from web import body, closed_port, cut, status, web
+
+from openimager import files
+from openimager.errors import BadInput, TryAgain
+from openimager.store import BOX_COLUMNS, SUBSETS
+from openimager.tables import cache, catalogue, convert, fetch
+
+BOX, PHOTO = ("boxes", "train"), ("photos", "train")
+BOXES, PHOTOS = (catalogue.table_path(*one) for one in (BOX, PHOTO))
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks so small that a part of a small file is whole blocks."""
+    monkeypatch.setattr(fetch, "_BLOCK", 64)
+
+
+@pytest.fixture
+def site(tmp_path):
+    """The tables of a site of forty photos."""
+    rows = [photo_row(n, f"../photos/{n}_o.jpg") for n in range(40)]
+    return write_site(tmp_path / "site", rows)
+
+
+@pytest.fixture
+def server(site, monkeypatch):
+    """A server of these tables that counts as a distant one: its tables go into the cache."""
+    monkeypatch.setattr(catalogue, "is_loopback", lambda url: False)
+    with web() as running:
+        for path in site.rglob("*.*"):
+            running.pages[f"/2018_04/{path.relative_to(site).as_posix()}"] = body(path.read_bytes())
+        yield running
+
+
+def with_ranges(data, etag, keep=None):
+    """Serve `data` with Range and If-Range as RFC 9110 has it; cut off the first answer."""
+
+    def answer(handler, times):
+        wanted = handler.headers.get("Range")
+        start = 0
+        if wanted and handler.headers.get("If-Range") == etag:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        handler.server.starts = [*getattr(handler.server, "starts", []), start]
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        handler.send_header("ETag", etag)
+        handler.send_header("Content-Length", str(len(data) - start))
+        handler.end_headers()
+        stop = int(len(data) * keep) if keep and times == 1 else len(data)
+        handler.wfile.write(data[start:stop])
+        handler.close_connection = True
+
+    return answer
+
+
+def local(wanted, base, folder=None, release="v4"):
+    """Return tables of a site as local files."""
+    return cache.local_tables(wanted, release, base, folder, quiet=True)
+
+
+def rows(path, kind="boxes"):
+    """Read a table as published."""
+    with contextlib.closing(duckdb.connect()) as con:
+        return con.execute(convert.source(path, kind)).fetchall()
+
+
+def fetch_one(url, target, check=lambda part: "", stop=None):
+    """Fetch one file without a pause between tries."""
+    fetch.fetch_file(url, target, check, stop or threading.Event(), quiet=True, backoff=0.001)
+
+
+def test_fetched_once(site, server, tmp_path):
+    """A second run takes the tables from the cache, where they are Parquet and no longer CSV."""
+    base = server.url + "/2018_04"
+    for _ in range(2):
+        paths = local([BOX, PHOTO], base, tmp_path / "cache")
+    assert len(server.asked) == 2
+    for path, kind in zip(paths, ("boxes", "photos"), strict=True):
+        assert path.suffix == ".parquet" and not path.with_suffix(".csv").exists()
+        published = site / catalogue.table_path(kind, "train")
+        assert rows(path, kind) == rows(published, kind)
+
+
+def test_two_at_a_time(server, tmp_path):
+    """Two tables are under way at once, and not more."""
+    together, most = [], []
+
+    def slow(data):
+        def answer(handler, times):
+            together.append(1)
+            most.append(len(together))
+            time.sleep(0.1)
+            body(data)(handler, times)
+            together.pop()
+
+        return answer
+
+    columns = ",".join(BOX_COLUMNS).encode()
+    paths = [catalogue.table_path("boxes", subset) for subset in SUBSETS]
+    server.pages |= {f"/2018_04/{path}": slow(columns) for path in paths}
+    local([("boxes", subset) for subset in SUBSETS], server.url + "/2018_04", tmp_path)
+    assert max(most) == 2
+
+
+def test_each_base_url_has_its_folder(server, tmp_path):
+    """Tables of two sites do not mix in the cache."""
+    server.pages[f"/other/{BOXES}"] = server.pages[f"/2018_04/{BOXES}"]
+    one = local([BOX], server.url + "/2018_04/", tmp_path)
+    two = local([BOX], server.url + "/other/", tmp_path)
+    assert one != two
+
+
+def test_loopback_is_fetched_anew(site, tmp_path):
+    """Another site at the same loopback address is not mistaken for the earlier one."""
+    with web() as server:
+        for size in (1, 2):
+            lines = (site / BOXES).read_bytes().splitlines(keepends=True)
+            server.pages[f"/2018_04/{BOXES}"] = b"".join(lines[: 1 + size])
+            [path] = local([BOX], server.url + "/2018_04", tmp_path)
+            assert len(rows(path)) == size
+    assert not path.is_relative_to(tmp_path)
+
+
+def test_directory_is_read_in_place(site):
+    """A directory's tables are neither copied nor fetched."""
+    assert local([BOX], site) == [site / BOXES]
+    with pytest.raises(cache.MissingTable, match=r"labels-boxable\.csv"):
+        local([("labels", "train")], site)
+
+
+def test_directory_with_parquet(site):
+    """A directory may hold Parquet in place of CSV."""
+    parquet = (site / BOXES).with_suffix(".parquet")
+    convert.convert(site / BOXES, parquet, "boxes", site / "cache", threading.Event(), quiet=True)
+    (site / BOXES).unlink()
+    assert local([BOX], site) == [parquet] and len(rows(parquet)) == 40
+
+
+def test_resumed_where_it_broke_off(tmp_path):
+    """What has arrived is not asked for again."""
+    data = bytes(range(256)) * 40
+    with web() as server:
+        server.pages["/a"] = with_ranges(data, '"one"', keep=0.5)
+        fetch_one(server.url + "/a", tmp_path / "a")
+        assert server.starts == [0, len(data) // 2]
+    assert (tmp_path / "a").read_bytes() == data
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["a"]
+
+
+def test_resumed_by_a_later_run(tmp_path, monkeypatch):
+    """A run that gave up leaves what arrived, and the next one goes on from there."""
+    data = b"0123456789" * 1000
+    with web() as server:
+        monkeypatch.setattr(fetch, "_TRIES", 1)
+        server_down = with_ranges(data, '"one"', keep=0.32)
+        server.pages["/a"] = lambda handler, times: (
+            server_down(handler, 1) if times == 1 else status(503)(handler, times)
+        )
+        with pytest.raises(TryAgain, match="503"):
+            fetch_one(server.url + "/a", tmp_path / "a")
+        assert not (tmp_path / "a").exists()
+        server.pages["/a"] = with_ranges(data, '"one"')
+        fetch_one(server.url + "/a", tmp_path / "a")
+        assert server.starts == [0, 3200]
+    assert (tmp_path / "a").read_bytes() == data
+
+
+def test_changed_meanwhile(tmp_path):
+    """A file that changed on the server between two tries is begun anew, never mixed."""
+    old, new = b"o" * 10_000, b"n" * 10_000
+    with web() as server:
+        server.pages["/a"] = lambda handler, times: (
+            with_ranges(old, '"old"', keep=0.5) if times == 1 else with_ranges(new, '"new"')
+        )(handler, times)
+        fetch_one(server.url + "/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == new
+
+
+def test_cut_without_ranges(tmp_path):
+    """A server that knows no ranges is asked for the whole again."""
+    data = b"x" * 10_000
+    with web() as server:
+        server.pages["/a"] = lambda handler, times: (cut(data) if times == 1 else body(data))(
+            handler, times
+        )
+        fetch_one(server.url + "/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == data
+
+
+def test_failing_the_check(tmp_path):
+    """A file that fails its check is tried once more and never takes its name."""
+    with web() as server:
+        server.pages["/a"] = b"wrong"
+        with pytest.raises(TryAgain, match="its size is off"):
+            fetch_one(server.url + "/a", tmp_path / "a", check=lambda part: "its size is off")
+        assert server.times("/a") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+def test_known_sizes_and_hashes(tmp_path, monkeypatch):
+    """What claims to be a table of Open Images has its recorded size and hash."""
+    data = (",".join(BOX_COLUMNS) + "\n").encode()
+    with web() as server:
+        base = server.url + "/2018_04/"
+        server.pages[f"/2018_04/{BOXES}"] = data
+        for known, word in [
+            (catalogue.Known(len(data) + 1), "bytes"),
+            (catalogue.Known(len(data), "sha256", "0" * 64), "sha256"),
+        ]:
+            monkeypatch.setitem(catalogue.KNOWN, base + BOXES, known)
+            with pytest.raises(TryAgain, match=word):
+                local([BOX], base, tmp_path)
+
+
+def test_announced_md5(tmp_path):
+    """A file without a published hash is compared with the MD5 that its server announces."""
+    data = b"0123456789"
+    for digest, fails in [(hashlib.md5(data).digest(), False), (bytes(16), True)]:
+        md5 = base64.b64encode(digest).decode()
+        with web() as server:
+            server.pages["/a"] = body(data, x_goog_hash=f"crc32c=AAAAAA==,md5={md5}")
+            (tmp_path / "a").unlink(missing_ok=True)
+            with pytest.raises(TryAgain, match="MD5") if fails else contextlib.nullcontext():
+                fetch_one(server.url + "/a", tmp_path / "a")
+        assert (tmp_path / "a").exists() != fails
+
+
+@pytest.mark.parametrize("notes", ['"\\"one\\""', '{"validator": "\\"one\\"", "total": 10000}'])
+def test_killed_during_the_check(tmp_path, notes):
+    """A whole file whose check was cut off, today or by version 0.1, is not fetched again."""
+    data = b"0123456789" * 1000
+    (tmp_path / "a.part").write_bytes(data)
+    (tmp_path / "a.part.json").write_text(notes, encoding="utf-8")
+    with web() as server:
+        server.pages["/a"] = lambda handler, times: (
+            status(416, Content_Range=f"bytes */{len(data)}")
+            if handler.headers.get("Range") == f"bytes={len(data)}-"
+            else body(b"again")
+        )(handler, times)
+        fetch_one(server.url + "/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == data
+
+
+def test_a_cache_of_version_0_1(site, server, tmp_path):
+    """CSV tables that an earlier version left in the cache are converted, not fetched again."""
+    base = server.url + "/2018_04/"
+    old = cache._folder_of(base, tmp_path) / BOXES
+    old.parent.mkdir(parents=True)
+    old.write_bytes((site / BOXES).read_bytes())
+    [path] = local([BOX], base, tmp_path)
+    assert len(rows(path)) == 40 and not old.exists() and not server.asked
+
+
+def test_killed_during_the_conversion(server, tmp_path, monkeypatch):
+    """A run that ends during the conversion leaves the CSV for the next, and nothing half done."""
+
+    def killed(*args, **options):
+        raise KeyboardInterrupt
+
+    base, folder = server.url + "/2018_04/", tmp_path / "cache"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(convert, "rejected", killed)
+        local([BOX], base, folder)
+    assert not list(folder.rglob("*.parquet")) and not list(folder.rglob("*.part"))
+    assert len(rows(local([BOX], base, folder)[0])) == 40
+    assert len(server.asked) == 1
+
+
+def test_unreadable_lines_are_reported_when_converted(server, tmp_path):
+    """Lines that are left out of the Parquet file are counted and named, with their numbers."""
+    page = f"/2018_04/{BOXES}"
+    lines = [",".join(BOX_COLUMNS), "0000000000000001,xclick"]
+    server.pages[page] = "\n".join(lines).encode()
+    with pytest.warns(UserWarning, match=r"bbox.csv: 1 row .* \(line 2: it has too few fields\)"):
+        local([BOX], server.url + "/2018_04/", tmp_path / "cache")
+
+
+def test_releases_share_tables(tmp_path, monkeypatch):
+    """V7 takes the photos that V4 left in the cache, and its own boxes and classes."""
+    monkeypatch.setattr(catalogue, "is_loopback", lambda url: False)
+    tables = write_site(tmp_path, [photo_row(n, "a.jpg", subset="test") for n in range(3)])
+    with web() as server:
+        for path in tables.rglob("*.*"):
+            name = path.relative_to(tmp_path).as_posix()
+            server.pages[f"/{name}"] = path.read_bytes()
+        photos = "/2018_04/test/test-images-with-rotation.csv"
+        server.pages["/v5/test-annotations-bbox.csv"] = server.pages[
+            "/2018_04/test/test-annotations-bbox.csv"
+        ]
+        local([("photos", "test")], server.url + "/2018_04/", tmp_path / "cache")
+        wanted = [("photos", "test"), ("boxes", "test"), ("classes", None)]
+        found = local(wanted, server.url, tmp_path / "cache", "v7")
+        assert server.times(photos) == server.times("/v5/test-annotations-bbox.csv") == 1
+        assert found[2].name == "class-descriptions-boxable.csv"
+        with pytest.raises(cache.MissingTable, match="holds 2018_04/, v5/, v6/ and v7/"):
+            local(wanted, server.url + "/2018_04/", tmp_path / "cache", "v7")
+
+
+def test_a_page_is_no_table(server, tmp_path):
+    """A page with status 200 in place of a table is refused by its missing columns."""
+    server.pages[f"/2018_04/{BOXES}"] = b"<html>Please log in</html>"
+    with pytest.raises(TryAgain, match="lacks the columns Confidence"):
+        local([BOX], server.url + "/2018_04", tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.csv"))
+
+
+def test_missing_on_the_site(server, tmp_path):
+    """A 404 says that the base URL may be the wrong folder, and is not tried again."""
+    with pytest.raises(cache.MissingTable, match="base URL ends in the folder"):
+        local([BOX], server.url + "/elsewhere", tmp_path)
+    assert len(server.asked) == 1
+
+
+def test_nobody_there(tmp_path):
+    """A site that can't be reached is a matter of trying again."""
+    with pytest.raises(TryAgain, match="can't be reached"):
+        fetch_one(f"http://127.0.0.1:{closed_port()}/a", tmp_path / "a")
+
+
+def test_stopped(tmp_path):
+    """A fetch that is told to stop ends soon and keeps what has arrived."""
+    stop = threading.Event()
+    stop.set()
+    with web() as server:
+        server.pages["/a"] = with_ranges(b"x" * 10_000, '"one"')
+        with pytest.raises(fetch.Stopped):
+            fetch_one(server.url + "/a", tmp_path / "a", stop=stop)
+    assert not (tmp_path / "a").exists()
+
+
+def test_interrupted_while_another_run_fetches(server, tmp_path):
+    """Ctrl-C ends the wait for a table that another process is fetching."""
+    base = f"{server.url}/2018_04/"
+    target = cache._folder_of(base, tmp_path / "cache") / BOXES
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    with files.lock(target.with_name(target.name + ".lock")):
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            local([BOX], base, tmp_path / "cache")
+
+
+def test_two_runs_share_the_cache(tmp_path):
+    """Of two fetches of one file at once, one asks and both have it."""
+    with web() as server:
+
+        def slow(handler, times):
+            time.sleep(0.2)
+            body(b"data")(handler, times)
+
+        server.pages["/a"] = slow
+        threads = [
+            threading.Thread(target=fetch_one, args=(server.url + "/a", tmp_path / "a"))
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert server.times("/a") == 1
+    assert (tmp_path / "a").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("base", ["ftp://host/2018_04", "http:///2018_04", "no/such/folder"])
+def test_what_is_no_base(base):
+    """A base that is neither a web address nor a directory is bad input."""
+    with pytest.raises(BadInput, match=r"http://|directory"):
+        local([BOX], base)

@@ -1,0 +1,194 @@
+"""Published tables are read whatever their form, and the rows that break it are named."""
+
+import contextlib
+import csv
+import threading
+from pathlib import Path
+
+import pytest
+
+from openimager.errors import BadInput
+from openimager.store import BOX_COLUMNS, PHOTO_COLUMNS, SUBSETS
+from openimager.tables import catalogue, categories, convert
+
+CAT = "/m/01yrx"
+VALUES = ("0" * 16, "xclick", CAT, 1, 0.1, 0.5, 0.2, 0.6, 0, 1, 0, 0, -1)
+GOOD = dict(zip(BOX_COLUMNS, VALUES, strict=True))
+PICTURE = dict.fromkeys(PHOTO_COLUMNS, "") | {"ImageID": "0" * 16, "Subset": "train"}
+
+
+def write(path, records, header=None, encoding="utf-8", **dialect):
+    """Write a CSV table from dicts, or from lists for rows with a wrong number of fields."""
+    header = header or list(records[0])
+    rows = [r if isinstance(r, list) else [r[name] for name in header] for r in records]
+    with open(path, "w", encoding=encoding, newline="") as stream:
+        csv.writer(stream, **{"lineterminator": "\n"} | dialect).writerows([header, *rows])
+    return path
+
+
+def read(path, kind):
+    """Return the good rows of a table and what is said about the others."""
+    with contextlib.closing(convert.open_database(path.parent / "cache")) as con:
+        con.execute(f"CREATE TEMP TABLE t AS {convert.source(path, kind)}")
+        good = con.execute("SELECT * EXCLUDE Fault FROM t WHERE Fault IS NULL")
+        names = [one[0] for one in good.description]
+        good = [dict(zip(names, row, strict=True)) for row in good.fetchall()]
+        return good, convert.bad_rows("t", convert.rejected(con), *convert.faulty(con, "t"))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"lineterminator": "\r\n"},
+        {"encoding": "utf-8-sig"},
+        {"quoting": csv.QUOTE_ALL},
+        {"header": BOX_COLUMNS[::-1]},
+        {"header": ["ImageID", "XClick1X", *BOX_COLUMNS[1:]]},
+    ],
+    ids=str,
+)
+def test_forms_of_a_table(tmp_path, form):
+    """Line ends, quotes, a byte order mark, another order and more columns make no difference."""
+    record = GOOD | {"XClick1X": 0.3}
+    path = write(tmp_path / "b.csv", [record] * 2, **{"header": [*GOOD]} | form)
+    path.write_bytes(path.read_bytes().rstrip())
+    assert read(path, "boxes") == ([GOOD] * 2, "")
+
+
+BROKEN = {
+    "line 3: it has too few": [*VALUES[:-1]],
+    "line 3: it has too many": [*VALUES, 0],
+    "line 3: XMax is not a number": GOOD | {"XMax": "wide"},
+    "the ImageID is not": GOOD | {"ImageID": "../../etc/passwd"},
+    "XMin is not a number in 0..1": GOOD | {"XMin": -0.1},
+    "YMax is not a number in 0..1": GOOD | {"YMax": 1.5},
+    "YMin is not a number in 0..1": GOOD | {"YMin": "nan"},
+    "XMin is larger": GOOD | {"XMin": 0.9},
+    "YMin is larger": GOOD | {"YMin": 0.9},
+    "IsOccluded is not -1, 0 or 1": GOOD | {"IsOccluded": 2},
+    "IsInside is not -1, 0 or 1": GOOD | {"IsInside": ""},
+}
+
+
+@pytest.mark.parametrize("word", BROKEN)
+def test_a_broken_row_is_named(tmp_path, word):
+    """A row that breaks the format is left out, counted and named, also in the Parquet file."""
+    path = write(tmp_path / "b.csv", [GOOD, BROKEN[word], GOOD])
+    good, said = read(path, "boxes")
+    assert good == [GOOD] * 2 and said.startswith("t: 1 row breaks") and word in said
+    parquet = tmp_path / "b.parquet"
+    unread = convert.convert(path, parquet, "boxes", tmp_path, threading.Event(), quiet=True)
+    good, said = read(parquet, "boxes")
+    assert good == [GOOD] * 2 and word in unread + said
+
+
+def test_many_broken_rows(tmp_path):
+    """All broken rows are counted, the first five are named."""
+    broken = [[*VALUES, 0]] * 3 + [GOOD | {"XMin": 2}] * 27
+    good, said = read(write(tmp_path / "b.csv", [GOOD, *broken]), "boxes")
+    assert len(good) == 1 and said.startswith("t: 30 rows break")
+    assert (said.count("line"), said.count("ImageID 0")) == (3, 2) and said.endswith(", ...).")
+
+
+def test_missing_columns(tmp_path):
+    """A table without its columns is an error that names them; so is a file that is no table."""
+    path = write(tmp_path / "b.csv", [], header=BOX_COLUMNS[:-2])
+    with pytest.raises(BadInput, match="lacks the columns IsDepiction, IsInside"):
+        convert.source(path, "boxes")
+    for name in ("none.csv", "none.parquet"):
+        with pytest.raises(BadInput, match="no table"):
+            convert.source(tmp_path / name, "boxes")
+        (tmp_path / name).write_bytes(bytes(range(256)))
+        with pytest.raises(BadInput, match=r"lacks the columns|could not be read"):
+            convert.source(tmp_path / name, "boxes")
+
+
+def test_photos(tmp_path):
+    """Quotes, commas, line ends and entities survive; size and rotation may be empty."""
+    records = [
+        PICTURE | {"Title": 'é, "x" &amp;\nb', "OriginalSize": 10, "Rotation": 90.0},
+        PICTURE,
+        PICTURE | {"Rotation": 45},
+        PICTURE | {"Subset": "../../up"},
+        PICTURE | {"OriginalSize": -4},
+    ]
+    good, said = read(write(tmp_path / "p.csv", records), "photos")
+    assert good == [records[0], PICTURE | {"OriginalSize": None, "Rotation": None}]
+    assert "3 rows break" in said
+
+
+@pytest.mark.parametrize("at", [5, 2000])
+def test_unbalanced_quotes(tmp_path, at):
+    """A stray quote costs no more than the rows up to the next one, also in the last row."""
+    path = write(tmp_path / "p.csv", [PICTURE | {"Title": "t"}] * 2000)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[at] = lines[at].replace(",t,", ',"t,')
+    path.write_text("\n".join(lines), encoding="utf-8")
+    good, said = read(path, "photos")
+    assert f"line {at + 1}: it has an unbalanced quote" in said
+    assert len(good) >= at - 1
+
+
+def test_a_quoted_line_end_anywhere(tmp_path):
+    """A quoted line end belongs to its row, also where a reader's block may end."""
+    titles = [f"{n}\n" + "x" * (n % 4099) for n in range(2000)]
+    path = write(tmp_path / "p.csv", [PICTURE | {"Title": title} for title in titles])
+    good, said = read(path, "photos")
+    assert not said and [row["Title"] for row in good] == titles
+
+
+MIRROR = Path(__file__).parents[2] / "shared/mirror"
+mirrored = pytest.mark.skipif(not MIRROR.exists(), reason="the mirror of real rows is not here")
+
+
+@mirrored
+@pytest.mark.parametrize("subset", SUBSETS)
+@pytest.mark.parametrize("kind", ["photos", "boxes"])
+def test_real_rows(kind, subset):
+    """Real titles, authors, quotes and URLs are read as Python's own csv reads them."""
+    path = MIRROR / "flickr-rows" / catalogue.table_path(kind, subset)
+    with open(path, encoding="utf-8", newline="") as stream:
+        expected = list(csv.DictReader(stream))
+    good, said = read(path, kind)
+    assert not said and len(good) == len(expected)
+    for row, text in zip(good, expected, strict=True):
+        for name, value in row.items():
+            number = float(text[name]) if text[name] and not isinstance(value, str) else None
+            assert value == (text[name] if isinstance(value, str) else number)
+
+
+@pytest.mark.parametrize("header", ["LabelName,DisplayName", "id,name", ""])
+def test_class_table_with_a_header(tmp_path, header):
+    """The class table may begin with a header of two columns."""
+    path = tmp_path / "classes.csv"
+    path.write_text(f"{header}\n/m/01yrx,Cat\n".lstrip(), encoding="utf-8")
+    assert categories.read_classes(path) == {CAT: "Cat"}
+
+
+@pytest.mark.parametrize("text", ["id,name\n", "/m/01yrx,Cat\nDog\n", "<html>\n/m/01yrx,Cat\n"])
+def test_not_a_class_table(tmp_path, text):
+    """Rows that are not MID and name are named."""
+    path = tmp_path / "classes.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match="is not a MID and a name"):
+        categories.read_classes(path)
+
+
+def test_a_graph_with_a_ring():
+    """A hierarchy that runs in a ring is followed once."""
+    tree = {"LabelName": "b", "Subcategory": [{"LabelName": "a"}]}
+    tree = {"LabelName": "a", "Subcategory": [tree]}
+    assert categories.Hierarchy(tree).descendants("a") == {"b": 1}
+
+
+@mirrored
+def test_real_hierarchy():
+    """In the real hierarchy a hamburger is a sandwich, and a human nose is not a person."""
+    tables = MIRROR / "fruit/2018_04"
+    classes = categories.read_classes(tables / catalogue.table_path("classes"))
+    hierarchy = categories.read_hierarchy(tables / catalogue.table_path("hierarchy"))
+    names = ["Sandwich", "Hamburger", "Person", "Human nose"]
+    sandwich, hamburger, person, nose = categories.resolve(names, classes)
+    assert hamburger in hierarchy.descendants(sandwich)
+    assert nose not in hierarchy.descendants(person)
+    assert len(classes) == 601 and len(hierarchy.descendants(hierarchy.root)) >= 570
