@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"openimager": ["gallery_page/*"]},
+    package_data={"openimager": ["gallery_page/*"], "openimager.package": ["*.md"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "duckdb>=1.3",
@@ -25,6 +25,8 @@ setup(
         "platformdirs",
     ],
     extras_require={
+        # Installing a package and pushing one.
+        "package": ["quilt3>=8,<9", "jinja2"],
         "notebooks": [
             "tensorflow>=2.18",
             "keras>=3.9",
@@ -32,7 +34,7 @@ setup(
             "jupyter",
             "quilt3>=8,<9",
             "scikit-learn",
-            "imagehash",
+            "cleanlab",
             "jinja2",
         ],
         "s3": ["universal-pathlib>=0.3", "s3fs>=2025.3"],

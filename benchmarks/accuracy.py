@@ -1,13 +1,18 @@
-"""Our models beside the original's whole recipe, on the same crops of real photos.
+"""Accuracy and calibration of our models on unseen crops, beside the original's recipe of 2018.
 
-    python benchmarks/accuracy.py SITE CATEGORY... [--seeds N] [--weights FILE]
+    python benchmarks/accuracy.py SITE CATEGORY... [--seeds N] [--weights FILE] [--folder DIR]
+    python benchmarks/accuracy.py sample [--seeds N] [--folder DIR]
 
-serves SITE (a folder in the layout of Open Images V4), downloads and crops its photos into a
-temporary folder, trains the recipe of 2018 on them, and runs build-model and evaluate-model. With
---weights (of MobileNetV2, without its top) it runs them once more with that backbone. The weights
-in ../shared/weights were tuned on dog breeds, so their figures on dogs are flattered.
+The first form serves SITE (a folder in the layout of Open Images V4), downloads and crops its
+photos, trains the recipe of 2018 on them, and runs build-model and evaluate-model. With --weights
+(of MobileNetV2, without its top) it runs them once more with that backbone. The weights in
+../shared/weights were tuned on dog breeds, so their figures on dogs are flattered.
 
-It exits with 1 where a goal is missed; test sets too small to decide anything are only reported.
+The second form compares our small network with the original's network on the drawn sample; both
+are trained by build-model.
+
+With --folder everything is kept there, and what is finished is not repeated. The exit status is 1
+where a goal is missed; test sets too small to decide anything are only reported.
 """
 
 import argparse
@@ -22,22 +27,23 @@ from pathlib import Path
 import numpy as np
 
 import openimager
-from openimager import metrics, quiet, sample
+from openimager import metrics, predict, sample
 
 ROOT = Path(__file__).resolve().parent.parent
+RECIPE, SMALL, BACKBONE, ORIGINAL = "recipe of 2018", "our CNN", "backbone", "original network"
 # Share of the recipe's error, and of its CPU-seconds of fitting, that may be reached.
-GOALS = {"our CNN": (0.7, 1.0), "backbone": (0.35, 1.0)}
+GOALS = {SMALL: (0.60, 1.0), BACKBONE: (0.20, 1.0)}
+CALIBRATED = 0.05  # expected calibration error after scaling, mean over the seeds
 ENOUGH = 300  # test crops; with fewer, one standard error is some three points
-SIZE = (128, 128)
+SIZE, TEST = (128, 128), Path("crops", "test")
 EPOCHS, PATIENCE = 50, 4
 
 
 def import_keras():
     """Import Keras without what TensorFlow logs as it starts."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with quiet.native_stderr():
-        import keras
-        import tensorflow as tf
+    keras = predict.import_keras()
+    import tensorflow as tf
+
     tf.get_logger().setLevel("ERROR")  # one model after another is what this is for
     return keras, tf
 
@@ -99,29 +105,32 @@ def measured(command):
 
 def run_recipe(data, out, seed):
     """Train the recipe in a process of its own; return its model's file and what it cost."""
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     script = [sys.executable, __file__, "--recipe", str(out), "--seed", str(seed), str(data)]
     memory = measured(script)
     cost = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
-    return out / "recipe.keras", cost | {"memory": memory}
+    return {"file": "recipe.keras", "memory": memory} | cost
 
 
 def run_notebooks(data, out, parameters):
-    """Run build-model and evaluate-model; return the model's file and what it cost."""
+    """Run build-model and evaluate-model; return the model's file, its costs and calibration."""
     parameters = {"DATA_DIR": str(data), "MODELS_DIR": str(out)} | parameters
     command = [sys.executable, str(ROOT / "tools" / "notebooks.py"), "run", "model", "evaluation"]
     for name, value in parameters.items():
         command += ["--set", f"{name}={json.dumps(value)}"]
     memory = measured(command)
     trained = json.loads((out / "history.json").read_text(encoding="utf-8"))["models"]["latest"]
-    cost = {"cpu_seconds": trained["cpu_seconds"], "epochs": len(trained["curve"]["epoch"])}
     if trained["network"] != (parameters.get("BACKBONE") or "small"):
-        raise SystemExit(f"The weights {parameters['WEIGHTS']} could not be used.")
-    return out / "latest.keras", cost | {"memory": memory}
+        raise SystemExit(f"Validation chose '{trained['network']}'.")
+    report = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    return {
+        "file": "latest.keras", "memory": memory, "cpu_seconds": trained["cpu_seconds"],
+        "epochs": len(trained["curve"]["epoch"]), "calibration": report["calibration"],
+    }  # fmt: skip
 
 
 def correct(model_file, test):
-    """Return for each test crop whether the model names it rightly, and its photo's ImageID."""
+    """Return for each test crop whether the model classifies it correctly, and its ImageID."""
     keras, _ = import_keras()
     batches = keras.utils.image_dataset_from_directory(
         test, label_mode="int", image_size=SIZE, shuffle=False, verbose=False
@@ -129,92 +138,134 @@ def correct(model_file, test):
     model = keras.saving.load_model(model_file, safe_mode=True, compile=False)
     truth = np.concatenate([labels.numpy() for _, labels in batches])
     photos = [Path(path).stem.rpartition("_")[0] for path in batches.file_paths]
-    return model.predict(batches, verbose=0).argmax(axis=1) == truth, photos
+    return (model.predict(batches, verbose=0).argmax(axis=1) == truth).tolist(), photos
 
 
-def compare(site, categories, seeds, weights, folder):
-    """Run everything; return a dict of method to (right of each seed, photos, costs)."""
-    with sample.serve(site) as base_url:
+def make_crops(site, categories, folder):
+    """Download and crop the photos of a site, or of the drawn sample."""
+    if (folder / "data" / "crops.csv").exists():
+        return
+    with sample.serve() if site is None else sample.serve(site) as base_url:
         openimager.download(
             categories, data_dir=folder / "data", subset="all", base_url=base_url,
             cache_dir=folder / "cache", quiet=True,
         )  # fmt: skip
     table = openimager.write_crops(folder / "data", quiet=True)
     print("crops:", table["Subset"].value_counts().to_dict(), flush=True)
-    data, results = folder / "data", {}
-    # The notebook's own baseline is this same network: the recipe stands for it here.
-    methods = {"recipe of 2018": None, "our CNN": {"BASELINE_EPOCHS": 0}}
+
+
+def methods_of(site, weights):
+    """Return the parameters of build-model for each method; None for the recipe of 2018."""
+    if site is None:
+        return {SMALL: {"BACKBONE": None}}
+    methods = {RECIPE: None, SMALL: {"BASELINE_EPOCHS": 0, "BACKBONE": None}}
     if weights:
-        borrowed = {"BACKBONE": "mobilenet_v2", "WEIGHTS": str(weights)}
-        methods["backbone"] = methods["our CNN"] | borrowed
+        # The small network gets one epoch, so that validation chooses the backbone.
+        borrowed = {"BACKBONE": "mobilenet_v2", "WEIGHTS": str(weights), "EPOCHS": 1}
+        methods[BACKBONE] = methods[SMALL] | borrowed
+    return methods
+
+
+def compare(methods, seeds, folder):
+    """Run what is not finished; return a dict of method to the results of its seeds."""
+    data, results = folder / "data", {}
     for seed in range(seeds):
         for name, changes in methods.items():
             out = folder / f"{name} {seed}".replace(" ", "-")
-            if changes is None:
-                file, cost = run_recipe(data, out, seed)
-            else:
-                file, cost = run_notebooks(data, out, changes | {"SEED": seed})
-            right, photos = correct(file, data / "crops" / "test")
-            results.setdefault(name, ([], photos, []))
-            results[name][0].append(right)
-            results[name][2].append(cost)
+            if not (out / "result.json").exists():
+                if changes is None:
+                    result = run_recipe(data, out, seed)
+                else:
+                    result = run_notebooks(data, out, changes | {"SEED": seed})
+                result["right"], result["photos"] = correct(out / result["file"], data / TEST)
+                if (out / "original.keras").exists():
+                    result["original"] = correct(out / "original.keras", data / TEST)[0]
+                (out / "result.json").write_text(json.dumps(result), encoding="utf-8")
+            result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+            results.setdefault(name, []).append(result)
+            if "original" in result:
+                results.setdefault(ORIGINAL, []).append(result | {"right": result["original"]})
             print(
-                f"seed {seed}, {name}: {right.mean():.3f} after {cost['epochs']} epochs and "
-                f"{cost['cpu_seconds']:.0f} CPU-seconds", flush=True,
+                f"seed {seed}, {name}: {np.mean(result['right']):.3f} after {result['epochs']} "
+                f"epochs and {result['cpu_seconds']:.0f} CPU-seconds", flush=True,
             )  # fmt: skip
     return results
 
 
 def report(results):
-    """Print the table; return the goals that were missed, a sentence each."""
-    base_right, photos, base_costs = results["recipe of 2018"]
-    base = np.mean(base_right, axis=0)
-    base_cpu = np.mean([cost["cpu_seconds"] for cost in base_costs])
+    """Print the tables; return the goals that were missed, a sentence each, and the crops."""
+    reference = RECIPE if RECIPE in results else ORIGINAL
+    photos = results[reference][0]["photos"]
+    base = np.mean([one["right"] for one in results[reference]], axis=0)
+    base_cpu = np.mean([one["cpu_seconds"] for one in results[reference]])
     missed = []
-    print(f"\n{len(base)} test crops of {len(set(photos))} photos, {len(base_right)} seed(s):\n")
-    print("| method | accuracy (95 %) | less the recipe's (95 %, paired) | error, recipe = 1 "
-          "| CPU-s of fitting | peak memory |")  # fmt: skip
-    print("|---|---|---|---|---|---|")
-    for name, (right, _, costs) in results.items():
-        right = np.mean(right, axis=0)
-        cpu = np.mean([cost["cpu_seconds"] for cost in costs])
-        memory = max(cost["memory"] for cost in costs)
+    print(f"\n{len(base)} test crops of {len(set(photos))} photos, "
+          f"{len(results[reference])} seed(s):\n")  # fmt: skip
+    print(f"| method | accuracy (95 %) | by seed | less the {reference}'s (95 %, paired) "
+          f"| error, {reference} = 1 | CPU-s of fitting | peak memory |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    for name, ones in results.items():
+        right = np.mean([one["right"] for one in ones], axis=0)
+        each = ", ".join(f"{np.mean(one['right']):.3f}" for one in ones)
+        cpu = np.mean([one["cpu_seconds"] for one in ones])
+        memory = max(one["memory"] for one in ones)
         found, gain = metrics.interval(right, photos), metrics.difference(right, base, photos)
         ratio = (1 - right.mean()) / (1 - base.mean())
         print(f"| {name} | {found['accuracy']:.3f} ({found['low']:.3f} to {found['high']:.3f}) "
+              f"| {each} "
               f"| {gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f}) "
-              f"| {ratio:.2f} | {cpu:.0f} | {memory / 1e9:.1f} GB |")  # fmt: skip
+              f"| {ratio:.2f} | {'' if name == ORIGINAL else round(cpu)} "
+              f"| {memory / 1e9:.1f} GB |")  # fmt: skip
         error_goal, cpu_goal = GOALS.get(name, (np.inf, np.inf))
+        if reference == ORIGINAL:
+            error_goal, cpu_goal = 1, np.inf
         if ratio > error_goal:
-            missed.append(f"{name}: error {ratio:.2f} of the recipe's, the goal is {error_goal}")
+            missed.append(f"{name}: error {ratio:.2f} of the {reference}'s, at most {error_goal}")
         if cpu > cpu_goal * base_cpu:
             missed.append(f"{name}: {cpu:.0f} CPU-seconds, the recipe took {base_cpu:.0f}")
+    print("\n| method | calibration error before | after | log loss before | after |")
+    print("|---|---|---|---|---|")
+    for name, ones in results.items():
+        if "calibration" not in ones[0] or name == ORIGINAL:
+            continue
+        keys = [(key, when) for key in ("calibration_error", "log_loss")
+                for when in ("before", "after")]  # fmt: skip
+        error, scaled, loss, scaled_loss = (
+            np.mean([one["calibration"][when][key] for one in ones]) for key, when in keys
+        )
+        print(f"| {name} | {error:.3f} | {scaled:.3f} | {loss:.3f} | {scaled_loss:.3f} |")
+        if reference == RECIPE and (scaled > CALIBRATED or scaled_loss > loss):
+            missed.append(f"{name}: calibration error {scaled:.3f}, log loss {scaled_loss:.3f}")
     return missed, len(base)
 
 
 def main():
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("site", metavar="SITE", type=Path)
+    parser.add_argument("site", metavar="SITE", type=Path, help="a folder, or the word sample")
     parser.add_argument("categories", metavar="CATEGORY", nargs="*")
-    parser.add_argument("--seeds", type=int, default=1, help="repeat with so many seeds (1)")
+    parser.add_argument("--seeds", type=int, help="repeat with so many seeds (3; sample: 5)")
     parser.add_argument("--weights", type=Path, help="of MobileNetV2, without its top")
+    parser.add_argument("--folder", type=Path, help="keep everything here (a temporary folder)")
     parser.add_argument("--recipe", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.recipe:
         fit_recipe(args.site / "crops", args.recipe, args.seed)
         return 0
-    if not args.site.is_dir():
-        print(f"There is no site at {args.site}, so there is nothing to measure: skipped.")
+    site = None if args.site == Path("sample") else args.site
+    if site and not site.is_dir():
+        print(f"There is no site at {site}, so there is nothing to measure: skipped.")
         return 0
-    if not args.categories:
+    if site and not args.categories:
         parser.error("name the categories of the site, such as Cat Dog")
-    weights = args.weights and args.weights.resolve()
-    with tempfile.TemporaryDirectory() as folder:
-        results = compare(args.site, args.categories, args.seeds, weights, Path(folder))
-    missed, crops = report(results)
-    if crops < ENOUGH:
+    methods = methods_of(site, args.weights and args.weights.resolve())
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (args.folder or Path(temporary)).resolve()
+        make_crops(site, args.categories or ["Cat", "Dog"], folder)
+        results = compare(methods, args.seeds or (3 if site else 5), folder)
+        missed, crops = report(results)
+    if site and crops < ENOUGH:
         print(f"\nOnly reported: {crops} test crops are too few to decide anything.")
         return 0
     print("\n" + ("\n".join(f"MISSED: {line}" for line in missed) or "Every goal is reached."))

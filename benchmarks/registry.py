@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from openimager import registry
-from openimager.quilt.objects import import_quilt
+from openimager.package.objects import import_quilt
 
 FIRST_GOAL, REPEATED_GOAL = 4.0, 0.6
 METADATA = {

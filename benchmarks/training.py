@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tools import documents, notebooks
 
-NEEDED = ("train_batches", "validation_batches", "make_model", "compiled")
+NEEDED = ("train_batches", "validation_batches", "make_small", "compiled")
 SIZE, CROPS, VALIDATION, ROUNDS = 128, 5000, 400, 2
 SHARE, GIGABYTES = 0.10, 3.0  # the goals
 
@@ -87,7 +87,7 @@ def cells_until_needed(data_dir: Path):
     """Run the notebook's code in this process; return its names, EPOCHS and seconds of reading."""
     notebook = documents.read(documents.FOLDER / "build-model.ipynb")
     parameters = documents.parameters_cell(notebook)
-    epochs = ast.literal_eval(documents.assigned(parameters.source)["EPOCHS"].value)
+    epochs = ast.literal_eval(documents.assigned(parameters.source)["EPOCHS"].value) or 36
     values = {"DATA_DIR": str(data_dir), "MODELS_DIR": str(data_dir / "models")}
     values |= {"EPOCHS": 10, "BASELINE_EPOCHS": 0, "BACKBONE": None}
     parameters.source = notebooks.replace_values(parameters.source, values)
@@ -106,7 +106,7 @@ def measured(data_dir: Path) -> dict:
     """Train in this process; return CPU-seconds and peak gigabytes."""
     with contextlib.redirect_stdout(sys.stderr):
         names, epochs, reading = cells_until_needed(data_dir)
-        batches, model = names["train_batches"], names["compiled"](names["make_model"], 10)
+        batches, model = names["train_batches"], names["compiled"](names["make_small"], 10)
     # The cells take one batch, which may leave the cache unfilled.
     reading += cpu_seconds(lambda: sum(1 for _ in batches))
     model.fit(batches, validation_data=names["validation_batches"], verbose=0)

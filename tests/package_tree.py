@@ -102,3 +102,8 @@ def make_tree(root):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(text, encoding="utf-8", newline="\n")
     return root
+
+
+def everything(tree):
+    """Return every file of a tree by its path, to push what need not belong together."""
+    return {p.relative_to(tree).as_posix(): p for p in sorted(tree.rglob("*")) if p.is_file()}

@@ -17,6 +17,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 KEY, SECRET = "openimager", "not-a-secret"
+# May read, with the same secret.
+READER = "reader"
 SECONDS_TO_START = 60
 
 
@@ -34,8 +36,16 @@ def weed() -> str:
 def serving(folder: Path) -> Iterator[dict[str, str]]:
     """Run the server with its data in `folder`; yield the environment that reaches it."""
     rights = ["Admin", "Read", "Write", "List", "Tagging"]
-    who = {"accessKey": KEY, "secretKey": SECRET}
-    identities = {"identities": [{"name": "test", "credentials": [who], "actions": rights}]}
+    identities = {
+        "identities": [
+            {
+                "name": name,
+                "credentials": [{"accessKey": name, "secretKey": SECRET}],
+                "actions": actions,
+            }
+            for name, actions in ((KEY, rights), (READER, ["Read", "List"]))
+        ]
+    }
     (folder / "s3.json").write_text(json.dumps(identities), encoding="utf-8")
     parts = ("master", "volume", "filer", "s3")
     ports = _free_ports([name for part in parts for name in (f"{part}.port", f"{part}.port.grpc")])

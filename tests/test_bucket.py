@@ -11,13 +11,12 @@ from pathlib import Path
 import boto3
 import pytest
 import seaweed
-from package_tree import METADATA, NAME, make_tree
+from package_tree import METADATA, NAME, everything, make_tree
 
 from openimager import registry
 from openimager.errors import BadInput, TryAgain
-from openimager.quilt import package
-from openimager.quilt.bucket import check_bucket
-from openimager.quilt.objects import import_quilt
+from openimager.package.bucket import check_bucket
+from openimager.package.objects import import_quilt
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
 pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
@@ -54,8 +53,7 @@ def s3(server, aws):
 
 
 def push(tree, place, name, message="first"):
-    files = package.collect(tree, tree / "data", tree / "models")
-    return registry.push(files, name, place, METADATA, message)
+    return registry.push(everything(tree), name, place, METADATA, message)
 
 
 def test_stranger_installs_from_s3(s3, tmp_path):

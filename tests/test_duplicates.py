@@ -1,7 +1,6 @@
 """Near-identical photos are found, and never straddle the parts of the data."""
 
 import io
-import sys
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ from PIL import Image, ImageEnhance
 
 from openimager import crops
 from openimager.crops import duplicates, split
-from openimager.errors import BadInput
 
 
 @pytest.fixture
@@ -88,14 +86,6 @@ def test_a_group_is_named_by_its_smallest_id():
     chain = {"c": "00" * 32, "a": "00" * 31 + "0f", "b": "00" * 31 + "ff", "d": "ff" * 32}
     groups = duplicates.group(chain, distance=4)
     assert groups.to_dict() == {"a": "a", "b": "a", "c": "a", "d": "d"}
-
-
-def test_without_imagehash_it_says_what_to_install(site, monkeypatch):
-    """The downloader does without imagehash; who crops is told how to get it."""
-    monkeypatch.setitem(sys.modules, "imagehash", None)
-    site.box(site.photo(scene()))
-    with pytest.raises(BadInput, match="pip install imagehash"):
-        site.crop()
 
 
 def test_parts_have_their_shares():

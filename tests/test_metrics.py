@@ -7,6 +7,7 @@ from sklearn import metrics as theirs
 
 from openimager import metrics
 from openimager.errors import BadInput
+from openimager.store import FLAGS
 
 NAMES = ["Apple", "Banana", "Orange"]
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -105,20 +106,117 @@ def test_one_seed_one_answer():
 
 def test_calibration_by_hand():
     """Edges belong to the bin below, a certain prediction to the last, and the gaps are weighed."""
-    table = metrics.reliability(TRUTH, PROBABILITIES, bins=5)
+    table = metrics.reliability(TRUTH, PROBABILITIES, PHOTOS, bins=5)
     assert table["Crops"].tolist() == [1, 4, 4, 1]
-    assert table["Low"].tolist() == [0.2, 0.4, 0.6, 0.8]
+    assert table["From"].tolist() == [0.2, 0.4, 0.6, 0.8]
     gaps = [0.4 - 0, 0.55 - 0.75, 0.75 - 0.75, 0.9 - 1]
     expected = np.average(np.abs(gaps), weights=[1, 4, 4, 1])
     assert metrics.calibration_error(table) == pytest.approx(expected)
-    assert metrics.reliability([0], [[1.0, 0.0]])["High"].tolist() == [1.0]
+    assert metrics.reliability([0], [[1.0, 0.0]], ["a"])["To"].tolist() == [1.0]
+
+
+def test_bins_have_intervals_by_photo():
+    """A bin of three crops of three photos says next to nothing, one of many crops says more."""
+    truth = [0, 0, 1] + [0, 0, 1] * 60
+    probabilities = [[0.65, 0.35]] * 3 + [[0.95, 0.05]] * 180
+    few, many = metrics.reliability(truth, probabilities, range(183)).to_dict("records")
+    assert few["Accuracy"] == many["Accuracy"] == pytest.approx(2 / 3)
+    assert few["High"] - few["Low"] > 0.9 and many["High"] - many["Low"] < 0.16
+
+
+def test_temperature_is_recovered():
+    """Labels drawn from known probabilities that were then sharpened, or blunted, by a factor."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (8000, 3))
+    true = metrics.scale(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1)
+    truth = (rng.random((8000, 1)) > true.cumsum(axis=1)).sum(axis=1)
+    for factor in (0.5, 1, 3):
+        told = metrics.scale(true, 1 / factor)
+        found = metrics.fit_temperature(truth, told)
+        assert found == pytest.approx(factor, rel=0.05)
+        scaled = metrics.scale(told, found)
+        assert metrics.log_loss(truth, scaled) <= metrics.log_loss(truth, told) + 1e-9
+        table = metrics.reliability(truth, scaled, range(8000))
+        assert metrics.calibration_error(table) < 0.02
+        assert (scaled.argmax(axis=1) == told.argmax(axis=1)).all()
+
+
+def test_few_crops_all_correct_do_not_ask_for_certainty():
+    """Eight of eight correct is no proof that the model is never wrong; no crops, no change."""
+    assert 0.2 < metrics.fit_temperature([0] * 8, [[0.8, 0.2]] * 8) < 1
+    assert metrics.fit_temperature([], np.empty((0, 2))) == 1
+    certain = metrics.scale([[1.0, 0.0]], 0.5)
+    assert np.isfinite(certain).all() and metrics.log_loss([1], certain) < 30
+
+
+def test_rejection_threshold_keeps_the_share():
+    """Of 20 validation crops the threshold for 95 % lets 19 through, and a higher one would not."""
+    confidence = np.linspace(0.5, 0.975, 20)
+    threshold = metrics.rejection_threshold(confidence, keep=0.95)
+    assert (confidence >= threshold).sum() == 19
+    assert (confidence >= threshold + 1e-6).sum() == 18
+    assert metrics.rejection_threshold(confidence, keep=1) == 0.5
+    assert metrics.rejection_threshold([]) == 0
+
+
+def test_operating_point_is_the_lowest_that_reaches_the_precision():
+    """Of the thresholds with the wanted precision, the one with the highest recall."""
+    truth, scores = [0, 0, 1, 0, 1, 1, 1], [0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    assert metrics.operating_point(truth, scores, 0.75) == 0.4
+    assert metrics.operating_point(truth, scores, 0.9) == 0.6
+    assert metrics.operating_point([0, 0], [0.3, 0.8], 0.5) is None
+
+
+def test_share_rejected_has_an_interval():
+    """A share is named as it is wanted; with nothing rejected the bound is the exact binomial."""
+    found = metrics.interval([False] * 30, range(30), name="rejected")
+    assert found["rejected"] == 0 and found["high"] == pytest.approx(1 - 0.025 ** (1 / 30))
+
+
+def test_planted_labels_are_suspected():
+    """Labels swapped in ten of two hundred crops are found, the least likely first."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(200) % 2
+    sure = rng.uniform(0.7, 0.9, 200)
+    sure[:10], sure[7] = 0.95, 0.99
+    probabilities = np.where(truth[:, None] == [0, 1], sure[:, None], 1 - sure[:, None])
+    given = truth.copy()
+    given[:10] = 1 - given[:10]
+    found = metrics.suspects(given, probabilities)
+    assert sorted(found) == list(range(10)) and found[0] == 7
+    assert len(metrics.suspects(truth, probabilities)) == 0
+
+
+def test_occlusion_finds_what_the_model_looks_at():
+    """A model that counts white in one corner loses it there, and nowhere else."""
+
+    def predict(pictures):
+        white = pictures[:, 24:, :8].mean(axis=(1, 2, 3)) / 255
+        return np.stack([1 - white, white], axis=1)
+
+    picture = np.full((32, 32, 3), 255, "uint8")
+    found = metrics.occlusion(predict, picture, 1, patch=0.25, steps=7)
+    assert np.unravel_index(found.argmax(), found.shape) == (6, 0)
+    assert found[6, 0] == pytest.approx(1 - 127 / 255)
+    assert (found[:4] == 0).all() and (found[:, 3:] == 0).all()
+    assert metrics.occlusion(predict, picture, 0, steps=7).min() == pytest.approx(127 / 255 - 1)
+    assert (picture == 255).all()
+
+
+def test_middle_and_surround_have_the_same_area():
+    """What one greys out the other leaves, about half of each picture."""
+    pictures = np.random.default_rng(0).integers(128, 255, (2, 128, 128, 3)).astype("uint8")
+    within, around = (metrics.greyed(pictures, middle) for middle in (True, False))
+    assert ((within == 127) ^ (around == 127)).all()
+    assert (within == 127).mean() == pytest.approx(0.5, abs=0.01)
+    assert within.dtype == np.uint8 and (within[0, 0, 0] == pictures[0, 0, 0]).all()
 
 
 @pytest.fixture
 def crops():
     """Ten rows of crops.csv: two with unknown flags, boxes of 10, 64 and 300 pixels."""
     table = pd.DataFrame({"ImageID": PHOTOS, "Left": 0, "Upper": 0})
-    for flag in metrics.FLAGS:
+    for flag in FLAGS:
         table[flag] = [1, 1, 0, 0, 0, 0, 0, 0, -1, -1]
     table["Right"] = table["Lower"] = [10] * 3 + [64] * 3 + [300] * 4
     table["Source"] = ["xclick"] * 5 + ["activemil"] * 5
@@ -149,5 +247,5 @@ def test_other_categories_and_leaks_are_named():
 
 def test_photos_must_match_crops():
     """One photo name too few is an error, not a silently shorter sample."""
-    with pytest.raises(BadInput, match="2 crops, but 1 photos"):
+    with pytest.raises(BadInput, match="2 crops, but 1 ImageIDs"):
         metrics.interval([1, 0], ["a"])

@@ -1,16 +1,22 @@
 """What the notebooks that train and evaluate do, run as scripts on tiny pictures made here."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
+from builders import image_id
 from PIL import Image
 
 from openimager import files
@@ -43,7 +49,7 @@ def make_crops(data):
     for folder, category, colour, numbers in KINDS:
         for subset, number in zip(("train", "validation", "test"), numbers, strict=True):
             for k in range(number):
-                photo = f"{folder[0].lower()}{subset[:2]}{k:04d}"
+                photo = image_id(len(rows))
                 path = data / "crops" / subset / folder / f"{photo}_0.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 noise = rng.integers(-40, 40, (32, 32, 3))
@@ -52,12 +58,16 @@ def make_crops(data):
                     "ImageID": photo, "n": 0, "Category": category, "Subset": subset,
                     "CropPath": f"data/crops/{subset}/{folder}/{path.name}",
                     **dict.fromkeys(FLAGS, 0), "IsDepiction": int(k % 5 == 0),
+                    "XMin": 0, "XMax": 1, "YMin": 0, "YMax": 1, "Rotation": 0, "Error": "",
                     "Left": 0, "Upper": 0, "Right": 100, "Lower": 100, "Source": "xclick",
-                    "SHA256": files.sha256(path),
+                    "DuplicateGroup": photo, "SHA256": files.sha256(path),
                 })  # fmt: skip
     table = pd.DataFrame(rows)
     files.write_table(table, data / "crops.csv")
-    credits = table[["ImageID"]].assign(Title="A picture", Author="A test", License="none")
+    credits = table[["ImageID"]].assign(
+        Title="A picture", Author="A test", AuthorProfileURL="", License="none", Changes="none",
+        OriginalLandingURL="https://photos.example.com/1",
+    )  # fmt: skip
     files.write_table(credits, data / "ATTRIBUTION.csv")
 
 
@@ -72,28 +82,37 @@ def script_of(name, folder, **parameters):
     return script
 
 
-def run(script):
-    """Run a script to its end; return what it printed, and on failure what it raised."""
+def run(script, **environment):
+    """Run a script to its end; return its exit status and what it printed or raised."""
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, env=QUIET, timeout=SECONDS,
-        encoding="utf-8", cwd=script.parent,
+        [sys.executable, script], capture_output=True, text=True, env=QUIET | environment,
+        timeout=SECONDS, encoding="utf-8", cwd=script.parent,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
 
-SMALL = {"IMAGE_SIZE": 32, "BATCH_SIZE": 8, "BASELINE_EPOCHS": 0, "LEARNING_RATE": 2e-3}
+SMALL = {
+    "IMAGE_SIZE": 32, "BATCH_SIZE": 8, "BASELINE_EPOCHS": 0, "LEARNING_RATE": 2e-3,
+    "BACKBONE": None,
+}  # fmt: skip
+# Every request goes to a closed port on this machine.
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+OLD = ("metrics.json", "predictions.csv", "confusion-matrix.png", "README.md")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with data/ and models/ after build-model, and what that printed."""
+    """A folder with data/ and models/ after build-model without a network, and its output."""
     folder = tmp_path_factory.mktemp("trained")
     make_crops(folder / "data")
+    (folder / "models").mkdir()
+    for name in OLD:
+        (folder / "models" / name).write_text("about an older model", encoding="utf-8")
     changes = SMALL | {
-        "EPOCHS": 4, "BASELINE_EPOCHS": 1, "LEAVE_OUT": ["IsDepiction"],
-        "BACKBONE": "mobilenet_v2", "WEIGHTS": "missing.weights.h5",
+        "EPOCHS": 4, "BASELINE_EPOCHS": 1, "LEAVE_OUT": ["IsDepiction"], "BACKBONE": "mobilenet_v2",
     }  # fmt: skip
-    code, said = run(script_of("build-model", folder, **changes))
+    script = script_of("build-model", folder, **changes)
+    code, said = run(script, KERAS_HOME=str(folder / "keras"), **NO_NETWORK)
     assert code == 0, said
     return folder, said
 
@@ -105,8 +124,7 @@ def history_of(folder):
 RELOAD = """
 import json, sys, keras
 model = keras.saving.load_model(sys.argv[1], safe_mode=True, compile=False)
-loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
-model.compile(loss=loss, metrics=["accuracy"])
+model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
 data = keras.utils.image_dataset_from_directory(
     sys.argv[2], label_mode="categorical", image_size=(32, 32), shuffle=False, verbose=False)
 print(json.dumps(model.evaluate(data, verbose=0)))
@@ -114,17 +132,17 @@ print(json.dumps(model.evaluate(data, verbose=0)))
 
 
 def test_same_predictions_in_another_process(trained):
-    """Loaded in safe mode elsewhere, raw pixels in, the file has the loss that its epoch had."""
+    """Loaded in safe mode, raw pixels in, the file has the scores that it was chosen by."""
     folder, _ = trained
     validation = folder / "data" / "crops" / "validation"
     command = [sys.executable, "-c", RELOAD, folder / "models" / "latest.keras", validation]
     done = subprocess.run(command, capture_output=True, text=True, env=QUIET, timeout=SECONDS)
     loss, accuracy = json.loads(done.stdout.splitlines()[-1])
     model = history_of(folder)["models"]["latest"]
-    chosen = model["curve"]["epoch"].index(model["chosen_epoch"])
-    assert loss == pytest.approx(model["curve"]["val_loss"][chosen], abs=1e-4)
+    assert loss == pytest.approx(model["validation"]["log_loss"], abs=1e-4)
     assert accuracy == pytest.approx(model["validation"]["accuracy"])
-    assert model["curve"]["val_loss"][chosen] == min(model["curve"]["val_loss"])
+    losses = dict(zip(model["curve"]["epoch"], model["curve"]["val_loss"], strict=True))
+    assert losses[model["chosen_epoch"]] == min(losses.values())
 
 
 def test_what_is_recorded(trained):
@@ -132,6 +150,7 @@ def test_what_is_recorded(trained):
     folder, said = trained
     history, models = history_of(folder), folder / "models"
     assert history["categories"] == ["Cat", "Hot_dog"] and history["majority"] == "Cat"
+    assert history["names"] == {"Cat": "Cat", "Hot_dog": "Hot dog"}
     assert history["crops_csv_sha256"] == files.sha256(folder / "data" / "crops.csv")
     assert history["models"]["latest"]["sha256"] == files.sha256(models / "latest.keras")
     table = pd.read_csv(folder / "data" / "crops.csv")
@@ -142,39 +161,186 @@ def test_what_is_recorded(trained):
     assert "Weights in the loss: {'Cat': 0.75, 'Hot_dog': 1.5}" in said
 
 
-def test_missing_weights_are_one_sentence(trained):
-    """Weights that are not there are said in a sentence, and the small CNN is trained."""
+def test_new_model_removes_the_old_ones_numbers(trained):
+    """A new model is never beside the metrics, predictions or confusion matrix of an old one."""
+    folder, _ = trained
+    left = {path.name for path in (folder / "models").iterdir()} - {"metrics.json"}
+    assert {"latest.keras", "original.keras", "history.json", "trained_on.txt"} <= left
+    for name in OLD:
+        path = folder / "models" / name
+        assert not path.exists() or "older" not in path.read_text(
+            encoding="utf-8", errors="replace"
+        )
+
+
+def test_without_a_network_the_small_network_is_trained(trained):
+    """Weights that cannot be downloaded are one sentence."""
     folder, said = trained
-    assert "weights missing.weights.h5 of mobilenet_v2 are not to be had" in said
+    assert "The small network is the only candidate: no weights for mobilenet_v2" in said
     assert history_of(folder)["backbone"] is None
-    assert history_of(folder)["models"]["latest"]["network"] == "small"
+    assert list(history_of(folder)["candidates"]) == ["small"]
+    assert not list((folder / "keras").rglob("*.h5"))
+
+
+@pytest.mark.parametrize("weights", ["missing.weights.h5", "other.weights.h5"])
+def test_named_weights_that_cannot_be_used_are_an_error(tmp_path, weights):
+    """A file that is missing, or of another network, does not become a smaller model."""
+    make_crops(tmp_path / "data")
+    (tmp_path / "other.weights.h5").write_bytes(b"no weights")
+    changes = {"EPOCHS": 1, "BACKBONE": "mobilenet_v2", "WEIGHTS": weights}
+    code, said = run(script_of("build-model", tmp_path, **SMALL | changes))
+    assert code and f"WEIGHTS '{weights}' do not fit mobilenet_v2" in said
+    assert not (tmp_path / "models" / "latest.keras").exists()
+
+
+RANDOM = """
+import keras
+model = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(32, 32, 3))
+model.save_weights("made.weights.h5")
+"""
+
+
+def test_backbone_is_a_candidate_when_it_has_weights(tmp_path):
+    """With weights there are two candidates; validation chooses, and both are recorded."""
+    make_crops(tmp_path / "data")
+    subprocess.run([sys.executable, "-c", RANDOM], cwd=tmp_path, env=QUIET, check=True)
+    script = script_of("build-model", tmp_path, **SMALL | {
+        "EPOCHS": 4, "BACKBONE": "mobilenet_v2", "BACKBONE_EPOCHS": 1,
+        "WEIGHTS": str(tmp_path / "made.weights.h5"),
+    })  # fmt: skip
+    code, said = run(script, **NO_NETWORK)
+    assert code == 0, said
+    history = history_of(tmp_path)
+    assert list(history["candidates"]) == ["small", "mobilenet_v2"]
+    best = max(one["validation"]["accuracy"] for one in history["candidates"].values())
+    assert history["models"]["latest"]["validation"]["accuracy"] == best
+    assert (history["backbone"] or "small") == history["models"]["latest"]["network"]
+
+
+@pytest.mark.parametrize("pause", [0, 0.2])
+def test_download_of_weights_is_bounded(tmp_path, monkeypatch, pause):
+    """A file that arrives in time is kept in Keras's cache; a slow download is given up."""
+    blocks = [b"x" * 70_000] * 5
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(sum(map(len, blocks))))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for block in blocks:
+                    self.wfile.write(block)
+                    time.sleep(pause)
+
+        def log_message(self, *arguments):
+            pass
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (cell,) = (
+        cell.source for cell in code_cells(read(NOTEBOOKS / "build-model.ipynb"))
+        if cell.source.startswith("def fetched")
+    )  # fmt: skip
+    names = {"os": os, "Path": Path, "time": time, "files": files, "requests": requests}
+    exec(cell, names)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/some/weights.h5"
+        if pause:
+            with pytest.raises(TimeoutError, match=r"more than 0\.3 s"):
+                names["fetched"](url, 0.3)
+            assert not list(tmp_path.rglob("*.*"))
+        else:
+            path = names["fetched"](url, 30)
+            assert path.read_bytes() == b"".join(blocks)
+        server.shutdown()
+    if not pause:  # now without a server
+        assert names["fetched"](url, 30) == path
+
+
+def make_unknown(data):
+    """Crops of another category, as build-dataset leaves them in data/unknown."""
+    rows = []
+    for k in range(3):
+        photo = image_id(900 + k)
+        path = data / "unknown" / "crops" / "train" / "Tree" / f"{photo}_0.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (128, 90, 128)).save(path)
+        rows.append({
+            "ImageID": photo, "n": 0, "Category": "Tree", "Subset": "train",
+            "CropPath": f"data/crops/train/Tree/{path.name}",
+        })  # fmt: skip
+    files.write_table(pd.DataFrame(rows), data / "unknown" / "crops.csv")
 
 
 def test_evaluation_and_what_it_refuses(trained):
     """An honest test set is measured; a copied train crop, or another category, is refused."""
     folder, _ = trained
+    data, models = folder / "data", folder / "models"
     script = script_of("evaluate-model", folder)
     code, said = run(script)
     assert code == 0, said
-    metrics = json.loads((folder / "models" / "metrics.json").read_text(encoding="utf-8"))
-    assert (metrics["crops"], metrics["photos"]) == (16, 16)
-    assert metrics["categories"] == ["Cat", "Hot dog"]
-    assert np.trace(metrics["confusion"]) / 16 == metrics["accuracy"]
-    assert metrics["baselines"]["majority"]["accuracy"] == 0.5
-    assert metrics["baselines"].keys() == {"majority", "original"}
+    assert "There are no crops of other categories in data/unknown" in said
+    assert "drawn sample" not in said
+    report = json.loads((models / "metrics.json").read_text(encoding="utf-8"))
+    assert (report["crops"], report["photos"]) == (16, 16)
+    assert report["categories"] == ["Cat", "Hot dog"] and report["unknown"] is None
+    assert np.trace(report["confusion"]) / 16 == report["accuracy"]
+    assert report["baselines"]["majority"]["accuracy"] == 0.5
+    assert report["baselines"].keys() == {"majority", "original"}
+    assert report["model_sha256"] == files.sha256(models / "latest.keras")
+    assert report["calibration"]["after"]["log_loss"] > 0
 
-    crops = folder / "data" / "crops"
-    stolen = crops / "train" / "Cat" / "ctr0001_0.jpg"
-    planted = crops / "test" / "Cat" / "new_0.jpg"
-    planted.write_bytes(stolen.read_bytes())
-    code, said = run(script)
-    planted.unlink()
-    assert code and "1 of 17 test crops was trained on (new_0.jpg)" in said
+    rows = pd.read_csv(models / "predictions.csv", dtype={"ImageID": str})
+    assert list(rows) == [
+        "ImageID", "n", "Subset", "Category", "Predicted", "Probability", "P(Cat)", "P(Hot dog)",
+        "Suspect",
+    ]  # fmt: skip
+    assert rows["Subset"].value_counts().to_dict() == {"test": 16, "validation": 16}
+    tested = rows[rows["Subset"] == "test"]
+    assert (tested["Category"] == tested["Predicted"]).mean() == report["accuracy"]
+    # The prediction that another program gets is the notebook's.
+    crop = data / "crops" / "test" / "Cat" / f"{tested['ImageID'].iloc[0]}_0.jpg"
+    command = [sys.executable, "-m", "openimager.predict", crop, "--models", models]
+    done = subprocess.run(command, capture_output=True, text=True, env=QUIET, check=True)
+    answer = pd.read_csv(io.StringIO(done.stdout))
+    assert answer["P(Hot dog)"][0] == pytest.approx(tested["P(Hot dog)"].iloc[0], abs=2e-6)
 
-    (crops / "test" / "Hot_dog").rename(crops / "test" / "Pizza")
+    crops = data / "crops"
+    stolen = next((crops / "train" / "Cat").glob("*.jpg"))
+    kept = crop.read_bytes()
+    for other in (crops / "train" / "Cat").glob("*.jpg"):
+        if files.sha256(other) in (models / "trained_on.txt").read_text(encoding="utf-8"):
+            stolen = other
+    crop.write_bytes(stolen.read_bytes())
     code, said = run(script)
-    (crops / "test" / "Pizza").rename(crops / "test" / "Hot_dog")
+    crop.write_bytes(kept)
+    assert code and f"1 of 32 test crops was trained on ({crop.name})" in said
+
+    table = (data / "crops.csv").read_text(encoding="utf-8")
+    renamed = table.replace("Hot_dog", "Pizza").replace("Hot dog", "Pizza")
+    (data / "crops.csv").write_text(renamed, encoding="utf-8")
+    code, said = run(script)
+    (data / "crops.csv").write_text(table, encoding="utf-8")
     assert code and "The model knows Cat, Hot_dog, but the test crops are of Cat, Pizza" in said
+
+
+def test_evaluation_of_other_categories_and_excluded_crops(trained):
+    """Crops in data/unknown are judged at the threshold; so is the test set without some crops."""
+    folder, _ = trained
+    data, models = folder / "data", folder / "models"
+    make_unknown(data)
+    table = pd.read_csv(data / "crops.csv", dtype={"ImageID": str})
+    ticked = table.loc[table["Subset"] == "test", ["ImageID", "n"]].head(3)
+    ticked.to_csv(folder / "excluded.csv", index=False)
+    exclude = str(folder / "excluded.csv")
+    code, said = run(script_of("evaluate-model", folder, EXCLUDE=exclude))
+    assert code == 0, said
+    report = json.loads((models / "metrics.json").read_text(encoding="utf-8"))
+    assert report["unknown"]["crops"] == 3 and 0 <= report["unknown"]["rejected"] <= 1
+    assert report["excluded_test"]["count"] == 3 and report["excluded_test"]["crops"] == 13
+    rows = pd.read_csv(models / "predictions.csv", dtype={"ImageID": str})
+    left = rows[(rows["Subset"] == "test") & ~rows["ImageID"].isin(ticked["ImageID"])]
+    assert report["excluded_test"]["accuracy"] == (left["Category"] == left["Predicted"]).mean()
 
 
 def rows_of(log):
@@ -203,12 +369,12 @@ def test_killed_training_is_taken_up_again(tmp_path):
     process.wait()
     before = rows_of(log)
     assert 3 <= len(before) < 12
-    assert "starting afresh" in said.read_text(encoding="utf-8")
+    assert "starting again" in said.read_text(encoding="utf-8")
     assert not (tmp_path / "models" / "latest.keras").exists()
 
     code, said = run(script)
     assert code == 0, said
-    assert "Taking up 'small' again after epoch" in said
+    assert "Resuming 'small' after epoch" in said
     curve = history_of(tmp_path)["models"]["latest"]["curve"]
     assert curve["epoch"] == list(range(1, 13))
     was = [float(row.split(",")[2]) for row in before]

@@ -1,15 +1,32 @@
-"""What goes into the package, with whose credit, and what it says of itself."""
+"""What goes into the package, whether it belongs together, and its two cards."""
 
 import json
-from pathlib import Path
+import os
+import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
-from package_tree import IDS, NAME, make_tree
+import yaml
+from builders import jpeg
+from huggingface_hub import DatasetCard, ModelCard
+from package_tree import GONE, IDS, NAME, QUERY, make_tree, write_data, write_model
 
 from openimager.errors import BadInput
-from openimager.files import sha256, write_table
-from openimager.quilt import datacard, package
+from openimager.export import write_coco, write_croissant
+from openimager.package import cards, contents
+from openimager.store import Store
+from tools.documents import FOLDER
+
+# From the Hub's documentation of the front matter, for the values that we use and their kin.
+HUB = {
+    "license": {"apache-2.0", "mit", "cc-by-2.0", "cc-by-4.0", "cc0-1.0", "other"},
+    "task_categories": {"image-classification", "object-detection", "image-segmentation"},
+    "size_categories": {"n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M"},
+    "library_name": {"keras", "transformers", "timm", "sklearn"},
+    "pipeline_tag": {"image-classification", "object-detection"},
+}
 
 
 @pytest.fixture
@@ -18,24 +35,32 @@ def tree(tmp_path):
 
 
 def collect(tree, **options):
-    return package.collect(tree, tree / "data", tree / "models", **options)
+    return contents.collect(tree, tree / "data", tree / "models", **options)
 
 
 def describe(tree, **options):
-    return package.describe(tree / "data", tree / "models", tree, **options)
+    return contents.describe(tree / "data", tree / "models", tree, **options)
+
+
+def edit(tree, name, change, folder="data"):
+    """Rewrite a table of a data directory."""
+    store = Store(tree / folder)
+    store.write_table(change(store.read_table(name)), name)
 
 
 def test_package_holds_the_documented_tree(tree):
-    """Images, crops, tables, credits, models, summaries and the repository's three are in it."""
+    """Images, crops, tables, credits, query, models, summaries and the repository's three."""
+    write_coco(tree / "data")
+    write_croissant(tree / "data")
     paths = list(collect(tree))
-    assert [p for p in paths if p.startswith("data/images/")] == [
-        f"data/images/{i}.jpg" for i in IDS
-    ]
-    assert len([p for p in paths if p.startswith("data/crops/")]) == 6
+    photos = [path for path in paths if path.startswith("data/images/")]
+    assert photos == [f"data/images/{i}.jpg" for i in IDS]
+    assert len([path for path in paths if path.startswith("data/crops/")]) == 6
     wanted = "README.md quilt_summarize.json summaries/top-image-labels.vl.json data/images.csv "
-    wanted += "data/boxes.csv data/crops.csv data/ATTRIBUTION.csv models/latest.keras "
-    wanted += "models/history.json models/metrics.json models/trained_on.txt "
-    wanted += "data/summaries/top-image-labels.csv"
+    wanted += "data/boxes.csv data/crops.csv data/ATTRIBUTION.csv data/query.json "
+    wanted += "data/boxes.coco.json data/croissant.json data/summaries/top-image-labels.csv "
+    wanted += "models/latest.keras models/original.keras models/history.json models/metrics.json "
+    wanted += "models/predictions.csv models/trained_on.txt"
     assert set(wanted.split()) <= set(paths)
     assert all(file.is_file() for file in collect(tree).values())
 
@@ -44,19 +69,15 @@ def test_folders_of_other_names_keep_the_paths(tree):
     """data/ and models/ may be called anything on this machine; the package says data/, models/."""
     (tree / "data").rename(tree / "cats")
     (tree / "models").rename(tree / "best")
-    files = package.collect(tree, tree / "cats", tree / "best")
+    files = contents.collect(tree, tree / "cats", tree / "best")
     assert files["data/crops.csv"] == tree / "cats" / "crops.csv"
     assert files["models/latest.keras"] == tree / "best" / "latest.keras"
 
 
 def test_state_of_this_machine_stays_out(tree):
-    """Hidden files and folders, half-written files and strangers' files are not packaged."""
+    """Hidden files, half-written files, data/yolo/ and other people's files are not packaged."""
     before = set(collect(tree))
-    for path in (
-        "data/.openimager/state.csv",
-        "models/.resume/a.keras",
-        "data/.images.csv.ab.part",
-    ):
+    for path in ("data/.openimager/journal", "models/.resume/a.keras", "data/yolo/data.yaml"):
         (tree / path).parent.mkdir(exist_ok=True)
         (tree / path).write_text("state", encoding="utf-8")
     (tree / "data" / "my-notes.docx").write_text("notes", encoding="utf-8")
@@ -65,17 +86,39 @@ def test_state_of_this_machine_stays_out(tree):
 
 
 def test_photos_can_be_left_out(tree):
-    """Without photos, the crops, tables and the model stay."""
-    paths = set(collect(tree, with_photos=False))
-    assert not any(p.startswith("data/images/") for p in paths)
-    assert set(collect(tree)) - paths == {f"data/images/{i}.jpg" for i in IDS}
+    """Without photos the crops, tables and the model stay, and photos/ may be missing."""
+    photos = {f"data/images/{i}.jpg" for i in IDS}
+    assert set(collect(tree)) - set(collect(tree, with_photos=False)) == photos
+    shutil.rmtree(tree / "data" / "images")
+    assert len(collect(tree, with_photos=False)) > 10
     assert describe(tree, with_photos=False)["with_photos"] is False
+
+
+def test_only_the_current_selection_goes_in(tree):
+    """A photo of an earlier selection stays on disk with its credit, and out of the package."""
+    old = 15 * "0" + "e"
+    (tree / "data" / "images" / f"{old}.jpg").write_bytes(jpeg(9))
+    edit(tree, "ATTRIBUTION.csv", lambda t: pd.concat([t, t[:1].assign(ImageID=old)]))
+    files = collect(tree)
+    assert f"data/images/{old}.jpg" not in files
+    credits = pd.read_csv(files["data/ATTRIBUTION.csv"], dtype=str)
+    assert list(credits["ImageID"]) == IDS
+    assert old in (tree / "data" / "ATTRIBUTION.csv").read_text(encoding="utf-8")
+
+
+def test_changes_say_cropped_where_crops_are_packaged(tree):
+    """Of a photo with crops in the package, Changes says so, after what it said before."""
+    edit(
+        tree, "ATTRIBUTION.csv", lambda t: t.assign(Changes=["none", "scaled down"] + 4 * ["none"])
+    )
+    edit(tree, "crops.csv", lambda t: t)
+    changes = pd.read_csv(collect(tree)["data/ATTRIBUTION.csv"], dtype=str)["Changes"]
+    assert list(changes) == ["cropped", "scaled down; cropped"] + 4 * ["cropped"]
 
 
 def test_photo_without_credit_stops_and_is_named(tree):
     """A photo on disk with no row in ATTRIBUTION.csv ends it, with the ImageID in the sentence."""
-    credits = pd.read_csv(tree / "data" / "ATTRIBUTION.csv", dtype=str)
-    write_table(credits[credits["ImageID"] != IDS[3]], tree / "data" / "ATTRIBUTION.csv")
+    edit(tree, "ATTRIBUTION.csv", lambda t: t[t["ImageID"] != IDS[3]])
     with pytest.raises(BadInput, match=IDS[3]):
         collect(tree)
     # Its crop is a copy of a part of it, so leaving the photo out does not help.
@@ -85,52 +128,210 @@ def test_photo_without_credit_stops_and_is_named(tree):
 
 def test_stray_photo_without_credit_is_named(tree):
     """A picture that somebody put among the photos is noticed, though no table names it."""
-    stray = tree / "data" / "images" / "my-holiday.jpg"
-    stray.write_bytes((tree / "data" / "images" / f"{IDS[0]}.jpg").read_bytes())
+    (tree / "data" / "images" / "my-holiday.jpg").write_bytes(jpeg(8))
     with pytest.raises(BadInput, match="my-holiday"):
         collect(tree)
 
 
-def test_photos_of_earlier_selections_stay_at_home(tree):
-    """A credited photo that images.csv no longer names is not packaged."""
-    photos = pd.read_csv(tree / "data" / "images.csv", dtype=str, keep_default_na=False)
-    write_table(photos[photos["ImageID"] != IDS[0]], tree / "data" / "images.csv")
-    assert f"data/images/{IDS[0]}.jpg" not in collect(tree)
+def test_photos_of_other_categories_come_with_credits(tree):
+    """data/unknown/ is in the package when it is there, with its own credits."""
+    write_data(tree / "other")
+    shutil.move(tree / "other" / "data", tree / "data" / "unknown")
+    files = collect(tree)
+    assert f"data/unknown/images/{IDS[0]}.jpg" in files and "data/unknown/crops.csv" in files
+    assert len([p for p in files if p.startswith("data/unknown/crops/")]) == 6
+    credits = pd.read_csv(files["data/unknown/ATTRIBUTION.csv"], dtype=str)
+    assert len(credits) == 6 and set(credits["Changes"]) == {"cropped"}
+    edit(tree, "ATTRIBUTION.csv", lambda t: t[1:], "data/unknown")
+    with pytest.raises(BadInput, match=IDS[0]):
+        collect(tree)
 
 
 @pytest.mark.parametrize(
     ("path", "notebook"),
-    [("data/crops.csv", "build-dataset"), ("models/metrics.json", "evaluate-model")],
+    [
+        ("data/crops.csv", "build-dataset"),
+        ("models/latest.keras", "build-model"),
+        ("models/metrics.json", "evaluate-model"),
+    ],
 )
 def test_missing_part_names_the_notebook_that_makes_it(tree, path, notebook):
     """A tree that is not finished is refused with what to run."""
     (tree / path).unlink()
-    with pytest.raises(BadInput, match=rf"{path}.*{notebook}"):
+    with pytest.raises(BadInput, match=rf"{path}: run {notebook}"):
         collect(tree)
 
 
+def test_require_tells_an_empty_clone_from_a_partial_install(tree):
+    """A notebook that needs crops says so in an empty clone and after installing models/ only."""
+    where = {"data_dir": tree / "data", "models_dir": tree / "models"}
+    contents.require("data/crops", "data/crops.csv", "models/latest.keras", **where)
+    shutil.rmtree(tree / "data")
+    contents.require("models/latest.keras", **where)
+    with pytest.raises(BadInput, match=r"no data/crops: run build-dataset.*--part data"):
+        contents.require("models/latest.keras", "data/crops", **where)
+
+
+# Each of these makes a tree whose parts do not belong together, as it happens in practice.
+
+
+def retrained(tree):
+    """Train again and skip evaluate-model."""
+    scores = {name: (tree / "models" / name).read_bytes() for name in SCORES}
+    write_model(tree, b"another model")
+    for name, content in scores.items():
+        (tree / "models" / name).write_bytes(content)
+
+
+SCORES = ("metrics.json", "predictions.csv")
+
+
+def replaced_model(tree):
+    """Put another model into models/."""
+    (tree / "models" / "latest.keras").write_bytes(b"another model")
+
+
+def another_task(tree):
+    """Download other categories, and crop nothing."""
+    edit(tree, "boxes.csv", lambda t: t.assign(Category="Apple", LabelName="/m/014j1m"))
+    query = {**QUERY, "categories": ["Apple"]}
+    (tree / "data" / "query.json").write_text(json.dumps(query), encoding="utf-8")
+
+
+def another_query(tree):
+    """Change the query alone."""
+    query = {**QUERY, "categories": ["Cat", "Dog"]}
+    (tree / "data" / "query.json").write_text(json.dumps(query), encoding="utf-8")
+
+
+def another_release(tree):
+    """Mix photos of two releases."""
+    edit(tree, "images.csv", lambda t: t.assign(Release="v7"))
+
+
+def larger_selection(tree):
+    """Download one more photo, and crop nothing."""
+    new = 15 * "0" + "b"
+    (tree / "data" / "images" / f"{new}.jpg").write_bytes(jpeg(7, (60, 40)))
+    for name in ("images.csv", "boxes.csv", "ATTRIBUTION.csv"):
+        edit(tree, name, lambda t: pd.concat([t, t[:1].assign(ImageID=new)]))
+    size = (tree / "data" / "images" / f"{new}.jpg").stat().st_size
+    edit(tree, "images.csv", lambda t: t.assign(Bytes=t["Bytes"].mask(t["ImageID"] == new, size)))
+
+
+def smaller_selection(tree):
+    """Download with a smaller limit, and crop nothing."""
+    edit(tree, "images.csv", lambda t: t[t["ImageID"] != IDS[0]])
+    edit(tree, "boxes.csv", lambda t: t[t["ImageID"] != IDS[0]])
+
+
+def lost_box(tree):
+    """Lose a row of boxes.csv."""
+    edit(tree, "boxes.csv", lambda t: t[t["ImageID"] != IDS[4]])
+
+
+def lost_photo(tree):
+    """Delete a photo that images.csv lists."""
+    (tree / "data" / "images" / f"{IDS[2]}.jpg").unlink()
+
+
+def changed_crop(tree):
+    """Change a byte of a crop."""
+    path = next((tree / "data" / "crops" / "test").rglob("*.jpg"))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def foreign_crop(tree):
+    """Add a crop that no table lists."""
+    (tree / "data" / "crops" / "train" / "Cat" / f"{IDS[1]}_7.jpg").write_bytes(jpeg())
+
+
+def new_split(tree):
+    """Crop again with another split, and train nothing."""
+    edit(tree, "crops.csv", lambda t: t.assign(DuplicateGroup="other"))
+
+
+def trained_on_test(tree):
+    """Train on the test crops."""
+    crops = Store(tree / "data").read_table("crops.csv")
+    (tree / "models" / "trained_on.txt").write_text("\n".join(crops["SHA256"]), encoding="utf-8")
+
+
+def old_predictions(tree):
+    """Keep the predictions of fewer crops."""
+    path = tree / "models" / "predictions.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (retrained, "metrics.json has the scores of another model.*run evaluate-model"),
+        (replaced_model, "history.json is of another model.*run build-model"),
+        (another_task, "crops.csv has crops of boxes.*run build-dataset"),
+        (another_query, "category Hot dog, which query.json does not.*run build-dataset"),
+        (another_release, "another release than v4.*run build-dataset"),
+        (larger_selection, "never cropped.*run build-dataset"),
+        (smaller_selection, "crops of photos that images.csv does not.*run build-dataset"),
+        (lost_box, "no box in boxes.csv.*run build-dataset"),
+        (lost_photo, f"images/ lacks.*{IDS[2]}.*run build-dataset"),
+        (changed_crop, "another content than crops.csv records.*run build-dataset"),
+        (foreign_crop, "crops/ has files that crops.csv does not list.*run build-dataset"),
+        (new_split, "trained on other crops.*run build-model"),
+        (trained_on_test, "trained on other crops.*run build-model"),
+        (old_predictions, "predictions.csv are about other crops.*run evaluate-model"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_parts_that_do_not_belong_together_are_refused(tree, damage, sentence):
+    """One sentence says what does not match and which notebook to run again."""
+    collect(tree)
+    damage(tree)
+    with pytest.raises(BadInput, match=sentence) as caught:
+        collect(tree)
+    assert "\n" not in str(caught.value)
+
+
+def test_boxes_left_out_by_an_option_are_no_mismatch(tree):
+    """A photo whose only box was dropped as a group, or was too small, needs no crop."""
+    edit(tree, "crops.csv", lambda t: t[t["ImageID"] != IDS[2]])
+    (tree / "data" / "crops" / "train" / "Cat" / f"{IDS[2]}_0.jpg").unlink()
+    write_model(tree)
+    assert f"data/images/{IDS[2]}.jpg" in collect(tree)
+
+
 def test_metadata_says_what_there_is(tree):
-    """Categories, subsets, counts, licence, options, metrics and table hashes are the tree's."""
+    """Categories, subsets, counts, licence, query, options, metrics and hashes are the tree's."""
     said = describe(tree)
     assert said["categories"] == ["Cat", "Hot dog"]
     assert said["subsets"] == ["train", "validation", "test"]
     assert said["counts"]["photos"] == 6 and said["counts"]["boxes"] == 7
     assert said["counts"]["crops_by_subset"]["train"] == {"Cat": 2, "Hot dog": 1}
     assert said["licence"]["photos"] == ["CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)"]
-    assert said["options"]["EPOCHS"] == 3
-    assert said["metrics"]["accuracy"] == 0.5
-    assert said["tables"]["crops.csv"] == sha256(tree / "data" / "crops.csv")
-    assert said["drawn"] is True
-    assert describe(tree) == said
+    assert said["options"]["EPOCHS"] == 3 and said["query"] == QUERY
+    assert said["metrics"]["accuracy"] == 0.5 and said["drawn"] is True
+    assert describe(tree) == json.loads(json.dumps(said))
+
+
+def test_name_is_made_from_the_categories():
+    """The sample has a name of its own; others are named by their categories."""
+    validate = pytest.importorskip("quilt3.util").validate_package_name
+    many = [f"Category number {i}" for i in range(40)]
+    for categories in (["Apple", "Banana"], ["Café", "Salt/pepper"], ["犬"], many):
+        name = contents.default_name({"drawn": False, "categories": categories})
+        validate(name)
+        assert len(name) < 70
+    assert contents.default_name({"drawn": False, "categories": ["Café"]}) == "quilt/cafe"
+    assert contents.default_name({"drawn": True, "categories": ["Cat"]}) == "quilt/open_images"
 
 
 def test_catalogue_shows_files_that_are_in_the_package(tree):
     """Every file that quilt_summarize.json names is one that the package takes along."""
-    root = Path(__file__).resolve().parents[1]
+    root = FOLDER.parent
     rows = json.loads((root / "quilt_summarize.json").read_text(encoding="utf-8"))
     cells = [cell for row in rows for cell in (row if isinstance(row, list) else [row])]
     named = {cell["path"] for cell in cells}
-    assert {"data/README.md", "models/confusion-matrix.png"} < named and len(named) == 5
+    assert {"data/README.md", "models/README.md", "models/confusion-matrix.png"} < named
     for path in named:
         if path.startswith("summaries/"):
             assert (root / path).is_file()
@@ -141,21 +342,80 @@ def test_catalogue_shows_files_that_are_in_the_package(tree):
 def test_code_outside_of_git_is_of_unknown_revision(tmp_path, monkeypatch):
     """Without git or a repository the revision is said to be unknown."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert package.code_revision(tmp_path) == "unknown"
+    assert contents.code_revision(tmp_path) == "unknown"
 
 
-def test_card_says_counts_licence_score_and_that_pictures_are_drawn(tree):
-    """The data card has what a reader needs, and calls the drawn sample drawn."""
-    card = datacard.write_card(tree / "data", describe(tree), NAME)
-    text = card.read_text(encoding="utf-8")
-    assert "| Cat | 2 | 0 | 1 |" in text
+def test_data_card_is_what_the_hub_reads(tree):
+    """huggingface_hub loads it; its values are the Hub's, and its text is the tables'."""
+    card = DatasetCard.load(cards.write_data_card(tree / "data", describe(tree), NAME))
+    said = card.data.to_dict()
+    assert said["license"] == "cc-by-2.0" and said["license"] in HUB["license"]
+    for key in ("task_categories", "size_categories"):
+        assert said[key] and set(said[key]) <= HUB[key]
+    assert said["size_categories"] == ["n<1K"] and "open-images" in said["tags"]
+    (config,) = said["configs"]
+    assert [part["split"] for part in config["data_files"]] == ["train", "validation", "test"]
+    text = card.text
+    assert "| Cat | 2 | 0 | 1 |" in text and "drawn and their credits invented" in text
     assert "CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)" in text
-    assert "Accuracy 0.500 (95 % interval 0.100 to 0.900) on 2 crops of 2 drawn pictures." in text
-    assert "- always the most common category: 0.250 (95 % interval 0.000 to 0.750)" in text
+    assert "0.500 (0.100 to 0.900) on 2 test crops of 2 drawn pictures" in text
+    for option in ("| limit | 3 |", "| seed | 7 |", "| release | v4 |", QUERY["base_url"]):
+        assert option in text
     assert f"quilt3 install {NAME} --registry REGISTRY --dest ." in text
-    assert "drawn and their credits invented" in text
-    photos = pd.read_csv(tree / "data" / "images.csv", dtype=str, keep_default_na=False)
-    photos["OriginalLandingURL"] = "https://www.flickr.com/photos/a/1"
-    write_table(photos, tree / "data" / "images.csv")
-    datacard.write_card(tree / "data", describe(tree), NAME)
-    assert "drawn" not in card.read_text(encoding="utf-8")
+    edit(tree, "images.csv", lambda t: t.assign(OriginalLandingURL="https://www.flickr.com/a/1"))
+    cards.write_data_card(tree / "data", describe(tree), NAME)
+    text = (tree / "data" / "README.md").read_text(encoding="utf-8")
+    assert "drawn" not in text.replace("Boxes were drawn", "") and "Open Images V4" in text
+
+
+def test_data_card_names_a_licence_that_the_hub_does_not_know(tree):
+    """An unknown licence is "other", with a link to it."""
+    edit(tree, "images.csv", lambda t: t.assign(License="https://example.org/licence"))
+    card = DatasetCard.load(cards.write_data_card(tree / "data", describe(tree), NAME))
+    said = card.data.to_dict()
+    assert said["license"] == "other" and said["license_link"] == "https://example.org/licence"
+
+
+def test_datasets_loads_the_data_directory_by_its_card(tree, tmp_path):
+    """load_dataset("data") finds the splits and labels that the card's front matter names."""
+    cards.write_data_card(tree / "data", describe(tree), NAME)
+    script = """
+import datasets, sys
+found = datasets.load_dataset(sys.argv[1])
+print({split: len(rows) for split, rows in found.items()}, found["train"].features["label"].names)
+"""
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "USE_TF": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tree / "data")],
+        env={**os.environ, **offline, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = "{'train': 3, 'validation': 1, 'test': 2} ['Cat', 'Hot dog']"
+    assert done.stdout.strip() == expected
+
+
+def test_model_card_is_what_the_hub_reads(tree):
+    """huggingface_hub loads it with the accuracy; slices, baselines and intervals are in it."""
+    card = ModelCard.load(cards.write_model_card(tree / "models", describe(tree), NAME))
+    for key in ("library_name", "license", "pipeline_tag"):
+        assert getattr(card.data, key) in HUB[key]
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("accuracy", 0.5)
+    assert (result.task_type, result.dataset_type) == ("image-classification", NAME)
+    text = card.text
+    row = "| always the most common category | 0.250 (0.000 to 0.750) | +0.250 (-0.500 to +0.750) |"
+    assert row in text and "0.500 (0.100 to 0.900) on 2 test crops of 2 drawn pictures" in text
+    assert "| IsOccluded | yes | 2 | 0.500 | 0.100 | 0.900 |" in text
+    assert "temperature 1.250; below the threshold 0.600" in text
+    for heading in ("Intended use", "Training data", "Evaluation", "Limits", "How to load it"):
+        assert f"\n## {heading}\n" in text
+    assert yaml.safe_load(card.content.split("---")[1])["model-index"][0]["name"] == "small_cnn"
+
+
+def test_gone_photos_are_in_the_table_alone(tree):
+    """A gone photo keeps its row, and has neither picture nor credit in the package."""
+    files = collect(tree)
+    assert GONE in files["data/images.csv"].read_text(encoding="utf-8")
+    assert GONE not in files["data/ATTRIBUTION.csv"].read_text(encoding="utf-8")
+    assert f"data/images/{GONE}.jpg" not in files

@@ -1,6 +1,6 @@
 """A Quilt registry in a folder, and what a stranger does with it on the command line."""
 
-import base64
+import errno
 import hashlib
 import os
 import shutil
@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from package_tree import METADATA, NAME, make_tree
+from package_tree import METADATA, NAME, everything, make_tree
 
 from openimager import registry
 from openimager.errors import BadInput
-from openimager.quilt import package
-from openimager.quilt.objects import content_hash, import_quilt
+from openimager.package.objects import content_hash, import_quilt
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
 pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
@@ -42,12 +41,8 @@ def place(tmp_path):
     return tmp_path / "registry"
 
 
-def collect(tree):
-    return package.collect(tree, tree / "data", tree / "models")
-
-
 def push(tree, place, message="first"):
-    return registry.push(collect(tree), NAME, place, METADATA, message)
+    return registry.push(everything(tree), NAME, place, METADATA, message)
 
 
 def quilt(*arguments, cwd=None):
@@ -242,7 +237,7 @@ def test_workflow_refuses_what_says_too_little(tree, place, lacking):
     """Without categories, licence or metrics nothing is pushed, and no byte is copied."""
     metadata = {name: value for name, value in METADATA.items() if name != lacking}
     with pytest.raises(BadInput, match=lacking):
-        registry.push(collect(tree), NAME, place, metadata, "too little")
+        registry.push(everything(tree), NAME, place, metadata, "too little")
     assert not (place / "objects").exists()
 
 
@@ -270,6 +265,19 @@ def test_file_address_is_the_folder(tree, place):
     push(tree, place)
     assert not push(tree, place.as_uri()).new
     assert registry.check(place.as_uri()) == registry.check(place)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_registry_that_may_only_be_read(tree, place, monkeypatch, number):
+    """A push into a folder that cannot be written is one sentence, which names the folder."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), str(place / "objects"))
+
+    monkeypatch.setattr("openimager.package.objects.replacing", refuse)
+    with pytest.raises(BadInput, match="installing only needs to read") as caught:
+        push(tree, place)
+    assert str(place) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_addresses_that_are_no_registry(tmp_path):
@@ -305,13 +313,13 @@ def test_hash_is_quilt_s_own(tmp_path, size):
     digest, found = content_hash(path, copy_to=tmp_path / "copy")
     expected = calculate_multipart_checksum_bytes(content[:size], checksum_type="sha2-256-chunked")
     assert found == size
-    assert base64.b64encode(digest).decode() == expected
+    assert digest == expected
     assert (tmp_path / "copy").read_bytes() == content[:size]
 
 
 def test_no_usage_statistics():
     """quilt3, imported by us, has its usage statistics off."""
-    script = "from openimager.quilt.objects import import_quilt; import_quilt();"
+    script = "from openimager.package.objects import import_quilt; import_quilt();"
     script += "from quilt3.telemetry import ApiTelemetry; print(ApiTelemetry.telemetry_disabled)"
     environment = {k: v for k, v in os.environ.items() if k != "QUILT_DISABLE_USAGE_METRICS"}
     done = subprocess.run(

@@ -10,8 +10,10 @@ _HOME = {
     "download": "downloader",
     "box_to_pixels": "crops",
     "crop_box": "crops",
+    "load_model": "predict",
     "rotate_box": "crops",
     "write_crops": "crops",
+    "install_package": "install",
     "BadInput": "errors",
     "TryAgain": "errors",
 }

@@ -154,3 +154,96 @@ def confusion(counts, title: str):
     ax.set(title=title, xlabel="Predicted", ylabel="Truth")
     fig.colorbar(image, label="Share of the true category", shrink=0.8)
     return fig
+
+
+def intervals(table, title: str, xlabel: str, highlight=(), reference: float | None = None):
+    """Draw accuracies with their intervals, one row each, the first on top.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns Accuracy, Low and High; the index names the rows.
+    highlight : collection
+        Names of the rows to draw in colour; if empty, all are.
+    reference : float, optional
+        Accuracy at which a dashed line is drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib import pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(7, 0.27 * len(table) + 1.2), layout="constrained")
+    for y, (name, row) in enumerate(table.iterrows()):
+        colour = PALETTE[0] if not highlight or name in highlight else GREY
+        ax.plot([row["Low"], row["High"]], [y, y], color=colour, linewidth=3, alpha=0.5)
+        ax.plot(row["Accuracy"], y, "o", color=colour)
+    if reference is not None:
+        ax.axvline(reference, linestyle="--", color=GREY)
+    ax.set(title=title, xlabel=xlabel, xlim=(0, 1.02), yticks=range(len(table)))
+    ax.set_yticklabels(table.index)
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.grid(axis="x", alpha=0.3)
+    return fig
+
+
+def reliability(tables: dict, title: str, lowest: float = 0.0):
+    """Draw accuracy against confidence, with intervals, and the number of crops in each bin.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        For each label in the legend a table as `metrics.reliability` returns it.
+    lowest : float
+        The lowest confidence that is possible: 1 / categories.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib import pyplot as plt
+
+    fig, (ax, below) = plt.subplots(
+        2, 1, figsize=(5.5, 5.5), layout="constrained", sharex=True, height_ratios=(3, 1)
+    )
+    ax.plot([0, 1], [0, 1], "--", color=GREY, label="perfectly calibrated")
+    width = 0.04
+    for k, (name, table) in enumerate(tables.items()):
+        place = (table["From"] + table["To"]) / 2 + (k - (len(tables) - 1) / 2) * width
+        below.bar(place, table["Crops"], width, color=PALETTE[k])
+        # No line between the bins: it would give one of three crops the weight of one of ninety.
+        ax.errorbar(
+            table["Confidence"], table["Accuracy"],
+            yerr=[table["Accuracy"] - table["Low"], table["High"] - table["Accuracy"]],
+            fmt="os"[k % 2], color=PALETTE[k], capsize=3, label=name,
+        )  # fmt: skip
+    ax.set(ylabel="Accuracy (95 % interval)", ylim=(-0.02, 1.04), title=title)
+    below.set(xlabel="Probability of the predicted category", ylabel="Crops")
+    below.set_xlim(lowest - 0.05, 1.04)
+    fig.legend(loc="outside lower center", ncols=3, frameon=False)
+    return fig
+
+
+def occlusion(pictures: Sequence, maps: Sequence, captions: Sequence, title: str):
+    """Draw pictures above their `metrics.occlusion` maps: red is what the answer depends on."""
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    count = len(pictures)
+    fig, axes = plt.subplots(2, count, figsize=(1.3 * count + 0.8, 3.3), squeeze=False)
+    limit = max(0.05, *(float(abs(np.asarray(found)).max()) for found in maps))
+    for ax in axes.flat:
+        ax.axis("off")
+    for column, picture, found, caption in zip(axes.T, pictures, maps, captions, strict=True):
+        height, width = np.shape(picture)[:2]
+        column[0].imshow(picture)
+        column[0].set_title(caption, fontsize=8)
+        column[1].imshow(np.asarray(picture).mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        image = column[1].imshow(
+            found, cmap="coolwarm", vmin=-limit, vmax=limit, alpha=0.6,
+            extent=(0, width, height, 0), interpolation="bilinear",
+        )  # fmt: skip
+    fig.colorbar(image, ax=list(axes[1]), label="Fall of the probability", shrink=0.8)
+    fig.suptitle(title)
+    return fig

@@ -1,18 +1,18 @@
-"""A Quilt registry, in a folder or in S3: bytes copied by content, then the manifest.
+"""A Quilt registry, in a folder or in S3: pushing, history, and moving the folder.
 
 quilt3 pushes to S3 only, and what it builds in a folder refers to the files where they happen to
-lie. Here the bytes are copied into the registry first, under the hash of their content, so that
-everybody who can read the folder can install from it, and so that an old revision stays whole
-when the working files change.
+be. Here the bytes are copied into the registry first, under the hash of their content, so that
+everybody who can read the folder can install from it, and an old revision stays whole when the
+working files change.
 
 A registry in a folder looks like this (`.quilt` is quilt3's own layout)::
 
     objects/<2 hex>/<64 hex><suffix>    the bytes, each content once
-    .quilt/packages/<top hash>          a manifest: one line a file
+    .quilt/packages/<top hash>          a manifest: one line per file
     .quilt/named_packages/...           which revisions a package has, and the latest
     .quilt/workflows/                   what a revision must say about itself
 
-``python -m openimager.registry DIRECTORY`` mends the addresses in a folder that was moved.
+``python -m openimager.registry DIRECTORY`` corrects the addresses in a folder that was moved.
 """
 
 import argparse
@@ -25,16 +25,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openimager.errors import BadInput, TryAgain
-from openimager.quilt.bucket import bucket_of, check_bucket, explained
-from openimager.quilt.objects import (
+from openimager.package.bucket import bucket_of, check_bucket, explained
+from openimager.package.objects import (
+    HASH,
     import_quilt,
     in_registry,
     key,
+    manifest,
+    pointers,
     store_in_bucket,
     store_in_folder,
     write,
 )
-from openimager.quilt.workflow import WORKFLOW, check_metadata, write_workflow
+from openimager.package.workflow import WORKFLOW, check_metadata, write_workflow
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,15 @@ def push(
     ----------
     files : mapping
         The file on this machine for each path in the package, such as
-        ``{"data/crops.csv": "../data/crops.csv"}``.
+        ``{"data/crops.csv": "../data/crops.csv"}``; `openimager.package.contents.collect` makes it.
     name : str
         ``owner/package``.
     registry : path-like
         A folder (made if missing; ``file://`` works too) or ``s3://bucket``, which must be
         versioned.
     metadata : dict
-        What the package says about itself; `SCHEMA` says what must be in it.
+        What the package says about itself; `openimager.package.workflow.SCHEMA` says what must be
+        in it.
     message : str
         Why there is a new revision.
 
@@ -95,37 +99,49 @@ def push(
     Raises
     ------
     BadInput
-        If the registry can't be used, or the metadata lacks something that it must have.
+        If the registry cannot be used or written, or the metadata lacks something required.
     TryAgain
         If S3 does not answer, or a file changed while it was copied.
     """
     registry = check(registry)
-    quilt3 = import_quilt()
     with explained(registry):
         write_workflow(registry)
         check_metadata(metadata, name, registry, message)
-        latest = _latest(name, registry)
-        package = quilt3.Package().set_meta(metadata)
+        revisions = pointers(registry, name)
+        latest = revisions.get("latest")
+        header, before = (latest and manifest(registry, latest)) or ({}, {})
         if bucket_of(registry):
-            everything = store_in_bucket(files, f"{registry}/{name}", _known(name, registry))
+            found = [manifest(registry, top_hash) for top_hash in {*revisions.values()}]
+            entries = [entry for _, rows in filter(None, found) for entry in rows.values()]
+            known = {entry.digest: entry.address for entry in entries}
+            stored = [*store_in_bucket(files, f"{registry}/{name}", known)]
         else:
-            everything = store_in_folder(files, registry)
-        sizes, copied = [], {}
-        for path, stored in everything:
-            package.set(path, stored.entry)
-            sizes.append(stored.entry.size)
-            if stored.copied:
-                # By address: two files of one content are one object.
-                copied[str(stored.entry.physical_key)] = stored.entry.size
-        # What is read back from a manifest went through JSON, so what is compared does too.
-        same = latest and latest.meta == json.loads(json.dumps(metadata))
-        new = not same or any(latest.diff(package))
-        if new:
-            _wait_for_a_free_second(name, registry)
-            top_hash = package.build(name, registry, message, workflow=WORKFLOW)
-        else:
-            top_hash = latest.top_hash
-    return Pushed(top_hash, new, len(sizes), sum(sizes), len(copied), sum(copied.values()))
+            stored = [*store_in_folder(files, registry)]
+        # By address: two files of one content are one object.
+        copied = {each.entry.address: each.entry.size for each in stored if each.copied}
+        # The metadata in a manifest went through JSON, so what is compared does too.
+        new = header.get("user_meta") != json.loads(json.dumps(metadata)) or {
+            path: entry[1:] for path, entry in before.items()
+        } != {each.path: each.entry[1:] for each in stored}
+        top_hash = _build(stored, name, registry, metadata, message) if new else latest
+    size = sum(each.entry.size for each in stored)
+    return Pushed(top_hash, new, len(stored), size, len(copied), sum(copied.values()))
+
+
+def _build(stored, name: str, registry: str, metadata: dict, message: str) -> str:
+    """Add a revision of what is stored; return its top hash."""
+    package = import_quilt().Package().set_meta(metadata)
+    from quilt3.packages import PackageEntry
+    from quilt3.util import PhysicalKey
+
+    for path, entry, _ in stored:
+        address = PhysicalKey.from_url(entry.address)
+        digest = {"type": HASH, "value": entry.digest}
+        package.set(path, PackageEntry(address, entry.size, digest, None))
+    # quilt names revisions by the second: a second one within it would hide the first.
+    while str(int(time.time())) in pointers(registry, name):
+        time.sleep(0.05)
+    return package.build(name, registry, message, workflow=WORKFLOW)
 
 
 def revisions(name: str, registry: str | os.PathLike):
@@ -136,23 +152,28 @@ def revisions(name: str, registry: str | os.PathLike):
     import pandas as pd
 
     registry = check(registry)
-    quilt3 = import_quilt()
     with explained(registry):
-        pointers = dict(quilt3.list_package_versions(name, registry))
-        latest = pointers.pop("latest", None)
+        found = pointers(registry, name)
+        latest = found.pop("latest", None)
         rows = []
-        for second, top_hash in sorted(pointers.items()):
-            package = quilt3.Package.browse(name, registry, top_hash)
-            sizes = [entry.size for _, entry in package.walk()]
-            header = next(package.manifest)
+        for second, top_hash in sorted(found.items()):
+            header, entries = manifest(registry, top_hash) or ({}, {})
             pushed = pd.Timestamp(int(second), unit="s", tz="UTC")
-            message, now = header.get("message"), top_hash == latest
-            rows.append((pushed, top_hash, len(sizes), sum(sizes), message, now))
+            size = sum(entry.size for entry in entries.values())
+            now = top_hash == latest
+            rows.append((pushed, top_hash, len(entries), size, header.get("message"), now))
     return pd.DataFrame(rows, columns=["Pushed", "TopHash", "Files", "Bytes", "Message", "Latest"])
 
 
-def check(registry: str | os.PathLike) -> str:
+def check(registry: str | os.PathLike, to_read: bool = False) -> str:
     """Say within ten seconds whether a registry can be used, and return its address for quilt3.
+
+    Parameters
+    ----------
+    registry : path-like
+        A folder or ``s3://bucket``.
+    to_read : bool
+        The registry must exist, and need not be versioned, as for installing from it.
 
     Raises
     ------
@@ -161,15 +182,18 @@ def check(registry: str | os.PathLike) -> str:
     TryAgain
         If nothing answers at the address.
     """
+    import_quilt()
     bucket = bucket_of(registry)
     if bucket:
-        check_bucket(bucket)
+        check_bucket(bucket, versioned=not to_read)
         return f"s3://{bucket}"
     folder = Path(key(registry).path)
-    if not folder.parent.is_dir():
-        raise BadInput(f"There is no folder {folder.parent} to keep the registry {folder.name} in.")
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file; a registry is a folder or s3://bucket.")
+    if to_read and not (folder / ".quilt").is_dir():
+        raise BadInput(f"{folder} is no registry: a registry is a folder with .quilt/ in it.")
+    if not folder.parent.is_dir():
+        raise BadInput(f"There is no folder {folder.parent} to keep the registry {folder.name} in.")
     return str(folder)
 
 
@@ -191,31 +215,33 @@ def repoint(directory: str | os.PathLike) -> int:
     Raises
     ------
     BadInput
-        If the folder is no registry, or bytes that a manifest names are not in it.
+        If the folder is no registry or cannot be written, or bytes that a manifest names are not
+        in it.
     """
     folder = Path(directory).resolve()
     manifests = sorted(p for p in (folder / ".quilt" / "packages").glob("*") if p.is_file())
     if not manifests:
         raise BadInput(f"{folder} is no registry: it has no manifests in .quilt/packages.")
     changed = {}
-    for manifest in manifests:
-        before = manifest.read_text(encoding="utf-8")
-        # The first line tells where the workflow stood; it is hashed, so it stays.
+    for path in manifests:
+        before = path.read_text(encoding="utf-8")
+        # The first line has the address of the workflow; it is hashed, so it stays.
         header, *lines = before.split("\n")
-        after = "\n".join([header, *(_moved(line, folder, manifest.name) for line in lines)])
+        after = "\n".join([header, *(_moved(line, folder, path.name) for line in lines)])
         if after != before:
-            changed[manifest] = after
+            changed[path] = after
     # Only now, when every manifest is known to be whole: all are re-pointed or none.
-    for manifest, text in changed.items():
-        write(key(manifest), text.encode("utf-8"))
-    return len(changed) + write_workflow(str(folder))
+    with explained(str(folder)):
+        for path, text in changed.items():
+            write(key(path), text.encode("utf-8"))
+        return len(changed) + write_workflow(str(folder))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m openimager.registry``; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m openimager.registry",
-        description="Mend the addresses in a Quilt registry folder that was moved. "
+        description="Correct the addresses in a Quilt registry folder that was moved. "
         "No byte of a photo is touched and no top hash changes.",
     )
     parser.add_argument("directory", help="the registry folder, where it is now")
@@ -227,24 +253,6 @@ def main(arguments: list[str] | None = None) -> int:
     done = f"{count} manifests and settings re-pointed; no top hash changed."
     print(done if count else "Nothing to do: the addresses are right.")
     return 0
-
-
-def _latest(name: str, registry: str):
-    """Return the latest revision, or None if there is no package of this name yet."""
-    quilt3 = import_quilt()
-    if "latest" not in dict(quilt3.list_package_versions(name, registry)):
-        return None
-    return quilt3.Package.browse(name, registry)
-
-
-def _known(name: str, registry: str) -> dict:
-    """Return quilt's key for every content hash that any revision of a package has."""
-    quilt3 = import_quilt()
-    known = {}
-    for top_hash in set(dict(quilt3.list_package_versions(name, registry)).values()):
-        package = quilt3.Package.browse(name, registry, top_hash)
-        known |= {entry.hash["value"]: entry.physical_key for _, entry in package.walk()}
-    return known
 
 
 def _moved(line: str, folder: Path, revision: str) -> str:
@@ -260,13 +268,6 @@ def _moved(line: str, folder: Path, revision: str) -> str:
             "Copy the registry again, whole."
         )
     return json.dumps(row | {"physical_keys": [str(key(new))]}, ensure_ascii=False)
-
-
-def _wait_for_a_free_second(name: str, registry: str) -> None:
-    """Wait until a new revision would not hide an old one: quilt names them by the second."""
-    quilt3 = import_quilt()
-    while str(int(time.time())) in dict(quilt3.list_package_versions(name, registry)):
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

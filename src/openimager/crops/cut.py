@@ -85,7 +85,8 @@ def cut_photo(data: bytes, rotation: float, rows: list, options: Options, hashed
         wanted = [(pixels, options.size, options.keep_aspect) for pixels, _ in cuts if pixels]
         if hashed:  # for which 128 pixels suffice
             wanted.append(((0, 0, *size), 64, False))
-        picture = decode(photo, min(draft_scale(*cut) for cut in wanted)) if wanted else None
+        scales = [draft_scale(*cut, size) for cut in wanted]
+        picture = decode(photo, min(scales)) if scales else None
     crops = []
     for row, (pixels, error) in zip(rows, cuts, strict=True):
         stream = io.BytesIO()

@@ -7,6 +7,7 @@ from PIL import Image
 from openimager.errors import BadInput
 
 ROTATIONS = (0, 90, 180, 270)
+_ORIGINAL = 4_000_000  # pixels from which a photo is taken for a camera's original
 
 # Pillow turns counter-clockwise, as the Rotation column does.
 _TURN = {
@@ -221,8 +222,10 @@ def fitted(pixels, size: int, keep_aspect: bool) -> tuple[int, int]:
     return max(1, round(width * size / longer)), max(1, round(height * size / longer))
 
 
-def draft_scale(pixels, size: int | None, keep_aspect: bool) -> int:
-    """Return the coarsest of 1, 2, 4, 8 at which a cut still has twice the pixels it needs.
+def draft_scale(
+    pixels, size: int | None, keep_aspect: bool, photo: tuple[int, int] | None = None
+) -> int:
+    """Return the coarsest of 1, 2, 4, 8 at which a cut still has more pixels than it needs.
 
     Parameters
     ----------
@@ -230,16 +233,23 @@ def draft_scale(pixels, size: int | None, keep_aspect: bool) -> int:
         The cut in pixels of the stored photo.
     size : int or None
         Side of the crop to be made of it; None needs every pixel.
+    keep_aspect : bool
+    photo : (width, height), optional
+        The stored photo. A camera's original has less detail than pixels and takes long to
+        decode, so 1.5 times what is needed suffices in place of 2 (52 dB in place of 55).
 
     Examples
     --------
-    >>> draft_scale((0, 0, 1100, 1300), 128, keep_aspect=False)
+    >>> draft_scale((0, 0, 900, 900), 128, keep_aspect=False)
+    2
+    >>> draft_scale((0, 0, 900, 900), 128, keep_aspect=False, photo=(3000, 2000))
     4
     """
     if size is None:
         return 1
     width, height = fitted(pixels, size, keep_aspect)
-    room = min((pixels[2] - pixels[0]) / width, (pixels[3] - pixels[1]) / height) / 2
+    spare = 1.5 if photo and photo[0] * photo[1] >= _ORIGINAL else 2
+    room = min((pixels[2] - pixels[0]) / width, (pixels[3] - pixels[1]) / height) / spare
     return max(scale for scale in (1, 2, 4, 8) if scale <= max(room, 1))
 
 

@@ -110,13 +110,12 @@ def write_crops(
     Raises
     ------
     BadInput
-        If an option or a table cannot be used, or imagehash is not installed.
+        If an option or a table cannot be used.
     TryAgain
         If another run crops here (`openimager.store.Busy`), or a crop cannot be written.
     """
     _check(size, quality, padding, min_pixels, shares, format)
     flags = drop_flags(drop)
-    duplicates.require()
     store = Store(data_dir)
     threads = workers or (1 if executor else os.cpu_count() * (1 if store.is_local else 4))
     if executor is None:
@@ -330,7 +329,8 @@ def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
         frame[frame["CropPath"] != ""].drop_duplicates("ImageID").set_index("ImageID")["CropPath"]
         for frame in (before, rows)
     )
-    old, new = (paths.str.split("/").str[2] for paths in (old.reindex(new.index), new))
+    old = old.reindex(new.index, fill_value="")
+    old, new = (paths.str.split("/").str[2] for paths in (old, new))
     return sorted(new.index[old.notna() & (old != new)])
 
 

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pandas as pd
 
-from openimager import metadata
 from openimager.export.licences import RELEASES, licence_name
 from openimager.store import COORDINATES, FLAGS, Store
+from openimager.tables.catalogue import CVDF_URL
 
 
 def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
@@ -81,7 +81,7 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
 def _address(row: dict) -> str:
     """Return the web address that a photo was fetched from, or ""."""
     templates = {
-        "flickr": "{OriginalURL}", "thumbnail": "{Thumbnail300KURL}", "cvdf": metadata.CVDF_URL
+        "flickr": "{OriginalURL}", "thumbnail": "{Thumbnail300KURL}", "cvdf": CVDF_URL
     }  # fmt: skip
     url = templates.get(row["Source"], row["Source"]).format_map(row)
     return url if re.match(r"https?://[^/]", url) else ""

@@ -1,11 +1,12 @@
-"""S3 as a place for a registry: is it there, may we, and does it keep old versions?
+"""S3 as a place for a registry: does it exist, may it be used, and does it keep old versions?
 
 boto3 finds the server and the credentials by its own rules: ``AWS_ENDPOINT_URL_S3`` for anything
 that speaks S3 but is not Amazon's, ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY`` or a
-profile for who is asking.
+profile for the user.
 """
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from urllib.parse import urlparse
 
 from openimager.errors import BadInput, TryAgain
 
-_REFUSED = {"403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_REFUSED = {"401", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_DENIED = {"403", "AccessDenied"}
 _MISSING = {"404", "NoSuchBucket", "InvalidBucketName"}
 
 _clients = {}
@@ -42,8 +44,8 @@ def bucket_of(registry: str | os.PathLike) -> str | None:
     return parsed.netloc
 
 
-def check_bucket(bucket: str, patience: float = 4.0) -> None:
-    """Ask once whether a bucket is there, lets us in and keeps old versions.
+def check_bucket(bucket: str, patience: float = 4.0, versioned: bool = True) -> None:
+    """Ask once whether a bucket exists, may be used and, for pushing, keeps old versions.
 
     Parameters
     ----------
@@ -52,6 +54,9 @@ def check_bucket(bucket: str, patience: float = 4.0) -> None:
     patience : float
         Seconds to wait for a connection, and again for the answer. There is no second try, so
         that a wrong address is known within ten seconds.
+    versioned : bool
+        Refuse a bucket without versioning; else only list it, which takes no more rights than
+        installing from it.
 
     Raises
     ------
@@ -72,17 +77,18 @@ def check_bucket(bucket: str, patience: float = 4.0) -> None:
             client = boto3.Session().client("s3", config=config)
         except ValueError as error:
             raise BadInput(f"s3://{bucket} can't be reached: {error}.") from error
-        status = client.get_bucket_versioning(Bucket=bucket).get("Status")
-    if status != "Enabled":
-        raise BadInput(
-            f"s3://{bucket} does not keep old versions, so a new revision would silently change "
-            "the old ones: switch bucket versioning on, or choose a versioned bucket."
-        )
+        if not versioned:
+            client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        elif client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
+            raise BadInput(
+                f"s3://{bucket} does not keep old versions, so a new revision would silently "
+                "change the old ones: switch bucket versioning on, or choose a versioned bucket."
+            )
 
 
 @contextlib.contextmanager
 def explained(registry: str) -> Iterator[None]:
-    """Turn what boto3 raises inside the block into one sentence about `registry`."""
+    """Turn what boto3 or the file system raises inside the block into a sentence on `registry`."""
     from botocore import exceptions
 
     where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "Amazon"
@@ -94,7 +100,12 @@ def explained(registry: str) -> Iterator[None]:
         if code in _REFUSED:
             raise BadInput(
                 f"{where} refuses these credentials for {registry} ({code}): check "
-                "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do."
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            ) from error
+        if code in _DENIED:
+            raise BadInput(
+                f"{where} denies {error.operation_name} on {registry} ({code}): these credentials "
+                "lack the right. Pushing needs to read and write, installing only to read."
             ) from error
         if code in _MISSING:
             raise BadInput(f"There is no bucket {registry} at {where}.") from error
@@ -111,6 +122,15 @@ def explained(registry: str) -> Iterator[None]:
         ) from error
     except exceptions.BotoCoreError as error:
         raise BadInput(f"{registry} at {where} can't be used: {error}") from error
+    except OSError as error:
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise BadInput(
+                f"{registry} does not allow this ({error.strerror}: {error.filename}). Pushing "
+                "needs a registry that can be written; installing only needs to read it."
+            ) from error
+        if error.errno == errno.ENOSPC:
+            raise TryAgain(f"The disk is full ({error.filename}).") from error
+        raise
 
 
 def share_clients() -> None:

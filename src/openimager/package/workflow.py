@@ -1,12 +1,14 @@
 """What a package must say about itself before a registry takes it: a Quilt workflow.
 
-The rules lie in the registry, so quilt3 holds anybody to them who pushes there, with or without us.
+The rules are in the registry, so quilt3 holds everybody to them who pushes there.
 """
 
 import json
 
+import yaml
+
 from openimager.errors import BadInput
-from openimager.quilt.objects import import_quilt, key, read, write
+from openimager.package.objects import import_quilt, key, read, write
 
 WORKFLOW = "openimager"
 SCHEMA = {
@@ -26,33 +28,20 @@ SCHEMA = {
 
 _CONFIG = ".quilt/workflows/config.yml"
 _SCHEMA = f".quilt/workflows/{WORKFLOW}.schema.json"
+_DEFAULTS = {"version": "1", "is_workflow_required": True, "default_workflow": WORKFLOW}
 
 
 def write_workflow(registry: str) -> int:
-    """Put our rules into a registry, beside those that it may have already.
+    """Put our rules into a registry, beside those that it has, and return how many files it took.
 
-    Parameters
-    ----------
-    registry : str
-        A folder or ``s3://bucket``.
-
-    Returns
-    -------
-    int
-        How many files were written: none when all was as it should be. (In S3 every writing is a
-        new version, and a revision records which version it was checked against.)
+    None are written when all is as it should be: in S3 every write is a new version, and a
+    revision records which version it was checked against.
     """
-    import yaml
-
     home = key(registry)
-    old = yaml.safe_load(read(home.join(_CONFIG)) or b"") or {
-        "version": "1",
-        "is_workflow_required": True,
-        "default_workflow": WORKFLOW,
-    }
+    old = yaml.safe_load(read(home.join(_CONFIG)) or b"") or _DEFAULTS
     workflow = {
-        "name": "A data set that can be used",
-        "description": "It says its categories, its licence and how its model scores.",
+        "name": "A dataset that can be used",
+        "description": "It states its categories, its licence and its model's scores.",
         "is_message_required": True,
         "metadata_schema": WORKFLOW,
     }
@@ -63,16 +52,14 @@ def write_workflow(registry: str) -> int:
             name: {**schema, "url": _here(schema, home)} for name, schema in schemas.items()
         },
     }
-    written = 0
-    schema = json.dumps(SCHEMA, indent=2).encode("utf-8")
     # The schema first, so that the rules never name one that is not there.
-    if read(home.join(_SCHEMA)) != schema:
-        write(home.join(_SCHEMA), schema)
-        written += 1
+    schema = json.dumps(SCHEMA, indent=2).encode("utf-8")
+    files = {} if read(home.join(_SCHEMA)) == schema else {_SCHEMA: schema}
     if config != old:
-        write(home.join(_CONFIG), yaml.safe_dump(config, sort_keys=False).encode("utf-8"))
-        written += 1
-    return written
+        files[_CONFIG] = yaml.safe_dump(config, sort_keys=False).encode("utf-8")
+    for path, content in files.items():
+        write(home.join(path), content)
+    return len(files)
 
 
 def _here(schema: dict, home) -> str:
@@ -83,7 +70,7 @@ def _here(schema: dict, home) -> str:
 
 
 def check_metadata(metadata: dict, name: str, registry: str, message: str) -> None:
-    """Hold a package to the registry's rules before its bytes are copied.
+    """Apply the registry's rules to a package before its bytes are copied.
 
     Raises
     ------

@@ -1,0 +1,1 @@
+"""The Quilt package: what is in it, its cards, and how its bytes get into a registry."""

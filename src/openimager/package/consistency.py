@@ -1,0 +1,150 @@
+"""Do query, tables, crops, model, metrics and predictions belong together?
+
+Each check names what does not match and the notebook to run again.
+"""
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from openimager.errors import BadInput
+from openimager.files import sha256
+from openimager.store import COORDINATES, FLAGS, PIXELS, Store
+
+_JUDGED = ["ImageID", "n", "Subset", "Category"]
+
+
+def check_data(store: Store, with_photos: bool = True) -> None:
+    """Check that query, photos, boxes and crops are of one selection.
+
+    Raises
+    ------
+    BadInput
+        On the first mismatch.
+    """
+    photos, boxes, crops = (
+        store.read_table(f"{name}.csv") for name in ("images", "boxes", "crops")
+    )
+    selected = photos[photos["Status"] == "ok"]
+    _check_query(store, selected, boxes)
+    strange = boxes[~boxes["ImageID"].isin(photos["ImageID"])]
+    _refuse("boxes.csv has boxes of photos that images.csv does not list", strange["ImageID"])
+    bare = selected[~selected["ImageID"].isin(boxes["ImageID"])]
+    _refuse("images.csv lists photos that have no box in boxes.csv", bare["ImageID"])
+    if with_photos:
+        sizes = store.sizes(store.images)
+        there = selected["ImageID"].map(lambda i: sizes.get(f"{i}.jpg", -1)) == selected["Bytes"]
+        _refuse("images/ lacks photos that images.csv lists", selected.loc[~there, "ImageID"])
+    foreign = crops[~crops["ImageID"].isin(selected["ImageID"])]
+    _refuse("crops.csv has crops of photos that images.csv does not list", foreign["ImageID"])
+    boxes = boxes.assign(n=boxes.groupby("ImageID").cumcount())
+    both = crops.merge(boxes, "left", on=["ImageID", "n"], suffixes=("", "_box"))
+    same = both["Category"] == both["Category_box"]
+    for edge in COORDINATES:
+        same &= (both[edge] - both[f"{edge}_box"]).abs() < 1e-6
+    _refuse("crops.csv has crops of boxes that boxes.csv does not have", both.loc[~same, "ImageID"])
+    _refuse("boxes.csv has boxes that were never cropped", _never_cropped(selected, boxes, crops))
+    _check_crops(store, crops[crops["CropPath"] != ""])
+
+
+def _check_query(store: Store, photos: pd.DataFrame, boxes: pd.DataFrame) -> None:
+    query = store.read_json("query.json")
+    if query is None:
+        return
+    merged = dict(query.get("merge") or {})
+    wanted = {str(name).casefold() for name in [*query.get("categories", ()), *merged]}
+    known = boxes["Category"].str.casefold().isin(wanted) | boxes["LabelName"].isin(wanted)
+    if len(strange := sorted(boxes.loc[~known, "Category"].unique())):
+        raise BadInput(
+            f"boxes.csv has the category {strange[0]}, which query.json does not ask for: run "
+            "build-dataset again."
+        )
+    release = query.get("release")
+    if release and "Release" in photos:
+        other = photos[~photos["Release"].isin([release, ""])]
+        _refuse(f"images.csv has photos of another release than {release}", other["ImageID"])
+
+
+def _never_cropped(photos: pd.DataFrame, boxes: pd.DataFrame, crops: pd.DataFrame) -> pd.Series:
+    """Return the photos with no row in crops.csv although no option explains it.
+
+    Boxes with a dropped flag, or smaller than min_pixels, have no row there. A flag value that no
+    row has may have been dropped; so may a box smaller than every crop.
+    """
+    boxes = boxes[boxes["ImageID"].isin(photos["ImageID"])]
+    boxes = boxes[~boxes["ImageID"].isin(crops["ImageID"])]
+    boxes = boxes.merge(photos[["ImageID", "Width", "Height"]], on="ImageID")
+    dropped = pd.Series(False, boxes.index)
+    for flag in FLAGS:
+        dropped |= boxes[flag].ne(0) & ~boxes[flag].isin(crops[flag])
+    left, upper, right, lower = (crops[edge] for edge in PIXELS)
+    width = (boxes["XMax"] - boxes["XMin"]) * boxes["Width"]
+    height = (boxes["YMax"] - boxes["YMin"]) * boxes["Height"]
+    dropped |= (width < (right - left).min()) | (height < (lower - upper).min())
+    return boxes.loc[~dropped, "ImageID"]
+
+
+def _check_crops(store: Store, crops: pd.DataFrame) -> None:
+    """Check that the crops on disk are those of crops.csv, byte for byte."""
+    listed = {path.removeprefix("data/crops/") for path in crops["CropPath"]}
+    sizes = store.sizes(store.crops)
+    there = {path for path in sizes if not path.rpartition("/")[2].startswith(".")}
+    _refuse("crops/ has files that crops.csv does not list", there - listed)
+    _refuse("crops/ lacks files that crops.csv lists", listed - there)
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+        digests = pool.map(lambda path: sha256(store.crop(path)), crops["CropPath"], chunksize=64)
+        changed = crops.loc[crops["SHA256"] != list(digests), "CropPath"]
+    _refuse("crops/ has files with another content than crops.csv records", changed)
+
+
+def check_model(store: Store, models: Path) -> None:
+    """Check that the model was trained on these crops, and that its scores are of this model.
+
+    Raises
+    ------
+    BadInput
+        On the first mismatch.
+    """
+    crops = store.read_table("crops.csv")
+    crops = crops[crops["CropPath"] != ""]
+    table, model = sha256(store.path("crops.csv")), sha256(models / "latest.keras")
+    history, metrics = (
+        json.loads((models / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("history", "metrics")
+    )
+    trained = history.get("models", {}).get("latest", {}).get("sha256")
+    if trained != model:
+        raise BadInput("history.json is of another model than latest.keras: run build-model again.")
+    seen = set((models / "trained_on.txt").read_text(encoding="utf-8").split())
+    learnt = set(crops.loc[crops["Subset"] != "test", "SHA256"])
+    if history.get("crops_csv_sha256") != table or not seen <= learnt:
+        raise BadInput(
+            "The model was trained on other crops than crops.csv lists: run build-model and then "
+            "evaluate-model again."
+        )
+    if metrics.get("model_sha256") != model:
+        raise BadInput(
+            "metrics.json has the scores of another model than latest.keras: run evaluate-model "
+            "again."
+        )
+    judged = crops.loc[crops["Subset"] != "train", _JUDGED].astype(str)
+    predictions = judged
+    if (models / "predictions.csv").exists():
+        predictions = pd.read_csv(models / "predictions.csv", dtype=str, keep_default_na=False)
+    rows = {*map(tuple, predictions.reindex(columns=_JUDGED).to_numpy())}
+    if metrics.get("crops_csv_sha256") != table or rows != {*map(tuple, judged.to_numpy())}:
+        raise BadInput(
+            "metrics.json and predictions.csv are about other crops than crops.csv lists: run "
+            "evaluate-model again."
+        )
+
+
+def _refuse(what: str, names) -> None:
+    """Raise if there are names; all these checks are about what build-dataset writes."""
+    names = sorted(set(names))
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise BadInput(f"{what} ({names[0]}{more}): run build-dataset again.")

@@ -1,0 +1,260 @@
+"""What goes into the Quilt package: which files, with whose credit, and its metadata."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import unicodedata
+from pathlib import Path
+
+import pandas as pd
+
+from openimager.errors import BadInput
+from openimager.export.licences import licence_name
+from openimager.files import sha256
+from openimager.package.consistency import check_data, check_model
+from openimager.store import SUBSETS, Store
+
+# What of each folder is in the package; hidden files and data/yolo/ are not.
+_REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")
+_CROPS = tuple(f"crops/*/*/*.{suffix}" for suffix in ("jpg", "png", "webp"))
+_TABLES = ("images.csv", "boxes.csv", "crops.csv", "ATTRIBUTION.csv")
+_DATA = (
+    *_TABLES, "README.md", "query.json", "boxes.coco.json", "croissant.json", "gallery.html",
+    "summaries/*", *_CROPS,
+)  # fmt: skip
+_UNKNOWN = (*_TABLES, "query.json", *_CROPS)
+_MODELS = ("*.keras", "*.json", "*.csv", "*.txt", "*.png", "README.md")
+_NEEDED = {
+    "data/images.csv": "build-dataset",
+    "data/boxes.csv": "build-dataset",
+    "data/ATTRIBUTION.csv": "build-dataset",
+    "data/images": "build-dataset",
+    "data/crops.csv": "build-dataset",
+    "data/crops": "build-dataset",
+    "models/latest.keras": "build-model",
+    "models/history.json": "build-model",
+    "models/trained_on.txt": "build-model",
+    "models/metrics.json": "evaluate-model",
+}
+_SCORES = (
+    *("network", "accuracy", "low", "high", "crops", "photos"),
+    *("baselines", "auc", "calibration_error"),
+)
+_PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "Pillow", "quilt3")
+
+
+def require(
+    *paths: str,
+    data_dir: str | os.PathLike | Store = "data",
+    models_dir: str | os.PathLike = "models",
+) -> None:
+    """Check that a notebook has what it needs, in an empty clone or after a partial install.
+
+    Parameters
+    ----------
+    *paths : str
+        Files or folders as the package names them, such as ``"data/crops.csv"``.
+    data_dir, models_dir : path-like
+        Where ``data/`` and ``models/`` are.
+
+    Raises
+    ------
+    BadInput
+        If one is missing, or a folder is empty: says which notebook makes it and how to install
+        it from a package.
+
+    Examples
+    --------
+    >>> require("models/latest.keras", models_dir="/nowhere")
+    Traceback (most recent call last):
+    openimager.errors.BadInput: There is no models/latest.keras: run build-model first, or install
+    it from a package with python -m openimager.install REGISTRY --part models.
+    """
+    for path in paths:
+        part, _, name = path.partition("/")
+        file = Store(data_dir).path(name) if part == "data" else Path(models_dir, name)
+        if not (any(file.iterdir()) if file.is_dir() else file.exists()):
+            raise BadInput(
+                f"There is no {path}: run {_NEEDED.get(path, 'build-dataset')} first, or install "
+                f"it from a package with python -m openimager.install REGISTRY --part {part}."
+            )
+
+
+def collect(
+    root: str | os.PathLike = ".",
+    data_dir: str | os.PathLike = "data",
+    models_dir: str | os.PathLike = "models",
+    with_photos: bool = True,
+) -> dict[str, Path]:
+    """Return the files of the package, once they are known to belong together.
+
+    Parameters
+    ----------
+    root : path-like
+        The repository, of which README.md, quilt_summarize.json and summaries/ are in the package.
+    data_dir, models_dir : path-like
+        What becomes data/ and models/ in the package, whatever the folders are called here.
+    with_photos : bool
+        False leaves the full-size photos out; the crops stay.
+
+    Returns
+    -------
+    dict of str to Path
+        Path in the package (with "/") to file on this machine, in order of the path. Photos and
+        credits of earlier selections, which the tables do not name, are left out.
+
+    Raises
+    ------
+    BadInput
+        If a file that the package needs is missing, a photo has no credit, or query, tables,
+        crops, model, metrics and predictions do not belong together; the sentence names the
+        notebook to run again.
+    """
+    root, store, models = Path(root), Store(data_dir), Path(models_dir)
+    if not store.is_local:
+        raise BadInput(f"A package is made from a local folder: copy {store.root} to one first.")
+    needed = [path for path in _NEEDED if with_photos or path != "data/images"]
+    require(*needed, data_dir=store, models_dir=models)
+    check_data(store, with_photos)
+    check_model(store, models)
+    files = _matching(root, _REPOSITORY)
+    files |= _matching(store.root, _DATA, "data/") | _matching(models, _MODELS, "models/")
+    files |= _photos_and_credits(store, "data/", with_photos)
+    unknown = Store(store.path("unknown"))
+    if unknown.path("images.csv").exists():
+        files |= _matching(unknown.root, _UNKNOWN, "data/unknown/")
+        files |= _photos_and_credits(unknown, "data/unknown/", with_photos)
+    return dict(sorted(files.items()))
+
+
+def _photos_and_credits(store: Store, prefix: str, with_photos: bool) -> dict[str, Path]:
+    """Return the photos of the current selection, and their credits in a file of the state folder.
+
+    Changes says "cropped" for a photo of which crops are in the package. Pictures that no credit
+    names are refused.
+    """
+    photos, crops = (store.read_table(name) for name in ("images.csv", "crops.csv"))
+    credits = store.read_table("ATTRIBUTION.csv").drop_duplicates("ImageID")
+    selected = set(photos.loc[photos["Status"] == "ok", "ImageID"])
+    cropped = set(crops.loc[crops["CropPath"] != "", "ImageID"])
+    strays = [path.stem for path in store.images.glob("[!.]*")] if with_photos else []
+    missing = sorted((selected | cropped | {*strays}) - set(credits["ImageID"]))
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise BadInput(
+            f"No credit in {store.path('ATTRIBUTION.csv')} for {', '.join(missing[:3])}{more}: a "
+            "photo is only passed on with author and licence. Run build-dataset again, or take it "
+            "out."
+        )
+    packaged = selected if with_photos else cropped
+    credits = credits[credits["ImageID"].isin(packaged)].copy()
+    is_cropped = credits["ImageID"].isin(cropped) & ~credits["Changes"].str.contains("cropped")
+    changes = credits.loc[is_cropped, "Changes"].replace("none", "")
+    credits.loc[is_cropped, "Changes"] = (changes + "; cropped").str.removeprefix("; ")
+    file = store.state / "package" / "ATTRIBUTION.csv"
+    store.write_table(credits, ".openimager/package/ATTRIBUTION.csv")
+    files = {f"{prefix}ATTRIBUTION.csv": file}
+    if with_photos:
+        files |= {f"{prefix}images/{i}.jpg": store.photo(i) for i in sorted(selected)}
+    return files
+
+
+def describe(
+    data_dir: str | os.PathLike = "data",
+    models_dir: str | os.PathLike = "models",
+    root: str | os.PathLike = ".",
+    with_photos: bool = True,
+) -> dict:
+    """Return the metadata of the package, ready for JSON.
+
+    Keys: categories, subsets, counts (photos, boxes, crops, crops by subset and category),
+    licence, query (as data/query.json has it), with_photos, drawn (True for the drawn sample,
+    whose numbers say nothing about photos), options (how the model was trained), versions,
+    revision (of the code), metrics, and tables (the SHA256 of each).
+    """
+    store, models = Store(data_dir), Path(models_dir)
+    photos, boxes, crops = (store.read_table(name) for name in _TABLES[:3])
+    photos = photos[photos["Status"] == "ok"]
+    crops = crops[crops["Error"] == ""]
+    history = json.loads((models / "history.json").read_text(encoding="utf-8"))
+    metrics = json.loads((models / "metrics.json").read_text(encoding="utf-8"))
+    by_subset = crops.groupby(["Subset", "Category"]).size()
+    return {
+        "categories": sorted(crops["Category"].unique()),
+        "subsets": [subset for subset in SUBSETS if (crops["Subset"] == subset).any()],
+        "counts": {
+            "photos": len(photos),
+            "boxes": int(boxes["ImageID"].isin(photos["ImageID"]).sum()),
+            "crops": len(crops),
+            "crops_by_subset": {
+                subset: {name: int(n) for name, n in of_it.droplevel(0).items()}
+                for subset, of_it in by_subset.groupby(level=0)
+            },
+        },
+        "licence": {
+            "photos": [
+                f"{licence_name(url)} ({url})" for url in sorted(photos["License"].unique())
+            ],
+            "annotations": "CC BY 4.0, Google LLC",
+            "credits": "data/ATTRIBUTION.csv",
+        },
+        "query": store.read_json("query.json") or {},
+        "with_photos": with_photos,
+        "drawn": is_drawn(photos),
+        "options": history.get("parameters", {}),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "revision": code_revision(root),
+        "metrics": {name: metrics[name] for name in _SCORES if name in metrics},
+        "tables": {name: sha256(store.path(name)) for name in _TABLES},
+    }
+
+
+def is_drawn(photos: pd.DataFrame) -> bool:
+    """Say whether photos are of the drawn sample: its invented credits are at example.org."""
+    return bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all())
+
+
+def default_name(about: dict) -> str:
+    """Return a package's name from its metadata: the categories, or the sample's own name.
+
+    Examples
+    --------
+    >>> default_name({"drawn": False, "categories": ["Apple", "Hot dog"]})
+    'quilt/apple_hot-dog'
+    >>> default_name({"drawn": True, "categories": ["Cat"]})
+    'quilt/open_images'
+    """
+    if about["drawn"]:
+        return "quilt/open_images"
+    plain = unicodedata.normalize("NFKD", "_".join(about["categories"])).lower()
+    name = re.sub(r"[^a-z0-9_]+", "-", plain.encode("ascii", "ignore").decode()).strip("-_")
+    if len(name) > 60 or not name:
+        digest = hashlib.sha256("_".join(about["categories"]).encode()).hexdigest()
+        name = f"{name[:52]}-{digest[:6]}".lstrip("-")
+    return f"quilt/{name}"
+
+
+def code_revision(root: str | os.PathLike = ".") -> str:
+    """Return git's name for the code in `root`, with "-dirty" if it was changed, or "unknown"."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _matching(folder: Path, patterns, prefix: str = "") -> dict[str, Path]:
+    """Return the files under `folder` that match a pattern and are not hidden, by package path."""
+    found = {}
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            inside = file.relative_to(folder)
+            if file.is_file() and not any(part.startswith(".") for part in inside.parts):
+                found[prefix + inside.as_posix()] = file
+    return found

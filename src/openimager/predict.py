@@ -1,0 +1,268 @@
+"""Classify photos with a trained model: `load_model`, or ``python -m openimager.predict``."""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+from openimager import metrics
+from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
+from openimager.errors import BadInput
+from openimager.files import sha256
+
+NONE = "none of these"
+# A member of the .keras archive. Keras ignores it, and safe mode needs no custom object to read it.
+_FACTS = "openimager.json"
+_AT_ONCE = 256  # photos decoded before the model sees them
+_WHOLE = (0.0, 1.0, 0.0, 1.0)
+_UPRIGHT = {  # EXIF orientation; from 5 on width and height change places
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+def import_keras():
+    """Import Keras, without the lines that TensorFlow writes as it starts; return the module."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    with open(os.devnull, "wb") as nowhere:
+        kept = os.dup(2)  # compiled libraries write to the descriptor, not to sys.stderr
+        try:
+            os.dup2(nowhere.fileno(), 2)
+            return importlib.import_module("keras")
+        except ImportError as error:
+            raise BadInput(
+                f"Keras could not be imported ({error}): pip install 'openimager[notebooks]'."
+            ) from error
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def save_model(model, path: str | os.PathLike, categories: dict[str, str], **crops) -> str:
+    """Save a Keras model and its categories as one file; return the SHA256 of that.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From pixels (0 to 255) to one probability per category.
+    path : path-like
+        A name that ends in ``.keras``.
+    categories : dict of str to str
+        Folder and name of each category, in the order of the model's outputs.
+    **crops
+        ``padding`` and ``keep_aspect`` of its crops (see `openimager.write_crops`).
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}")  # Keras insists on the suffix
+    model.save(part)
+    with zipfile.ZipFile(part, "a") as archive:
+        archive.writestr(_FACTS, json.dumps({"categories": categories, "crops": crops}))
+    os.replace(part, path)
+    return sha256(path)
+
+
+def load_model(models: str | os.PathLike = "models") -> "Classifier":
+    """Load a trained model to classify photos with.
+
+    Parameters
+    ----------
+    models : path-like
+        The folder with latest.keras and, once it was evaluated, metrics.json; or a .keras file.
+
+    Returns
+    -------
+    Classifier
+        Warns if metrics.json is missing or describes another model: the probabilities are then
+        not calibrated, and no answer is "none of these".
+    """
+    path = Path(models)
+    path = path / "latest.keras" if path.is_dir() else path
+    if not path.is_file():
+        raise BadInput(f"There is no model at {path}. Run build-model or install a package first.")
+    keras = import_keras()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            facts = json.loads(archive.read(_FACTS))
+        model = keras.saving.load_model(path, safe_mode=True, compile=False)
+    except Exception as error:  # Keras raises many kinds for a broken file
+        raise BadInput(f"{path} is not a model saved by build-model: {error}") from error
+    try:
+        report = json.loads((path.parent / "metrics.json").read_text(encoding="utf-8"))
+        if report["model_sha256"] == sha256(path):
+            return Classifier(
+                model, facts, *map(float, (report["temperature"], report["threshold"]))
+            )
+        reason = "describes another model than"
+    except (OSError, ValueError, KeyError, TypeError):
+        reason = "is missing or incomplete beside"
+    warnings.warn(
+        f"metrics.json {reason} {path}: the probabilities are not calibrated, and no answer is "
+        f"'{NONE}'. Run evaluate-model.", stacklevel=2,
+    )  # fmt: skip
+    return Classifier(model, facts)
+
+
+class Classifier:
+    """A trained model, as `load_model` returns it.
+
+    Attributes
+    ----------
+    model : keras.Model
+    folders, categories : list of str
+        Folder and name of each category, in the order of the model's outputs.
+    temperature, threshold : float
+        See `openimager.metrics.scale` and `openimager.metrics.rejection_threshold`.
+    """
+
+    def __init__(self, model, facts: dict, temperature: float = 1.0, threshold: float = 0.0):
+        self.model, self.temperature, self.threshold = model, temperature, threshold
+        self.folders, self.categories = list(facts["categories"]), [*facts["categories"].values()]
+        self._crops = facts["crops"]
+
+    def probabilities(self, pictures) -> np.ndarray:
+        """Return the model's own probabilities, not calibrated: one row per picture.
+
+        `pictures` are paths, PIL images, or one array of pixels of the model's input size.
+        """
+        if isinstance(pictures, np.ndarray):
+            return self.model.predict(pictures, batch_size=32, verbose=0)
+        found = [np.empty((0, len(self.categories)), np.float32)]
+        for k in range(0, len(pictures), _AT_ONCE):
+            pixels = [self.pixels(picture) for picture in pictures[k : k + _AT_ONCE]]
+            found.append(self.probabilities(np.stack(pixels)))
+        return np.concatenate(found)
+
+    def predict(self, photos, box=None, quiet: bool = False) -> pd.DataFrame:
+        """Classify photos, set upright by EXIF.
+
+        Parameters
+        ----------
+        photos : path-like, PIL.Image.Image, or iterable of these
+            A folder stands for the pictures in it and below it.
+        box : (left, upper, right, lower), optional
+            In pixels of the upright photo, for one photo only. Without it the whole photo is
+            used, although the probabilities were calibrated on crops.
+        quiet : bool
+            Show no progress.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per photo: Photo, Category ("none of these" if Probability is below the
+            threshold), Probability, a column ``P(<category>)`` for each, Error.
+        """
+        sources = _sources(photos)
+        if box is not None and len(sources) != 1:
+            raise BadInput(f"A box is for one photo only, but there are {len(sources)} photos.")
+        values = np.full((len(sources), len(self.categories)), np.nan)
+        errors, waiting = [""] * len(sources), {}
+        for k, source in enumerate(tqdm(sources, unit="photo", disable=quiet or None)):
+            try:
+                waiting[k] = self.pixels(source, box)
+            except FileNotFoundError:
+                errors[k] = "There is no such file."
+            except UnidentifiedImageError:
+                errors[k] = "This is not a picture in a format that Pillow reads."
+            except Exception as error:  # for a broken file Pillow raises nearly anything
+                errors[k] = " ".join(str(error).split()) or type(error).__name__
+            if waiting and (len(waiting) == _AT_ONCE or k == len(sources) - 1):
+                found = self.probabilities(np.stack([*waiting.values()]))
+                values[list(waiting)] = metrics.scale(found, self.temperature)
+                waiting = {}
+        best = pd.Series(values.max(axis=1))
+        names = np.array([*self.categories, NONE, ""], dtype=object)
+        answer = np.where(best >= self.threshold, values.argmax(axis=1), len(names) - 2)
+        answer[best.isna()] = len(names) - 1
+        table = {"Photo": [str(getattr(source, "filename", source)) for source in sources]}
+        table |= {"Category": names[answer], "Probability": best}
+        table |= {f"P({name})": values[:, k] for k, name in enumerate(self.categories)}
+        return pd.DataFrame(table | {"Error": errors})
+
+    def pixels(self, source, box=None) -> np.ndarray:
+        """Return a photo, or a box of it, as the model's input."""
+        with source.copy() if isinstance(source, Image.Image) else Image.open(source) as photo:
+            orientation = photo.getexif().get(0x0112, 1)
+            size = photo.size if orientation < 5 else photo.size[::-1]
+            part = _WHOLE if box is None else _fractions(box, *size)
+            side = self.model.input_shape[1]
+            pixels = box_to_pixels(part, *size)
+            picture = decode(photo, draft_scale(pixels, side, self._crops["keep_aspect"]))
+        if orientation in _UPRIGHT:
+            picture = picture.transpose(_UPRIGHT[orientation])
+        return np.asarray(crop_box(picture, part, side, stored=size, **self._crops))
+
+
+def _sources(photos) -> list:
+    """Return paths and pictures, with each folder replaced by the pictures in and below it."""
+    sources: list = []
+    for photo in [photos] if isinstance(photos, str | os.PathLike | Image.Image) else photos:
+        if isinstance(photo, Image.Image) or not Path(photo).is_dir():
+            sources.append(photo)
+            continue
+        known = Image.registered_extensions()
+        found = [path for path in Path(photo).rglob("[!.]*") if path.suffix.lower() in known]
+        if not found:
+            raise BadInput(f"There is no picture in the folder {photo}.")
+        sources += sorted(found)
+    return sources
+
+
+def _fractions(box, width: int, height: int) -> tuple[float, float, float, float]:
+    """Return a box in pixels as XMin, XMax, YMin, YMax."""
+    left, upper, right, lower = box
+    if not (0 <= left < right <= width and 0 <= upper < lower <= height):
+        raise BadInput(
+            f"The box {left},{upper},{right},{lower} is not one within {width} x {height} pixels: "
+            "left, top, right, bottom, with left < right and top < bottom."
+        )
+    # A little inwards, because 49 * (1 / 49) is less than 1 and would be floored to 0.
+    x, y = ((a + 1e-6) / side for a, side in ((left, width), (upper, height)))
+    return x, (right - 1e-6) / width, y, (lower - 1e-6) / height
+
+
+def _box(text: str) -> tuple[int, ...]:
+    left, upper, right, lower = map(int, text.split(","))
+    return left, upper, right, lower
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m openimager.predict",
+        description="Classify photos with a trained model: CSV on stdout, one row per photo.",
+        epilog="The probabilities were calibrated on crops, cut out of photos along boxes: they "
+        "are less reliable for a whole photo. Exit status: 0 all photos were classified, 1 some "
+        "were not (see the column Error), 2 bad use or bad input.",
+    )  # fmt: skip
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a picture or a folder of them")
+    parser.add_argument("--models", default="models", metavar="DIR", help="the model (models)")
+    box = "left, top, right, bottom in pixels of the upright photo; for one photo (the whole photo)"
+    parser.add_argument("--box", type=_box, metavar="L,T,R,B", help=box)
+    args = parser.parse_args(argv)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            classifier = load_model(args.models)
+        for warning in caught:
+            print(f"Warning: {warning.message}", file=sys.stderr)
+        table = classifier.predict(args.photos, args.box)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    table.to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
+    return 1 if table["Error"].any() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

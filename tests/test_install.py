@@ -1,0 +1,247 @@
+"""Installing a package, from a folder and from S3: verified, whole, and never over one's own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlcroissant
+import pytest
+import seaweed
+from package_tree import METADATA, NAME, make_tree
+
+import openimager
+from openimager import install, registry
+from openimager.errors import BadInput, TryAgain
+from openimager.export import write_croissant
+from openimager.package import contents
+
+pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quilt_at_home_in(tmp_path_factory):
+    """Keep what quilt3 writes for a user in a folder of the tests."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A clone, and a registry that has its package; neither is changed."""
+    root = tmp_path_factory.mktemp("original")
+    make_tree(root / "clone")
+    write_croissant(root / "clone" / "data")
+    return push(root / "clone", root / "registry"), root
+
+
+@pytest.fixture
+def place(original, tmp_path):
+    """A copy of the registry, whose manifests still name the original's place."""
+    shutil.copytree(original[1] / "registry", tmp_path / "registry")
+    return tmp_path / "registry"
+
+
+def push(tree, place, name=NAME):
+    files = contents.collect(tree, tree / "data", tree / "models")
+    return registry.push(files, name, place, METADATA, "first")
+
+
+def files_of(tree):
+    """Return the files that the package has of a tree's data/ and models/, by path."""
+    files = contents.collect(tree, tree / "data", tree / "models")
+    parts = ("data/", "models/")
+    return {path: file.read_bytes() for path, file in files.items() if path.startswith(parts)}
+
+
+def installed(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in Path(folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def refused(word, *arguments, kind=BadInput, **options):
+    """Check that an installation is refused in one sentence with this word."""
+    with pytest.raises(kind, match=word) as caught:
+        install.install_package(*arguments, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_installs_data_and_models(original, place, tmp_path):
+    """All files of data/ and models/ arrive byte for byte; a second time none is written."""
+    pushed, root = original
+    found = openimager.install_package(place, tmp_path / "new")
+    wanted = files_of(root / "clone")
+    assert installed(tmp_path / "new") == wanted
+    assert (found.name, found.top_hash, found.files) == (NAME, pushed.top_hash, len(wanted))
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "new").rglob("*")}
+    again = openimager.install_package(place, tmp_path / "new")
+    assert (again.files, again.size, again.kept) == (0, 0, len(wanted))
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "new").rglob("*")} == before
+
+
+def test_moved_and_read_only_registry_installs(original, place, tmp_path):
+    """A registry folder that was moved needs no correcting, and nothing in it is changed."""
+    moved = place.rename(tmp_path / "a stick #1")
+    before = installed(moved)
+    for path in moved.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    openimager.install_package(moved, tmp_path / "new", parts="models")
+    assert installed(moved) == before
+    assert (tmp_path / "new" / "models" / "latest.keras").is_file()
+    assert not (tmp_path / "new" / "data").exists()
+
+
+def test_installed_crops_are_read_by_mlcroissant(place, tmp_path):
+    """Croissant's hashes are those of the installed tables, and its crops are there."""
+    openimager.install_package(place, tmp_path / "new", "data")
+    dataset = mlcroissant.Dataset(tmp_path / "new" / "data" / "croissant.json")
+    assert [row["crops/image"].size for row in dataset.records("crops")] == 6 * [(32, 32)]
+    assert len(list(dataset.records("crop-table"))) >= 6
+
+
+def test_a_deeper_part(place, tmp_path):
+    """Only the crops, as with quilt3's --path."""
+    openimager.install_package(place, tmp_path, "data/crops/train")
+    assert len(list((tmp_path / "data").rglob("*.jpg"))) == 3
+
+
+def test_files_that_differ_are_kept(original, place, tmp_path):
+    """Without overwrite nothing at all is written, and the sentence names what was kept."""
+    own = tmp_path / "new" / "data" / "crops.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine", encoding="utf-8")
+    refused(r"1 files differ.*were kept: data/crops.csv.*--overwrite", place, tmp_path / "new")
+    assert installed(tmp_path / "new") == {"data/crops.csv": b"mine"}
+    openimager.install_package(place, tmp_path / "new", overwrite=True)
+    assert installed(tmp_path / "new") == files_of(original[1] / "clone")
+
+
+def test_other_files_stay(place, tmp_path):
+    """What the package does not have is none of the installer's business."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.keras").write_bytes(b"mine")
+    openimager.install_package(place, tmp_path, "models", overwrite=True)
+    assert (tmp_path / "models" / "mine.keras").read_bytes() == b"mine"
+
+
+def test_damaged_and_missing_bytes_are_noticed(place, tmp_path):
+    """A changed byte in the registry stops it before the file has its name; so does a lost one."""
+    (model,) = (place / "objects").rglob("*.txt")
+    content = model.read_bytes()
+    model.write_bytes(content[:-1] + b"x")
+    refused("trained_on.txt.*not what was pushed", place, tmp_path / "new", kind=TryAgain)
+    assert not (tmp_path / "new" / "models" / "trained_on.txt").exists()
+    model.unlink()
+    refused("lacks the bytes of models/trained_on.txt", place, tmp_path / "new")
+
+
+def test_old_revision_by_its_top_hash(original, place, tmp_path):
+    """A top hash, or its first digits, chooses the revision; the latest is the default."""
+    pushed, root = original
+    shutil.copytree(root / "clone", tmp_path / "clone")
+    (tmp_path / "clone" / "data" / "summaries" / "top-image-labels.csv").write_text("other")
+    new = push(tmp_path / "clone", place).top_hash
+    path = Path("data", "summaries", "top-image-labels.csv")
+    assert openimager.install_package(place, tmp_path / "a").top_hash == new
+    openimager.install_package(place, tmp_path / "b", top_hash=pushed.top_hash[:8])
+    assert (tmp_path / "a" / path).read_text() == "other" != (tmp_path / "b" / path).read_text()
+    refused(f"no revision '{'0' * 64}'. It has: ", place, tmp_path / "c", top_hash=64 * "0")
+    refused("no revision '12'", place, tmp_path / "c", top_hash="12")
+
+
+def test_wrong_addresses_and_names(original, place, tmp_path):
+    """Missing registry, package or part: one sentence that says what there is."""
+    refused("no registry", tmp_path / "nothing", tmp_path)
+    refused("no registry", original[1] / "clone", tmp_path)
+    refused("give a folder or s3://bucket", "ftp://host/x", tmp_path)
+    refused(f"no package quilt/other. It has: {NAME}", place, tmp_path, name="quilt/other")
+    refused("no package name", place, tmp_path, name="other")
+    refused("no part 'photos'. It has: README.md, data", place, tmp_path, parts="photos")
+    push(original[1] / "clone", place, "quilt/second")
+    refused(f"{NAME}, quilt/second. Choose one with --name", place, tmp_path)
+    assert openimager.install_package(place, tmp_path / "new", name=NAME).name == NAME
+
+
+def test_path_tricks_in_a_manifest(place, tmp_path):
+    """A manifest that names a file outside of the folder is refused."""
+    (manifest,) = (place / ".quilt" / "packages").iterdir()
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace("models/latest.keras", "models/../../x"), encoding="utf-8")
+    refused("outside of it", place, tmp_path / "new")
+    assert not (tmp_path / "x").exists() and not (tmp_path / "new").exists()
+
+
+def test_command_line(place, tmp_path):
+    """A stranger's two lines: exit status 0 and the top hash; 2 and one sentence."""
+    line = [sys.executable, "-m", "openimager.install", str(place)]
+    done = subprocess.run(
+        [*line, "--part", "models"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and "top hash" in done.stdout and done.stderr == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["models", "registry"]
+    (tmp_path / "models" / "metrics.json").write_text("mine", encoding="utf-8")
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "models/metrics.json" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "data").exists()
+
+
+def test_interrupted_installation_goes_on(place, tmp_path, monkeypatch):
+    """Ctrl-C in the middle leaves only whole files; the same call installs the rest."""
+    count = []
+
+    def stop(*arguments):
+        count.append(1)
+        if len(count) > 5:
+            raise KeyboardInterrupt
+        fetch(*arguments)
+
+    fetch = install._fetch
+    monkeypatch.setattr(install, "_fetch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        openimager.install_package(place, tmp_path / "new")
+    monkeypatch.undo()
+    there = installed(tmp_path / "new")
+    assert len(there) == 5 and not [path for path in there if path.endswith(".part")]
+    assert openimager.install_package(place, tmp_path / "new").kept == 5
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with seaweed.serving(tmp_path_factory.mktemp("seaweed")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def s3(server, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_installs_from_s3_with_the_right_to_read(original, s3, tmp_path):
+    """Who may only read installs and cannot push, each said in one sentence."""
+    tree = original[1] / "clone"
+    push(tree, "s3://versioned")
+    s3.setenv("AWS_ACCESS_KEY_ID", seaweed.READER)
+    found = openimager.install_package("s3://versioned", tmp_path / "new")
+    assert installed(tmp_path / "new") == files_of(tree) and found.files > 20
+    with pytest.raises(BadInput, match=r"denies .* on s3://versioned") as caught:
+        push(tree, "s3://versioned", "quilt/mine")
+    assert "installing only to read" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_installs_from_an_unversioned_bucket(original, s3, tmp_path):
+    """Reading needs no versioning; a bucket without a package says so, and so does a wrong one."""
+    refused("has these packages: none", "s3://unversioned", tmp_path)
+    refused("no bucket", "s3://no-such-bucket", tmp_path)
+    s3.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    refused("refuses these credentials", "s3://versioned", tmp_path)
