@@ -40,6 +40,8 @@ import cluster_clients  # noqa: E402
 import crops  # noqa: E402
 import seaweed  # noqa: E402
 
+from openimager.cluster import connected  # noqa: E402
+
 LATENCY, ROWS = 0.150, 200_000
 PHOTOS, BOXES, COPY = 1_743_042, 14_610_229, 294_000  # of train; bytes of a mirror copy
 MOST_MEMORY = 0.5e9
@@ -105,6 +107,9 @@ def cluster(workers: int, environment: dict[str, str]):
             stack.callback(process.wait)
             stack.callback(process.kill)
             processes[name] = psutil.Process(process.pid)
+        with connected(address) as executor:
+            executor._client.wait_for_workers(workers, timeout=120)
+            executor._client.run(cluster_clients.imported)
         yield address, processes
 
 
@@ -225,8 +230,10 @@ def croppings(folder: Path, photos: int, paper: dict) -> list[tuple]:
     write_copies(folder / "copies", 200)
     runs = {}
     for what, workers in (("large", 1), ("large", 2), ("copies", 1)):
+        for left in ("crops", "crops.csv", ".openimager"):
+            subprocess.run(["rm", "-rf", folder / what / left], check=True)
         with cluster(workers, {}) as (address, processes):
-            words = ("crops", address, workers, folder / what)
+            words = ("crops", address, folder / what)
             runs[what, workers] = measured(f"{what}, {workers} workers", processes, {}, *words)
     paper["crop"] = runs["copies", 1]["used"]["worker 0"] / runs["copies", 1]["crops"]
     times = runs["large", 1]["wall"] / runs["large", 2]["wall"]

@@ -17,15 +17,6 @@ from openimager.store import PHOTO_COLUMNS
 THREADS = 8  # per worker
 
 
-@contextlib.contextmanager
-def clients_executor(address: str, workers: int):
-    """Connect, wait for all workers, and let each of them import what it needs."""
-    with cluster.connected(address) as executor:
-        executor._client.wait_for_workers(workers, timeout=60)
-        executor._client.run(imported)
-        yield executor
-
-
 def imported(seconds: float = 0) -> None:
     """Sleep, in a process that has imported this module and so what it imports."""
     time.sleep(seconds)
@@ -43,11 +34,8 @@ def download(address: str, workers: str, tables: str, source: str, data_dir: str
     """Download with the workers of a cluster, or with two processes if there are none."""
     count = int(workers) or 2
     options = {"base_url": tables, "source": source, "workers": THREADS * count, "quiet": True}
-    if int(workers):
-        executors = clients_executor(address, count)
-    else:
-        executors = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
-    with executors as executor:
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+    with cluster.connected(address) if int(workers) else pool as executor:
         if not int(workers):
             list(executor.map(imported, [1, 1]))
         with timed() as found:
@@ -55,9 +43,9 @@ def download(address: str, workers: str, tables: str, source: str, data_dir: str
     return found | {"ok": int((frame["Status"] == "ok").sum())}
 
 
-def crops(address: str, workers: str, data_dir: str) -> dict:
+def crops(address: str, data_dir: str) -> dict:
     """Crop with the workers of a cluster."""
-    with clients_executor(address, int(workers)) as executor, timed() as found:
+    with cluster.connected(address) as executor, timed() as found:
         rows = write_crops(data_dir, executor=executor, quiet=True)
     return found | {"crops": int((rows["CropPath"] != "").sum())}
 
@@ -79,7 +67,7 @@ def memory(address: str, rows: str) -> dict:
             start += size
 
     kept, seen, start, peak = [], 0, me.memory_info().rss, 0
-    with clients_executor(address, 2) as executor, timed() as found:
+    with cluster.connected(address) as executor, timed() as found:
         for _, outcomes in partitions.run(nothing, parts(), executor=executor):
             kept.append(outcomes)
             seen += len(outcomes)
