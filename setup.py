@@ -19,6 +19,8 @@ setup(
         "duckdb>=1.3",
         "pandas>=2.2",
         "requests",
+        "urllib3>=2",
+        "certifi",
         "tqdm",
         "Pillow>=10.1",
         "numpy>=2",

@@ -69,7 +69,7 @@ def with_ranges(data, etag, keep=None):
 
 def local(wanted, base, folder=None, release="v4"):
     """Return tables of a site as local files."""
-    return cache.local_tables(wanted, release, base, folder, quiet=True)
+    return cache.Site(release, base, folder, quiet=True).local(*wanted)
 
 
 def rows(path, kind="boxes"):
@@ -258,7 +258,7 @@ def test_killed_during_the_check(tmp_path, notes):
 def test_a_cache_of_version_0_1(site, server, tmp_path):
     """CSV tables that an earlier version left in the cache are converted, not fetched again."""
     base = server.url + "/2018_04/"
-    old = cache._folder_of(base, tmp_path) / BOXES
+    old = cache.folder_of(base, tmp_path) / BOXES
     old.parent.mkdir(parents=True)
     old.write_bytes((site / BOXES).read_bytes())
     [path] = local([BOX], base, tmp_path)
@@ -345,7 +345,7 @@ def test_stopped(tmp_path):
 def test_interrupted_while_another_run_fetches(server, tmp_path):
     """Ctrl-C ends the wait for a table that another process is fetching."""
     base = f"{server.url}/2018_04/"
-    target = cache._folder_of(base, tmp_path / "cache") / BOXES
+    target = cache.folder_of(base, tmp_path / "cache") / BOXES
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     with files.lock(target.with_name(target.name + ".lock")):
         timer.start()

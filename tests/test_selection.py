@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from builders import CAT, DOG, box_row, image_id, photo_row, write_csv, write_site
 
+import openimager
 from openimager import sample
 from openimager.errors import BadInput
-from openimager.selection import DROPS, Query, Selector, Site, ask, without_flags
+from openimager.query import DROPS, Query, Site, ask, without_flags
+from openimager.selection import Selector
 from openimager.store import FLAGS, SUBSETS
 from openimager.tables import catalogue, categories
 
@@ -390,6 +392,34 @@ def test_a_site_like_v7(tmp_path):
     assert catalogue.table_paths("v5", "boxes", "train") == (
         "2018_04/" + catalogue.table_path("boxes", "train"),
     )
+
+
+# Questions in SQL
+
+
+def test_connect(tmp_path):
+    """Views hold every good row of the chosen subsets; labels only where the site has them."""
+    photos = [photo_row(n, "a.jpg", subset=SUBSETS[n % 3], Rotation="") for n in range(6)]
+    tables = write_site(tmp_path, photos)
+    path = tables / catalogue.table_path("boxes", "test")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*lines, "0,0", lines[-1].replace("0.9", "9")]), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"1 row breaks") as said:
+        db = openimager.connect("v4", "all", base_url=tables, quiet=True)
+    assert {"line 4", "XMax"} == {
+        word for word in ("line 4", "XMax") for w in said if word in str(w)
+    }
+    count = (
+        "SELECT Category, Subset, count(*) FROM boxes JOIN classes USING (LabelName) GROUP BY ALL"
+    )
+    assert set(db.sql(count).fetchall()) == {("Cat", subset, 2) for subset in SUBSETS}
+    assert db.sql("SELECT count(*) FROM photos WHERE Rotation IS NULL").fetchall() == [(6,)]
+    views = {row[0] for row in db.execute("SHOW TABLES").fetchall()}
+    assert views == {"boxes", "photos", "classes"}
+    labels = openimager.connect("sample", quiet=True).sql("SELECT DISTINCT Subset FROM labels")
+    assert labels.fetchall() == [("train",)]
+    with pytest.raises(BadInput, match=r"'v9'"):
+        openimager.connect("v9")
 
 
 # Against pandas

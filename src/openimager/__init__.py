@@ -7,7 +7,8 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when first used, so that importing openimager
 # costs next to nothing and `--help` does without pandas.
 _HOME = {
-    "download": "downloader",
+    "connect": "tables.views",
+    "download": "photos.download",
     "box_to_pixels": "crops",
     "crop_box": "crops",
     "load_model": "predict",

@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
-    from openimager.downloader import download
+    from openimager.photos.download import download
 
     keywords = dict(vars(options))
     for name in ("list", "dry_run"):

@@ -3,6 +3,7 @@
 import concurrent.futures
 import math
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import TypeVar
@@ -63,11 +64,21 @@ def run(
         return
     # "spawn", because a fork copies the locks of threads that it does not copy.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context)
+    pool = ProcessPoolExecutor(processes, context, _ignore_interrupts)
     try:
         yield from _submitted(task, partitions, pool, in_flight or processes)
+    except BaseException:
+        # Nobody waits for partitions in flight; a task leaves no file half written.
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def sizes(count: int, slots: int, most: int = 256, least: int = 32) -> Iterator[int]:

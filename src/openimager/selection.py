@@ -1,244 +1,18 @@
-"""What the user asks for, and which boxes and photos that selects."""
+"""A query in SQL: which boxes and photos it selects."""
 
-import os
-import re
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from openimager.errors import BadInput
-from openimager.store import FLAGS, IMAGE_ID, SUBSETS
-from openimager.tables import cache, catalogue, categories, convert
+from openimager.query import DROPS, Query, Site, ask, drop_flags, without_flags  # noqa: F401
+from openimager.store import FLAGS
+from openimager.tables import categories, convert
+from openimager.tables.cache import cache_folder
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DROPS = {
-    "occluded": "IsOccluded",
-    "truncated": "IsTruncated",
-    "group": "IsGroupOf",
-    "depiction": "IsDepiction",
-    "inside": "IsInside",
-}
-
-
-@dataclass(frozen=True)
-class Query:
-    """What the user asked for: which photos and boxes, whatever they are fetched from.
-
-    Lists and single names are accepted for all tuples.
-
-    Attributes
-    ----------
-    categories : tuple of str
-        Names, in any case, or MIDs.
-    release : str
-        ``"v4"``, ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
-    subsets : tuple of str
-        Of ``"train"``, ``"validation"``, ``"test"``, in this order; ``"all"`` means all three.
-    limit : int, optional
-        Photos for each category, over all subsets.
-    seed : int
-        Seed for choosing photos under a limit.
-    with_children : bool
-        Count boxes of kinds of a category as that category.
-    drop : tuple of str
-        Leave out boxes with these flags: keys of `DROPS`.
-    drop_unknown : bool
-        Leave out boxes whose flags are unknown (-1).
-    image_ids : tuple of str, optional
-        Only these photos: ``ImageID`` or ``subset/ImageID``; or a file with one on each line.
-    without : tuple of str
-        Leave out photos with a box of these categories.
-    merge : tuple of (str, tuple of str)
-        Several categories under one name: a mapping such as ``{"Pet": ["Cat", "Dog"]}``, or
-        texts such as ``"Pet=Cat,Dog"``.
-
-    Raises
-    ------
-    BadInput
-        If a value is not allowed.
-
-    Examples
-    --------
-    >>> Query("Cat", subsets=["test", "train"], merge=["Pet=Cat,Dog"]).merge
-    (('Pet', ('Cat', 'Dog')),)
-    """
-
-    categories: tuple[str, ...] = ()
-    release: str = "v4"
-    subsets: tuple[str, ...] = ("train",)
-    limit: int | None = None
-    seed: int = 0
-    with_children: bool = False
-    drop: tuple[str, ...] = ()
-    drop_unknown: bool = False
-    image_ids: tuple[str, ...] | None = None
-    without: tuple[str, ...] = ()
-    merge: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-    def __post_init__(self):
-        put = object.__setattr__.__get__(self)
-        for name, allowed in (("categories", None), ("drop", DROPS), ("without", None)):
-            put(name, _names(getattr(self, name), name, allowed))
-        _names(self.release, "release", catalogue.RELEASES)
-        subsets = _names(self.subsets, "subset", (*SUBSETS, "all"))
-        if not subsets:
-            raise BadInput(f"No subset was given. Allowed: {', '.join(SUBSETS)}, all.")
-        put("subsets", tuple(s for s in SUBSETS if s in subsets or "all" in subsets))
-        for name, least in (("limit", 1), ("seed", None)):
-            value = getattr(self, name)
-            if name == "limit" and value is None:
-                continue
-            if isinstance(value, bool) or not hasattr(value, "__index__"):
-                raise BadInput(f"The {name} is {value!r}; it must be a whole number, such as 5.")
-            if least is not None and value < least:
-                raise BadInput(f"The {name} is {value}; it must be at least {least}.")
-            put(name, int(value))
-        if self.image_ids is not None:
-            put("image_ids", tuple(dict.fromkeys(_image_ids(self.image_ids))))
-        put("merge", tuple(_merges(self.merge)))
-
-    def to_json(self) -> dict:
-        """Return the query as data/query.json holds it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping) -> "Query":
-        """Return the query that data/query.json holds; unknown keys are ignored."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in content.items() if name in known})
-
-
-def _names(given, what: str, allowed: Collection[str] | None) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
-    for name in names:
-        if not isinstance(name, str) or (allowed is not None and name not in allowed):
-            word = {"drop": "flag to drop"}.get(what, what.removesuffix("s"))
-            ends = f" Allowed: {', '.join(allowed)}." if allowed else " It must be a name."
-            raise BadInput(f"Unknown {word} {name!r}.{ends}")
-    return tuple(dict.fromkeys(names))
-
-
-def _image_ids(given) -> Iterator[str]:
-    lines, where = given, ""
-    if isinstance(given, str | os.PathLike):
-        where = f"{given}, "
-        try:
-            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError):
-            raise BadInput(f"There is no list of ImageIDs at {given}.") from None
-    for number, line in enumerate(lines, 1):
-        if text := str(line).strip():
-            if not re.fullmatch(rf"(({'|'.join(SUBSETS)})/)?{IMAGE_ID}", text):
-                raise BadInput(
-                    f"{where}line {number}: '{text[:60]}' is not an ImageID (16 hex digits), "
-                    "alone or after a subset as in 'train/000a1249af2bc5f0'."
-                )
-            yield text
-
-
-def _merges(given) -> Iterator[tuple[str, tuple[str, ...]]]:
-    given = (given,) if isinstance(given, str) else given
-    for one in given.items() if isinstance(given, Mapping) else given:
-        name, members = one.partition("=")[::2] if isinstance(one, str) else one
-        members = members.split(",") if isinstance(members, str) else members
-        members = tuple(member.strip() for member in members if member.strip())
-        if not name.strip() or not members:
-            raise BadInput(f"'{one}' is not NAME=CATEGORY,CATEGORY, such as 'Pet=Cat,Dog'.")
-        yield name.strip(), members
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where the tables of Open Images come from.
-
-    Attributes
-    ----------
-    release : str
-        As in `Query`.
-    base_url : str or path-like, optional
-        In place of the release's own address.
-    cache_dir, class_names, boxes, photos : path-like, optional
-        The cache, and tables already on disk.
-    quiet : bool
-        Show no progress.
-    """
-
-    release: str = "v4"
-    base_url: str | os.PathLike | None = None
-    cache_dir: str | os.PathLike | None = None
-    class_names: str | os.PathLike | None = None
-    boxes: str | os.PathLike | None = None
-    photos: str | os.PathLike | None = None
-    quiet: bool = False
-
-    @property
-    def base(self) -> str:
-        """URL (ending in a slash) or directory that a relative OriginalURL is resolved against."""
-        return catalogue.photo_base(self.release, self._root)
-
-    @property
-    def _root(self) -> str:
-        if self.release != "sample":
-            return catalogue.normal_base(self.base_url, self.release)
-        from openimager import sample
-
-        return str(sample.build())
-
-    def local(self, *wanted: tuple[str, str | None]) -> list[Path]:
-        """Return tables, by kind and subset, as local files; see `cache.local_tables`."""
-        return cache.local_tables(wanted, self.release, self._root, self.cache_dir, self.quiet)
-
-    def classes(self) -> dict[str, str]:
-        """Return MID to name of all categories."""
-        return categories.read_classes(self.class_names or self.local(("classes", None))[0])
-
-    def hierarchy(self) -> categories.Hierarchy | None:
-        """Return the hierarchy, or None if the site has none."""
-        try:
-            return categories.read_hierarchy(self.local(("hierarchy", None))[0])
-        except cache.MissingTable:
-            return None
-
-
-def ask(
-    categories: str | Iterable[str],
-    subset: str | Iterable[str] | None = None,
-    sample: bool = False,
-    release: str | None = None,
-    base_url: str | os.PathLike | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    class_names: str | os.PathLike | None = None,
-    boxes: str | os.PathLike | None = None,
-    photos: str | os.PathLike | None = None,
-    quiet: bool = False,
-    **options,
-) -> tuple[Query, Site]:
-    """Return the query and the site of a user's keywords.
-
-    `subset` is train by default, or what `image_ids` name, or all where both `boxes` and
-    `photos` are given. `sample` stands for ``release="sample"``; `options` are fields of `Query`.
-
-    Examples
-    --------
-    >>> query, site = ask("Cat", sample=True, limit=5)
-    >>> query.subsets, site.release
-    (('train',), 'sample')
-    """
-    if sample and release not in (None, "sample"):
-        raise BadInput(f"--sample is short for --release sample; leave out --release {release}.")
-    release = "sample" if sample else release or "v4"
-    query = Query(categories, release, subset or "train", **options)
-    named = {one.split("/")[0] for one in query.image_ids or () if "/" in one}
-    if not subset and (named or (boxes and photos)):
-        query = replace(query, subsets=named or "all")
-    site = Site(release, base_url, cache_dir, class_names, boxes, photos, quiet)
-    if release == "sample" and base_url is not None:
-        raise BadInput("The sample has no base URL: leave out --base-url or --sample.")
-    return query, site
 
 
 class Selection(NamedTuple):
@@ -285,26 +59,26 @@ class Selector:
                 "No category was given. Name at least one, such as: openimager Cat Dog "
                 "(openimager --list shows them all)"
             )
-        classes, hierarchy = site.classes(), None
-        if query.with_children or site.boxes is None or site.photos is None:
+        hierarchy = None
+        if query.with_children:
+            hierarchy = categories.read_hierarchy(site.local(("hierarchy", None))[0])
+        elif site.boxes is None or site.photos is None:
             hierarchy = site.hierarchy()
-        if query.with_children and hierarchy is None:
-            site.local(("hierarchy", None))
         labels = categories.labels(
-            query.categories, classes, hierarchy, query.with_children, query.without, query.merge
+            query.categories,
+            site.classes(),
+            hierarchy,
+            query.with_children,
+            query.without,
+            query.merge,
         )
         self.categories = labels.names
-        kinds = [k for k, file in (("boxes", site.boxes), ("photos", site.photos)) if file is None]
-        found = iter(site.local(*((kind, subset) for kind in kinds for subset in query.subsets)))
-        files = {
-            "boxes": [site.boxes] if site.boxes else [next(found) for _ in query.subsets],
-            "photos": [site.photos] if site.photos else [next(found) for _ in query.subsets],
-        }
+        files = {kind: site.tables(kind, query.subsets) for kind in ("boxes", "photos")}
         self._source = {
             kind: " UNION ALL ".join(convert.source(path, kind) for path in paths)
             for kind, paths in files.items()
         }
-        self._con = convert.open_database(cache.cache_folder(site.cache_dir))
+        self._con = convert.open_database(cache_folder(site.cache_dir))
         with convert.explain_errors():
             self._find_boxes(labels)
             self._find_photos()
@@ -356,7 +130,7 @@ class Selector:
             "DELETE FROM photo WHERE rowid NOT IN (SELECT min(rowid) FROM photo GROUP BY ImageID)"
         )
 
-    def _report(self, files: Mapping[str, Iterable]) -> None:
+    def _report(self, files: dict[str, list[Path]]) -> None:
         """Warn of what is left out: broken rows, boxes without a photo, unknown ImageIDs."""
         rows = self._con.execute
         lines = convert.rejected(self._con)
@@ -495,45 +269,16 @@ class Selector:
                     f"count(*) FILTER ({unknown}) AS unknown {boxes}"
                 )
                 columns = [column[0] for column in row.description]
-                counts[name] = dict(zip(columns, row.fetchone(), strict=True))
-                size, unsized = self._con.execute(
+                counts[name] = dict(zip(columns, row.fetchall()[0], strict=True))
+                [(size, unsized)] = self._con.execute(
                     "SELECT coalesce(sum(OriginalSize), 0), "
                     f"count(*) FILTER (OriginalSize IS NULL) {photos}"
-                ).fetchone()
+                ).fetchall()
                 licences = self._con.execute(
                     f"SELECT License, count(*) {photos} GROUP BY ALL ORDER BY 1"
                 ).fetchall()
                 counts[name] |= {"bytes": int(size), "unsized": unsized, "licences": dict(licences)}
         return counts
-
-
-def drop_flags(drop: str | Iterable[str]) -> list[str]:
-    """Return the columns of the flags to leave out.
-
-    Examples
-    --------
-    >>> drop_flags(["group", "depiction"])
-    ['IsGroupOf', 'IsDepiction']
-    """
-    return [DROPS[name] for name in _names(drop, "drop", DROPS)]
-
-
-def without_flags(
-    boxes: "pd.DataFrame", flags: Iterable[str], drop_unknown: bool = False
-) -> "pd.DataFrame":
-    """Return the boxes that have none of `flags` set and, with `drop_unknown`, none unknown.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> boxes = pd.DataFrame({flag: [0, 1, -1] for flag in FLAGS})
-    >>> without_flags(boxes, ["IsGroupOf"], drop_unknown=True).index.tolist()
-    [0]
-    """
-    keep = ~(boxes[list(flags)] == 1).any(axis=1)
-    if drop_unknown:
-        keep &= ~(boxes[list(FLAGS)] == -1).any(axis=1)
-    return boxes[keep].copy()
 
 
 def _listed(texts: Iterable[str]) -> str:

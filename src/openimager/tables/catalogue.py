@@ -3,11 +3,13 @@
 import ipaddress
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from openimager.errors import BadInput
+from openimager.store import SUBSETS
 
 RELEASES = ("v4", "v5", "v6", "v7", "sample")
 ROOT_URL = "https://storage.googleapis.com/openimages/"
@@ -35,6 +37,21 @@ _CLASSES = {
     "v6": ("v6/oidv6-class-descriptions-boxable.csv", *_V5_CLASSES),
     "v7": ("v7/oidv7-class-descriptions-boxable.csv", *_V5_CLASSES),
 }
+
+
+def subset_names(subset: str | Iterable[str]) -> tuple[str, ...]:
+    """Return subsets in the order of `SUBSETS`; ``"all"`` means all three.
+
+    Examples
+    --------
+    >>> subset_names(["test", "train"]), subset_names("all")
+    (('train', 'test'), ('train', 'validation', 'test'))
+    """
+    asked = [subset] if isinstance(subset, str) else list(subset)
+    if unknown := [name for name in asked if name not in (*SUBSETS, "all")] or not asked:
+        names = ", ".join(map(repr, unknown)) if asked else "of no name"
+        raise BadInput(f"Unknown subset {names}. Allowed: {', '.join(SUBSETS)}, all.")
+    return tuple(name for name in SUBSETS if name in asked or "all" in asked)
 
 
 class Known(NamedTuple):
@@ -103,6 +120,8 @@ def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str
     >>> table_paths("v4", "boxes", "test")
     ('test/test-annotations-bbox.csv',)
     """
+    if release not in RELEASES:
+        raise BadInput(f"Unknown release {release!r}. Allowed: {', '.join(RELEASES)}.")
     if release in ("v4", "sample"):
         return (table_path(kind, subset),)
     if kind == "labels":

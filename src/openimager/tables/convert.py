@@ -149,7 +149,7 @@ def _parquet_columns(path, quoted_path: str) -> list[str]:
 def rejected(con) -> list[tuple[str, int, str]]:
     """Return (file, line, what is wrong) of the lines that DuckDB could not split or convert."""
     tables = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"
-    if not con.execute(tables).fetchone()[0]:
+    if not con.execute(tables).fetchall()[0][0]:
         return []
     rows = con.execute(
         "SELECT file_path, line, first(error_type), first(column_name) FROM reject_errors "

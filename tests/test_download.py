@@ -1,49 +1,55 @@
 """Whole runs against servers on loopback: what is on disk afterwards, and who was asked for it."""
 
-import _thread
 import errno
 import html
 import os
+import pickle
+import re
 import shutil
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from web import (
+from builders import (
+    BOX_COLUMNS,
     CAT,
     DOG,
-    body,
+    IMAGE_COLUMNS,
+    SPLITS,
     bomb,
-    closed_port,
-    cut,
     digest,
-    endless,
-    hang,
     image_id,
     jpeg,
-    once,
     photo_row,
-    redirect,
-    status,
-    unframed,
-    web,
+    put_photos,
     write_site,
 )
+from web import body, closed_port, cut, endless, hang, once, redirect, status, unframed, web
 
-from openimager import files, metadata, sample
-from openimager.downloader import download
 from openimager.errors import BadInput, TryAgain
-from openimager.web import run, sources
-from openimager.web.client import DiskTrouble, Settings
-from openimager.web.traffic import Patience
+from openimager.photos import download as module
+from openimager.photos import sources
+from openimager.photos.download import download
+from openimager.photos.fetch import fetch_rows
+from openimager.photos.pace import registered_domain
+from openimager.photos.photo import Settings
+from openimager.selection import Query, Selection
+from openimager.store import Store
+from openimager.tables import catalogue
 
-QUICK = Settings(connect=5.0, read=1.0, whole=5.0, most_bytes=1 << 20, connections=32)
-SOON = Patience(tries=3, backoff=0.01, longest_wait=0.1, slowest=0.05)
+QUICK = Settings(
+    connect=5.0, read=1.0, whole=5.0, most_bytes=1 << 20, tries=3, backoff=0.01, pause=0.1
+)
 FRUIT = Path(__file__).parents[2] / "shared" / "mirror" / "fruit"
 HTML = b"<!doctype html><p>Sign in</p>"
 
@@ -54,10 +60,12 @@ def server():
         yield running
 
 
-def get(folder, tables, categories="Cat", **options):
+def get(folder, tables, categories="Cat", settings=QUICK, **options):
     """Download into folder/data."""
-    options = {"settings": QUICK, "patience": SOON, "quiet": True, "workers": 8} | options
-    return download(categories, data_dir=folder / "data", base_url=tables, **options)
+    options = {"quiet": True, "workers": 8} | options
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_DEFAULTS", settings)
+        return download(categories, data_dir=folder / "data", base_url=tables, **options)
 
 
 def photos_on(server, numbers, data=jpeg, **fields):
@@ -112,18 +120,19 @@ def test_tables_on_disk(tmp_path, server):
     tables = write_site(tmp_path, rows, {image_id(1): [CAT, DOG, CAT]})
     frame = get(tmp_path, tables)
     images = pd.read_csv(tmp_path / "data" / "images.csv", dtype=str, keep_default_na=False)
-    outcome = ["Status", "Source", "Width", "Height", "Bytes", "Error"]
-    assert list(images) == list(frame) == [*metadata.PHOTO_COLUMNS, *outcome]
+    assert list(images) == list(frame) == IMAGE_COLUMNS
     assert list(images["ImageID"]) == [image_id(number) for number in (1, 2, 3)]
     first = images.iloc[0]
-    assert list(first[outcome]) == ["ok", "flickr", "96", "64", str(len(jpeg(1))), ""]
+    assert list(first[IMAGE_COLUMNS[-7:]]) == [
+        *("ok", "flickr", "96", "64", str(len(jpeg(1))), "", "v4")
+    ]
     assert (first["Rotation"], first["OriginalSize"]) == ("0.0", first["Bytes"])
     boxes = pd.read_csv(tmp_path / "data" / "boxes.csv", dtype=str)
-    assert list(boxes) == [*metadata.BOX_COLUMNS, "Category"]
+    assert list(boxes) == [*BOX_COLUMNS, "Category"]
     assert list(boxes["ImageID"]) == [image_id(number) for number in (1, 1, 2, 3)]
 
 
-# What a server may do to a photo: page, status, requests made for it (of `SOON.tries`).
+# What a server may do to a photo: page, status, requests made for it (of `QUICK.tries`).
 TROUBLE = {
     "404": (lambda data: status(404), "gone", 1),
     "410": (lambda data: status(410), "gone", 1),
@@ -158,7 +167,7 @@ def test_every_trouble_in_one_run(tmp_path, server, capfd):
     for number, (page, end, times) in enumerate(TROUBLE.values()):
         server.pages[f"/{number}.jpg"] = page(jpeg(number))
         expected[image_id(number)] = (end, times)
-    frame = get(tmp_path, write_site(tmp_path, rows), rate=0, patience=SOON)
+    frame = get(tmp_path, write_site(tmp_path, rows), rate=0)
     paths = asked(server)
     found = {
         name: (end, paths.count(f"/{int(name, 16)}.jpg")) for name, end in statuses(frame).items()
@@ -182,7 +191,7 @@ def test_redirects(tmp_path, server):
     frame = get(tmp_path, write_site(tmp_path, rows))
     assert statuses(frame) == {image_id(1): "ok", image_id(2): "gone"}
     assert "redirects without end" in frame["Error"].iloc[1]
-    assert len(asked(server)) == 3 + SOON.hops + 1
+    assert len(asked(server)) == 3 + QUICK.hops + 1
 
 
 def test_gone_is_remembered(tmp_path, server):
@@ -233,16 +242,16 @@ def test_failed_if_one_source_failed(tmp_path, server):
 
 def test_cvdf_only_for_what_came_from_flickr(tmp_path, server, monkeypatch):
     """By default nobody asks CVDF for a photo of another site; said by name, it is asked."""
-    monkeypatch.setattr(metadata, "CVDF_URL", server.url + "/cvdf/{Subset}/{ImageID}.jpg")
+    monkeypatch.setattr(sources, "CVDF_URL", server.url + "/cvdf/{Subset}/{ImageID}.jpg")
     tables = write_site(tmp_path, [photo_row(1, f"{server.url}/1.jpg", jpeg(1))])
     server.pages[f"/cvdf/train/{image_id(1)}.jpg"] = jpeg(2)
     assert list(get(tmp_path, tables)["Status"]) == ["gone"]
     assert asked(server) == ["/1.jpg"]
     frame = get(tmp_path, tables, source="cvdf")
     assert list(frame["Source"]) == ["cvdf"]
-    monkeypatch.setattr(sources, "_FLICKR", (f"127.0.0.1:{server.server_port}",))
     shutil.rmtree(tmp_path / "data")
-    assert list(get(tmp_path, tables)["Source"]) == ["cvdf"]
+    mine = replace(QUICK, flickr_domains=(f"127.0.0.1:{server.server_port}",))
+    assert list(get(tmp_path, tables, settings=mine)["Source"]) == ["cvdf"]
 
 
 def limited(folder, server, tables, limit, **options):
@@ -327,9 +336,9 @@ def test_deleted_and_damaged_photos_are_fetched_again(tmp_path, server):
     assert (images / f"{image_id(2)}.jpg").read_bytes() == jpeg(2)
 
 
-def test_photos_without_outcome_are_looked_at(tmp_path, server):
-    """A whole photo that nothing vouches for is adopted, a broken one is fetched again."""
-    tables = write_site(tmp_path, photos_on(server, range(6)))
+def test_photos_without_outcome_are_checked(tmp_path, server):
+    """Whole photos that have no outcome are adopted, every one; a broken one is fetched again."""
+    tables = write_site(tmp_path, photos_on(server, range(70)))
     get(tmp_path, tables)
     written = tables_of(tmp_path)
     asked(server)
@@ -373,14 +382,46 @@ def test_gone_in_an_installed_package(tmp_path, server):
     assert set(get(tmp_path, tables, retry_gone=True)["Status"]) == {"ok"}
 
 
-def test_unreadable_state_is_begun_anew(tmp_path, server):
-    """A database that is none costs a look at the photos, not the photos."""
+@pytest.mark.parametrize("journal", [b"nonsense" * 1000, b"", b'[1]\n{"ImageID": 3}\n\xff\n', None])
+def test_unreadable_state_costs_a_look(tmp_path, server, journal):
+    """A journal that is broken or missing costs a look at the photos, not the photos."""
     tables = write_site(tmp_path, photos_on(server, range(3)))
     get(tmp_path, tables)
     asked(server)
-    (tmp_path / "data" / ".openimager" / "outcomes.sqlite").write_bytes(b"nonsense" * 1000)
+    [path] = (tmp_path / "data" / ".openimager").glob("journal*")
+    path.write_bytes(journal) if journal is not None else path.unlink()
+    (tmp_path / "data" / "images.csv").unlink()
     assert set(get(tmp_path, tables)["Status"]) == {"ok"}
     assert asked(server) == []
+
+
+def test_torn_journal(tmp_path, server):
+    """A torn last line costs that line; verdicts before it are remembered."""
+    tables = write_site(tmp_path, photos_on(server, range(3)))
+    server.pages["/0.jpg"] = status(404)
+    get(tmp_path, tables)
+    asked(server)
+    [path] = (tmp_path / "data" / ".openimager").glob("journal*")
+    path.write_bytes(path.read_bytes() + b'{"ImageID":"0000')
+    (tmp_path / "data" / "images.csv").unlink()
+    assert sorted(get(tmp_path, tables)["Status"]) == ["gone", "ok", "ok"]
+    assert asked(server) == []
+
+
+def test_database_of_another_program_is_left_alone(tmp_path, server):
+    """A database that is locked by somebody costs no outcome and is not deleted."""
+    tables = write_site(tmp_path, photos_on(server, [1, 2]))
+    server.pages["/1.jpg"] = status(404)
+    get(tmp_path, tables)
+    asked(server)
+    path = tmp_path / "data" / ".openimager" / "outcomes.sqlite"
+    with sqlite3.connect(path) as base:
+        base.execute("create table if not exists mine (a)")
+        base.commit()
+        base.execute("begin exclusive")
+        (tmp_path / "data" / "images.csv").unlink()
+        get(tmp_path, tables)
+    assert asked(server) == [] and path.exists()
 
 
 def test_photos_of_earlier_selections_keep_their_credits(tmp_path, server):
@@ -403,15 +444,13 @@ def test_photos_of_earlier_selections_keep_their_credits(tmp_path, server):
     ]
 
 
-def test_other_domains_go_on_while_one_waits(tmp_path, server):
-    """A domain that answers 429 keeps its own photos waiting and no others."""
+def test_retry_after_is_honoured_and_others_go_on(tmp_path, server):
+    """A domain that answers 429 is left alone as long as it asks; other domains go on."""
     with web() as busy:
-        page = once(status(429, Retry_After="1"), jpeg(0))
         rows = [photo_row(0, f"{busy.url}/0.jpg", jpeg(0)), *photos_on(server, range(1, 30))]
         rows += photos_on(busy, range(30, 60))
-        busy.pages["/0.jpg"] = page
-        patient = Patience(backoff=0.01, longest_wait=5.0)
-        frame = get(tmp_path, write_site(tmp_path, rows), workers=2, patience=patient)
+        busy.pages["/0.jpg"] = once(status(429, Retry_After="1"), jpeg(0))
+        frame = get(tmp_path, write_site(tmp_path, rows), workers=2)
         assert set(frame["Status"]) == {"ok"}
         refused = busy.asked[[path for path, _ in busy.asked].index("/0.jpg")][1]
         during = [when for _, when in busy.asked if refused + 0.3 < when < refused + 0.95]
@@ -419,27 +458,107 @@ def test_other_domains_go_on_while_one_waits(tmp_path, server):
         assert max(when for _, when in server.asked) < refused + 0.95
 
 
-def test_domain_is_left_alone_after_eight_429s(tmp_path, server, capsys):
-    """Eight 429s in a row end the asking, with a sentence; the next source and others go on."""
-    with web() as busy:
-        rows = []
-        for number in range(40):
-            busy.pages[f"/{number}.jpg"] = status(429)
-            server.pages[f"/mirror/{image_id(number)}"] = jpeg(number)
-            rows.append(photo_row(number, f"{busy.url}/{number}.jpg"))
-        source = ["flickr", f"{server.url}/mirror/{{ImageID}}"]
-        tables = write_site(tmp_path, rows)
-        frame = get(tmp_path, tables, source=source, workers=4, quiet=False)
-        assert set(frame["Status"]) == {"ok"}
-        # Four at once in the first burst, then one at a time.
-        assert 8 <= len(busy.asked) <= 4 + 7
-        domain = busy.url.removeprefix("http://")
-        assert f"{domain} answered 429" in capsys.readouterr().err
+def mirrored(server, busy, numbers, page):
+    """Put photos on a mirror, and `page` in their place on the first source."""
+    rows = []
+    for number in numbers:
+        busy.pages[f"/{number}.jpg"] = page
+        server.pages[f"/mirror/{image_id(number)}"] = jpeg(number)
+        rows.append(photo_row(number, f"{busy.url}/{number}.jpg"))
+    return rows, ["flickr", f"{server.url}/mirror/{{ImageID}}"]
 
-        shutil.rmtree(tmp_path / "data")
-        frame = get(tmp_path, tables, workers=1)
-        assert set(frame["Status"]) == {"failed"}
-        assert set(frame["Error"]) == {"flickr: left alone after too many 429s"}
+
+def test_overflow(tmp_path, server):
+    """While a source refuses, photos come from the next one; few requests are refused."""
+    with web() as busy:
+        rows, source = mirrored(server, busy, range(60), status(429))
+        patient = replace(QUICK, pause=60.0)
+        tables = write_site(tmp_path, rows)
+        frame = get(tmp_path, tables, source=source, workers=16, settings=patient)
+        assert set(frame["Source"]) == {source[1]}
+        assert 1 <= len(busy.asked) <= 8
+        skipped = frame.attrs["skipped"][source[1]]
+        assert sum(skipped.values()) == 60
+        assert set(skipped) == {"flickr: answered 429", "flickr: waiting after 429"}
+
+
+def test_mirror_copies_stay(tmp_path, server):
+    """A copy from the mirror is not fetched again when the first source has recovered."""
+    with web() as busy:
+        rows, source = mirrored(server, busy, range(5), status(429))
+        tables = write_site(tmp_path, rows)
+        get(tmp_path, tables, source=source, settings=replace(QUICK, pause=60.0))
+        busy.pages = {path: jpeg(1) for path in busy.pages}
+        busy.asked.clear()
+        assert set(get(tmp_path, tables, source=source)["Source"]) == {source[1]}
+        assert busy.asked == []
+
+
+def test_gone_from_the_mirror_and_refused_is_failed(tmp_path, server):
+    """A photo is gone only if all its sources say so."""
+    with web() as busy:
+        rows, source = mirrored(server, busy, [1, 2], status(429))
+        server.pages[f"/mirror/{image_id(2)}"] = status(404)
+        soon = replace(QUICK, pause=0.05, patience=0.3)
+        frame = get(tmp_path, write_site(tmp_path, rows), source=source, settings=soon)
+        assert list(frame["Status"]) == ["ok", "failed"]
+        assert frame["Error"].iloc[1] == f"flickr: answered 429; {source[1]}: answered 404"
+
+
+def test_one_probe_at_a_time_until_it_answers(tmp_path, server):
+    """After a 429 one request at a time goes out, and all photos once one is answered."""
+    rows, refusals, at_once = photos_on(server, range(40)), [], [0, 0]
+
+    def page(handler, times):
+        with handler.server.guard:
+            at_once[0] += 1
+            at_once[1] = max(at_once[1], at_once[0] if len(refusals) > 20 else 0)
+            busy = len(refusals) < 24
+            refusals.extend([handler.path] * busy)
+        time.sleep(0.01)
+        (status(429) if busy else body(jpeg(int(handler.path[1:-4]))))(handler, times)
+        with handler.server.guard:
+            at_once[0] -= 1
+
+    server.pages = dict.fromkeys(server.pages, page)
+    frame = get(
+        tmp_path,
+        write_site(tmp_path, rows),
+        settings=replace(QUICK, pause=0.01, longest_pause=0.02),
+    )
+    assert set(frame["Status"]) == {"ok"}
+    assert at_once[1] <= 8
+    # The first refusals are a burst; after that each probe is another photo.
+    probes = refusals[8:]
+    assert len(set(probes)) == len(probes)
+
+
+def test_patience_ends(tmp_path, server):
+    """A source that refuses for too long ends the run; every photo is failed, with its reason."""
+    rows = photos_on(server, range(20), Title="x")
+    server.pages = dict.fromkeys(server.pages, status(429))
+    said = []
+    mine = replace(
+        QUICK,
+        sources=("flickr",),
+        base="",
+        pause=0.6,
+        patience=1.5,
+        flickr_domains=(f"127.0.0.1:{server.server_port}",),
+    )
+    outcomes = fetch_rows(
+        pd.DataFrame(rows), Store(tmp_path), mine, lambda done, words: said.append(words)
+    )
+    assert set(outcomes["Status"]) == {"failed"}
+    assert set(outcomes["Error"]) <= {"flickr: answered 429", "flickr: waiting after 429"}
+    assert any(re.fullmatch(r"Flickr: waiting \d s after 429", words) for words in said)
+    domain = f"127.0.0.1:{server.server_port}"
+    assert outcomes.attrs["waits"][domain][0] > time.time()
+    # The next call waits on, and does not ask at once.
+    before = len(server.asked)
+    waits = outcomes.attrs["waits"] | {domain: [time.time() + 60, 3]}
+    fetch_rows(pd.DataFrame(rows), Store(tmp_path), replace(mine, waits=waits))
+    assert len(server.asked) == before
 
 
 def test_photo_that_alone_is_refused_does_not_close_its_domain(tmp_path, server):
@@ -449,69 +568,86 @@ def test_photo_that_alone_is_refused_does_not_close_its_domain(tmp_path, server)
     frame = get(tmp_path, write_site(tmp_path, rows), workers=1)
     counts = frame["Status"].value_counts().to_dict()
     assert counts == {"ok": 59, "failed": 1}
-    assert asked(server).count("/7.jpg") == SOON.strikes
+    assert asked(server).count("/7.jpg") == QUICK.refusals
 
 
 def test_rate_is_capped_for_each_domain(tmp_path, server):
-    """At most the asked number of requests a second reach a domain, redirects counted."""
+    """At most the given number of requests per second reach a domain, redirects counted."""
     rows = photos_on(server, range(10))
     server.pages["/3.jpg"] = redirect("/three.jpg")
     server.pages["/three.jpg"] = jpeg(3)
-    get(tmp_path, write_site(tmp_path, rows), patience=Patience(rate=25.0))
+    get(tmp_path, write_site(tmp_path, rows), rate=25.0)
     times = sorted(when for _, when in server.asked)
     assert len(times) == 11
     assert times[-1] - times[0] >= 10 / 25 * 0.7
 
 
-def test_default_rate():
-    """Ten a second for each domain, and no cap for this machine unless one is asked for."""
-    assert Patience().pace("https://live.staticflickr.com/a.jpg").interval == pytest.approx(0.1)
-    assert Patience().pace("http://127.0.0.1:8000/a.jpg").interval == 0.0
-    assert Patience(rate=5).pace("http://127.0.0.1:8000/a.jpg").interval == pytest.approx(0.2)
-    assert Patience(rate=0).pace("https://live.staticflickr.com/a.jpg").interval == 0.0
+@pytest.mark.parametrize(
+    ("url", "default", "given"),
+    [
+        ("https://live.staticflickr.com/a.jpg", 10.0, 4.0),
+        ("https://example.org/a.jpg", 5.0, 2.0),
+        ("https://open-images-dataset.s3.amazonaws.com/train/a.jpg", 0.0, 0.0),
+        ("http://127.0.0.1:8000/a.jpg", 0.0, 2.0),
+    ],
+)
+def test_rates(url, default, given):
+    """Ten per second by default; two partitions share the rate of all domains but Flickr's."""
+    domain = registered_domain(url)
+    assert Settings(share=2).rate_of(domain, url) == default
+    assert Settings(share=2, rate=4.0).rate_of(domain, url) == given
+    assert Settings(rate=0).rate_of(domain, url) == 0.0
 
 
 def test_second_run_says_so_and_stops(tmp_path, server):
-    """Two runs on one data directory: the second says so before it does anything."""
+    """Two runs on one data directory: the second says so before it requests a photo."""
     tables = write_site(tmp_path, photos_on(server, [1]))
-    held = files.lock(tmp_path / "data" / ".openimager" / "lock")
-    with held, pytest.raises(TryAgain, match="Another run is at work"):
+    with Store(tmp_path / "data").lock("lock"), pytest.raises(TryAgain, match="Another run is at"):
         get(tmp_path, tables)
     assert asked(server) == []
     assert not (tmp_path / "data" / "images").exists()
 
 
+def test_tables_are_fetched_without_the_lock(tmp_path, server):
+    """A run that holds the data directory keeps nobody from fetching tables."""
+    tables = write_site(tmp_path / "site", [photo_row(1, "../1.jpg")])
+    for path in tables.rglob("*.*"):
+        server.pages[f"/2018_04/{path.relative_to(tables).as_posix()}"] = path.read_bytes()
+    with Store(tmp_path / "data").lock("lock"), pytest.raises(TryAgain):
+        get(tmp_path, f"{server.url}/2018_04/")
+    assert "/2018_04/" + catalogue.table_path("photos", "train") in asked(server)
+
+
 def test_no_room_on_the_disk(tmp_path, server, monkeypatch, capsys):
-    """What is to come is said beforehand; if the disk has not the room, no photo is asked for."""
+    """What is to come is printed; if there is no room for it, no photo is requested."""
     tables = write_site(tmp_path, [*photos_on(server, [1, 2]), photo_row(3, "../3.jpg")])
     usage = shutil.disk_usage(tmp_path)._replace(free=len(jpeg(1)))
     litter = tmp_path / "data" / "images" / f".{image_id(9)}.jpg.00000000.part"
     litter.parent.mkdir(parents=True)
     litter.write_bytes(bytes(1000))
-    with monkeypatch.context() as patch:
-        patch.setattr(run.shutil, "disk_usage", lambda path: usage)
-        with pytest.raises(TryAgain, match="has room for"):
-            get(tmp_path, tables, quiet=False)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(TryAgain, match="has room for"):
+        get(tmp_path, tables, quiet=False)
     said = capsys.readouterr().err
     assert "0 photos on disk, 3 to fetch, 0.0 MB (1 of unknown size)." in said
     assert not litter.exists()
     assert asked(server) == []
 
 
-def test_disk_fills_up_between_photos(tmp_path, server, monkeypatch):
+def test_disk_fills_up_between_photos(tmp_path, server):
     """A disk that takes no more ends the run with a clear word; what is whole is kept."""
     tables = write_site(tmp_path, photos_on(server, range(10)))
-    replace, done = os.replace, []
+    write, done = Store.write, []
 
-    def full(source, target):
-        if str(target).endswith(".jpg"):
-            done.append(target)
+    def full(store, path, data):
+        if path.suffix == ".jpg":
+            done.append(path)
             if len(done) > 3:
-                raise OSError(errno.ENOSPC, "No space left on device", str(target))
-        replace(source, target)
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(store, path, data)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(run.os, "replace", full)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "write", full)
         with pytest.raises(TryAgain, match="No space left on device"):
             get(tmp_path, tables, workers=1)
     assert len(on_disk(tmp_path)) == 3
@@ -551,48 +687,62 @@ def test_full_disk_for_real(tmp_path, server):
         subprocess.run(["umount", "-l", str(small)], capture_output=True, check=False)
 
 
-def test_interrupted(tmp_path, server):
-    """After Ctrl-C the tables are written, what is whole is kept, nothing partial stands about."""
-    tables = write_site(tmp_path, photos_on(server, range(40)))
+def interrupting(after):
+    """Serve photos; send Ctrl-C to this process when so many have been requested."""
+
+    sent = threading.Event()
 
     def page(handler, times):
-        if len(handler.server.asked) == 20:
-            _thread.interrupt_main()
+        with handler.server.guard:
+            now = len(handler.server.asked) >= after and not sent.is_set()
+            sent.set() if now else None
+        if now:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
         body(jpeg(int(handler.path[1:-4])))(handler, times)
 
-    server.pages = {path: page for path in server.pages}
+    return page
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_interrupted(tmp_path, server, processes, capfd):
+    """After Ctrl-C the tables are written, what is whole is kept, nothing partial stands about."""
+    tables = write_site(tmp_path, photos_on(server, range(80)))
+    server.pages = dict.fromkeys(server.pages, interrupting(20))
     with pytest.raises(KeyboardInterrupt):
-        get(tmp_path, tables, workers=2)
+        get(tmp_path, tables, workers=2, processes=processes)
     images = pd.read_csv(tmp_path / "data" / "images.csv", dtype=str)
     kept = set(images.loc[images["Status"] == "ok", "ImageID"])
-    assert 10 < len(kept) < 40
+    assert 10 < len(kept) < 80
     assert kept == on_disk(tmp_path)
     assert set(images.loc[images["Status"] == "failed", "Error"]) == {
-        "not asked for yet: the run was interrupted"
+        "not requested yet: the run was interrupted"
     }
+    assert "Traceback" not in capfd.readouterr().err
     asked(server)
-    server.pages = {path: body(jpeg(int(path[1:-4]))) for path in server.pages}
     assert set(get(tmp_path, tables)["Status"]) == {"ok"}
     assert {image_id(int(path[1:-4])) for path in asked(server)} == (
-        {image_id(number) for number in range(40)} - kept
+        {image_id(number) for number in range(80)} - kept
     )
 
 
 KILLED = """
-import os, signal, sys
-from openimager.web import run
-from openimager.downloader import download
+import os, signal, sys, threading
+from openimager.photos.download import download
+from openimager.store import Store
 
-real, left = os.replace, [int(sys.argv[3])]
-def replace(source, target):
-    if str(target).endswith(".jpg"):
-        left[0] -= 1
-        if left[0] == 0:
-            if sys.argv[4] == "after":
-                real(source, target)
-            os.kill(os.getpid(), signal.SIGKILL)
-    real(source, target)
-run.os.replace = replace
+real, left, guard = Store.write, [int(sys.argv[3])], threading.Lock()
+def write(store, path, data):
+    with guard:
+        if path.suffix == ".jpg":
+            left[0] -= 1
+            if left[0] == 0:
+                if sys.argv[4] == "after":
+                    real(store, path, data)
+                os.kill(os.getpid(), signal.SIGKILL)
+        real(store, path, data)
+Store.write = write
 download("Cat", data_dir=sys.argv[1], base_url=sys.argv[2], quiet=True, workers=4)
 """
 
@@ -621,7 +771,7 @@ def test_killed(tmp_path, server, photo, moment):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_in_the_middle_of_bodies(tmp_path, server):
-    """Bodies that were on their way leave nothing under a final name, and no litter for long."""
+    """Bodies that were on their way leave nothing behind."""
     rows = photos_on(server, range(8))
 
     def half(handler, times):
@@ -638,48 +788,60 @@ def test_killed_in_the_middle_of_bodies(tmp_path, server):
     tables = write_site(tmp_path, rows)
     command = [sys.executable, "-c", KILLED, tmp_path / "data", tables, "99", "after"]
     process = subprocess.Popen([str(word) for word in command])
-    images = tmp_path / "data" / "images"
     end = time.monotonic() + 30
-    while time.monotonic() < end:
-        if images.exists() and len(list(images.iterdir())) >= 4:
-            break
+    while time.monotonic() < end and len(server.asked) < 4:
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert {path.suffix for path in images.iterdir()} == {".part"}
+    assert Store(tmp_path / "data").sizes(tmp_path / "data" / "images") == {}
     server.pages = whole
     asked(server)
     assert set(get(tmp_path, tables)["Status"]) == {"ok"}
     assert len(asked(server)) == 8
-    assert {path.suffix for path in images.iterdir()} == {".jpg"}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
 def test_hanging_host_does_not_hold_up_an_interrupt(tmp_path, server):
     """Ctrl-C does not wait for a host that hangs."""
     rows = photos_on(server, range(4))
 
     def page(handler, times):
-        _thread.interrupt_main()
+        os.kill(os.getpid(), signal.SIGINT)
         hang(handler, times)
 
-    server.pages = dict.fromkeys(server.pages, page)
+    server.pages["/0.jpg"] = page
+    server.pages |= dict.fromkeys(("/1.jpg", "/2.jpg", "/3.jpg"), hang)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        get(tmp_path, write_site(tmp_path, rows), settings=Settings(read=20.0))
+        get(tmp_path, write_site(tmp_path, rows), settings=replace(QUICK, read=20.0))
     assert time.monotonic() - started < 5
 
 
-def test_relative_addresses_of_a_directory(tmp_path, monkeypatch):
-    """A directory's photos come through a server on this machine, started only if needed."""
-    folder = tmp_path / "site"
-    rows = [photo_row(number, f"../photos/{number}_o.jpg", jpeg(number)) for number in range(4)]
+def test_local_site_is_read_from_disk(tmp_path, monkeypatch):
+    """Relative addresses of a directory are files in the site's folder and nowhere else."""
+    folder, outside = tmp_path / "site", tmp_path / "outside.jpg"
+    outside.write_bytes(jpeg(9))
+    addresses = [
+        "../photos/0_o.jpg",
+        "../photos/a%20b.jpg",
+        "../photos/link.jpg",
+        "../../outside.jpg",
+        outside.as_posix(),
+        outside.as_uri(),
+        "../photos/none.jpg",
+        "../photos/folder",
+        "../photos/a\0b.jpg",
+    ]
+    rows = [photo_row(number, address) for number, address in enumerate(addresses)]
     tables = write_site(folder, rows)
-    (folder / "photos").mkdir()
-    for number in range(4):
-        (folder / "photos" / f"{number}_o.jpg").write_bytes(jpeg(number))
-    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
-    monkeypatch.setattr(sample, "serve", None)
-    assert set(get(tmp_path, tables)["Status"]) == {"ok"}
+    put_photos(tables, {"photos/0_o.jpg": jpeg(0), "photos/a b.jpg": jpeg(1)})
+    (folder / "photos" / "link.jpg").symlink_to(outside)
+    (folder / "photos" / "folder").mkdir()
+    monkeypatch.setattr(socket, "socket", None)
+    frame = get(tmp_path, tables)
+    assert list(frame["Status"]) == ["ok", "ok"] + ["gone"] * (len(addresses) - 2)
+    assert frame["Error"].iloc[3] == "flickr: its address is outside the site's folder"
+    assert frame["Error"].iloc[5] == "flickr: its address is neither http nor https"
 
 
 def test_relative_addresses_of_a_url(tmp_path, server):
@@ -699,9 +861,9 @@ def test_tables_under_their_names_of_2018(tmp_path, server):
     frame = get(
         tmp_path,
         tables,
-        class_names_fp=tables / metadata.table_path("classes"),
-        train_boxed_fp=tables / metadata.table_path("boxes", "train"),
-        image_ids_fp=tables / metadata.table_path("photos", "train"),
+        class_names_fp=tables / catalogue.table_path("classes"),
+        train_boxed_fp=tables / catalogue.table_path("boxes", "train"),
+        image_ids_fp=tables / catalogue.table_path("photos", "train"),
     )
     assert list(frame["Status"]) == ["ok", "ok"]
 
@@ -710,6 +872,8 @@ def test_tables_under_their_names_of_2018(tmp_path, server):
     ("options", "words"),
     [
         ({"workers": 0}, "workers is 0"),
+        ({"workers": 100_000}, "workers is 100000; allowed are 1 to 1,000"),
+        ({"processes": 0}, "processes is 0"),
         ({"rate": -1.0}, "rate is -1.0"),
         ({"rate": float("nan")}, "rate is nan"),
         ({"limit": 0}, "limit is 0"),
@@ -727,18 +891,87 @@ def test_bad_input(tmp_path, options, words):
     assert not (tmp_path / "data" / "images").exists()
 
 
-def test_no_file_outside_the_folder(tmp_path, server):
+@pytest.mark.parametrize("name", ["../../evil", "0" * 15 + "/", "", "con", "0123456789abcdef\n"])
+def test_no_file_outside_the_folder(tmp_path, server, name):
     """An ImageID that is a path never becomes a file, even if a table smuggled it in."""
-    maker = run.Run(tmp_path, None, None, None, "", None, QUICK, True)
-    for name in ("../../evil", "0" * 15 + "/", "", "con", "0123456789abcdef\n"):
-        with pytest.raises(BadInput):
-            maker._path(name)
+    [row] = photos_on(server, [1])
+    with pytest.raises(BadInput, match="is not an ImageID"):
+        fetch_rows(pd.DataFrame([row | {"ImageID": name}]), Store(tmp_path / "data"), QUICK)
+    assert [path for path in tmp_path.rglob("*.jpg")] == []
 
 
-def test_trouble_of_the_disk_names_the_file():
-    """The disk's error and the file travel with the exception."""
-    error = OSError(errno.EACCES, "Permission denied")
-    assert DiskTrouble("a", error).error is error
+class Rows:
+    """Stands for a `Selector` over many candidates: it hands out rows in play alone."""
+
+    query = Query(("Cat",))
+
+    def __init__(self, rows, limit):
+        self.rows, self.limit, self.calls = pd.DataFrame(rows), limit, 0
+
+    def take(self, gone=frozenset()):
+        self.calls += 1
+        there = self.rows[~self.rows["ImageID"].isin(gone)].head(self.limit)
+        last = there.index[-1]
+        return Selection(photos=self.rows.loc[:last], boxes=there[["ImageID"]])
+
+
+def test_only_rows_in_play_are_touched(tmp_path, server):
+    """A run needs the rows that a limit takes, and asks for them once per round."""
+    rows = photos_on(server, range(50))
+    server.pages["/3.jpg"] = server.pages["/10.jpg"] = status(404)
+    selector = Rows(rows, 10)
+    run = module.Run(Store(tmp_path), selector, replace(QUICK, base=""), False, True)
+    frame = run.all()
+    assert frame["Status"].value_counts().to_dict() == {"ok": 10, "gone": 2}
+    assert selector.calls <= 5
+    assert len(asked(server)) == 12
+
+
+@pytest.mark.parametrize("source", [["flickr"], None])
+def test_processes(tmp_path, server, source):
+    """Partitions run in processes; one at a time asks Flickr, and the rest comes from others."""
+    with web() as busy:
+        rows, both = mirrored(server, busy, range(40), status(404))
+        busy.pages = {path: jpeg(int(path[1:-4])) for path in busy.pages}
+        mine = replace(QUICK, flickr_domains=(f"127.0.0.1:{busy.server_port}",))
+        tables = write_site(tmp_path, rows)
+        options = {"processes": 2, "workers": 4, "settings": mine, "source": source or both}
+        frame = get(tmp_path, tables, **options)
+        assert set(frame["Status"]) == {"ok"}
+        assert (set(frame["Source"]) == {"flickr"}) if source else (both[1] in set(frame["Source"]))
+        assert len(busy.asked) + len(server.asked) == 40
+        assert set(get(tmp_path, tables, **options)["Status"]) == {"ok"}
+        assert len(busy.asked) + len(server.asked) == 40
+
+
+def test_executor_of_somebody_else(tmp_path, server):
+    """Any executor runs the partitions, and is not shut down."""
+    tables = write_site(tmp_path, photos_on(server, range(20)))
+    with ThreadPoolExecutor(2) as pool:
+        frame = get(tmp_path, tables, executor=pool, partitions=2)
+        assert set(frame["Status"]) == {"ok"}
+        assert pool.submit(len, "ab").result() == 2
+
+
+def test_fetch_rows_is_picklable(server, tmp_path):
+    """Rows, store and settings can be sent elsewhere; an outcome comes back for each row."""
+    rows = pd.DataFrame(photos_on(server, [3, 1, 2]))
+    server.pages["/1.jpg"] = status(404)
+    task = (fetch_rows, rows, Store(tmp_path), replace(QUICK, base=""))
+    function, *arguments = pickle.loads(pickle.dumps(task))
+    outcomes = pickle.loads(pickle.dumps(function(*arguments)))
+    assert list(outcomes["ImageID"]) == list(rows["ImageID"])
+    assert list(outcomes["Status"]) == ["ok", "gone", "ok"]
+    assert outcomes["Gone"].iloc[1] == {f"{server.url}/1.jpg": "answered 404"}
+
+
+def test_no_bar_without_work(tmp_path, server, capsys, monkeypatch):
+    """A run that has nothing to fetch shows no progress bar."""
+    tables = write_site(tmp_path, photos_on(server, [1]))
+    get(tmp_path, tables)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    get(tmp_path, tables, quiet=False)
+    assert capsys.readouterr().err == "1 photos on disk, 0 to fetch.\n"
 
 
 FIRST_TENTHS = [
@@ -762,8 +995,8 @@ def test_fruit_with_every_trouble_at_once(tmp_path, server, kinds):
             server.pages[f"/{name}"] = path.read_bytes()
         tables = FRUIT / "2018_04"
         rows = pd.concat(
-            pd.read_csv(tables / metadata.table_path("photos", subset), dtype=str)
-            for subset in metadata.SUBSETS
+            pd.read_csv(tables / catalogue.table_path("photos", subset), dtype=str)
+            for subset in SPLITS
         )
         expected, page_of = {}, {}
         for place, row in enumerate(rows.to_dict("records")):
@@ -780,7 +1013,7 @@ def test_fruit_with_every_trouble_at_once(tmp_path, server, kinds):
             server.pages[url], page_of[url] = page, row["ImageID"]
             expected[row["ImageID"]] = end
         options = {"subset": "all", "cache_dir": tmp_path / "cache", "workers": 32}
-        options["patience"] = Patience(tries=2, backoff=0.01, longest_wait=0.05, slowest=0.05)
+        options["settings"] = replace(QUICK, tries=2, refusals=2, pause=0.02, longest_pause=0.05)
         base = f"{server.url}/2018_04/"
         started = time.monotonic()
         frame = get(tmp_path, base, ["Apple", "Banana", "Orange"], **options)

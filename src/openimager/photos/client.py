@@ -1,0 +1,271 @@
+"""One request for one photo: over kept connections, or from a local site."""
+
+import contextlib
+import http.client
+import os
+import ssl
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import certifi
+import urllib3
+from urllib3 import exceptions
+
+from openimager.photos import check
+from openimager.photos.pace import retry_after
+from openimager.photos.sources import Source, absolute
+from openimager.tables import catalogue
+from openimager.tables.fetch import USER_AGENT
+
+_BLOCK = 1 << 18
+_HEADERS = {
+    "User-Agent": USER_AGENT,
+    "Accept": "image/jpeg,*/*;q=0.5",
+    "Accept-Encoding": "identity",
+}
+
+
+class Answer(NamedTuple):
+    """How one request ended.
+
+    Attributes
+    ----------
+    kind : str
+        ``"ok"`` (`data` is a checked photo), ``"moved"`` (to `location`), ``"gone"`` (waiting will
+        not help), ``"busy"`` (429) or ``"failed"``.
+    error : str
+        A few words, the same for the same cause.
+    heard : bool
+        Whether the server answered at all.
+    after : float, optional
+        Seconds that the server asks to wait.
+    """
+
+    kind: str
+    error: str = ""
+    heard: bool = True
+    after: float | None = None
+    location: str = ""
+    data: bytes = b""
+    width: int = 0
+    height: int = 0
+
+
+class Client:
+    """Asks for photos; the threads of a run share it.
+
+    Parameters
+    ----------
+    settings : openimager.photos.fetch.Settings
+    """
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.stop = threading.Event()
+        self._timeout = urllib3.Timeout(connect=settings.connect, read=settings.read)
+        self._proxies = urllib.request.getproxies()
+        self._managers: dict[str, urllib3.PoolManager] = {}
+        self._guard = threading.Lock()
+        self._context: ssl.SSLContext | None = None
+        # Decoding is all CPU: more at once than there are cores only takes memory.
+        self._decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._site = None
+        if catalogue.is_directory(settings.base):
+            # The folder of the tables stands in the site's folder, beside that of the photos.
+            self._site = Path(settings.base).resolve().parent
+
+    def close(self) -> None:
+        """Abandon requests at their next block, and close idle connections."""
+        self.stop.set()
+        for manager in self._managers.values():
+            manager.clear()
+
+    def ask(self, source: Source, url: str = "") -> Answer:
+        """Make one request, following no redirect, and check what arrives.
+
+        Parameters
+        ----------
+        source : Source
+        url : str
+            Where a redirect led, in place of the source's own URL.
+        """
+        if fault := self._too_large(source.size or 0, None):
+            return fault._replace(heard=False)
+        if source.path:
+            return self._read(source)
+        started = time.monotonic()
+        try:
+            response = self._get(url or source.url)
+        except (OSError, ValueError, http.client.HTTPException, exceptions.HTTPError) as error:
+            return _no_answer(error)
+        try:
+            answer = _by_status(response, url or source.url)
+            if answer is not None:
+                _drain(response)
+                return answer
+            return self._receive(response, source, started + self.settings.whole)
+        except (OSError, ValueError, http.client.HTTPException, exceptions.HTTPError) as error:
+            return _no_answer(error)
+        finally:
+            response.close()
+
+    def _get(self, url: str) -> urllib3.BaseHTTPResponse:
+        return self._manager(url).urlopen(
+            "GET", url, redirect=False, retries=False, preload_content=False, timeout=self._timeout
+        )
+
+    def _manager(self, url: str) -> urllib3.PoolManager:
+        parts = urlsplit(url)
+        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
+        if not proxy or catalogue.is_loopback(url) or urllib.request.proxy_bypass(parts.netloc):
+            proxy = ""
+        with self._guard:
+            if parts.scheme == "https" and self._context is None:
+                # Shared by all connections, because reading the authorities takes 40 ms.
+                bundle = os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
+                self._context = urllib3.util.create_urllib3_context()
+                where = "capath" if os.path.isdir(bundle) else "cafile"
+                self._context.load_verify_locations(**{where: bundle})
+            key = f"{parts.scheme} {proxy}"
+            if key not in self._managers:
+                options = {
+                    "maxsize": self.settings.workers,
+                    "headers": _HEADERS,
+                    "ssl_context": self._context,
+                    "cert_reqs": "CERT_REQUIRED",
+                }
+                if proxy:
+                    auth = urllib3.util.parse_url(proxy).auth
+                    if auth:
+                        options["proxy_headers"] = urllib3.make_headers(
+                            proxy_basic_auth=urllib.request.unquote(auth)
+                        )
+                    self._managers[key] = urllib3.ProxyManager(proxy, **options)
+                else:
+                    self._managers[key] = urllib3.PoolManager(**options)
+            return self._managers[key]
+
+    def _receive(self, response, source: Source, until: float) -> Answer:
+        headers = response.headers
+        framed = response.chunked or "Content-Length" in headers
+        length = headers.get("Content-Length", "")
+        plain = headers.get("Content-Encoding", "identity") == "identity"
+        announced = int(length[:18]) if plain and length.isdigit() else 0
+        if fault := self._too_large(announced, source.size):
+            return fault
+        blocks, size, head = [], 0, b""
+        while block := response.read1(_BLOCK, decode_content=True):
+            blocks.append(block)
+            size += len(block)
+            if len(head) < check.HEAD:
+                head = (head + block)[: check.HEAD]
+                if len(head) == check.HEAD and not check.format_of(head):
+                    return Answer("gone", check.NO_PHOTO)
+            if fault := self._too_large(size, source.size):
+                return fault
+            if self.stop.is_set():
+                return Answer("failed", "interrupted")
+            if time.monotonic() > until:
+                return Answer("failed", f"not whole after {self.settings.whole:g} s")
+        data = b"".join(blocks) if len(blocks) != 1 else blocks[0]
+        return self._check(data, source, headers.get("ETag", ""), framed)
+
+    def _read(self, source: Source) -> Answer:
+        """Read a file of a local site, wherever its links lead inside the site's folder."""
+        try:
+            path = source.path.resolve()
+            if not path.is_relative_to(self._site):
+                return Answer("gone", "its address is outside the site's folder")
+            if not path.is_file():
+                return Answer("gone", "the site has no such file")
+            if fault := self._too_large(path.stat().st_size, source.size):
+                return fault
+            data = path.read_bytes()
+        except (OSError, RuntimeError) as error:
+            return Answer("failed", getattr(error, "strerror", None) or "cannot be read")
+        return self._check(data, source)
+
+    def _check(self, data: bytes, source: Source, etag: str = "", framed: bool = True) -> Answer:
+        with self._decoding:
+            look = check.look(
+                data, source.size, source.md5, etag, self.settings.most_pixels, framed
+            )
+        if look.fault == check.DAMAGED and not framed:
+            return Answer("failed", "cut short")
+        if look.fault:
+            return Answer("gone", look.fault)
+        return Answer("ok", data=data, width=look.width, height=look.height)
+
+    def _too_large(self, size: int, recorded: int | None) -> Answer | None:
+        if recorded is not None and size > recorded:
+            return Answer("gone", f"another photo: more than the {recorded:,} bytes recorded")
+        if size > self.settings.most_bytes:
+            return Answer("gone", f"larger than {self.settings.most_bytes:,} bytes")
+        return None
+
+
+def _by_status(response, url: str) -> Answer | None:
+    """Return the answer that status and headers give; None if the body decides."""
+    status = response.status
+    if check.PLACEHOLDER_PATH in url:
+        return Answer("gone", check.PLACEHOLDER)
+    if status == 200:
+        return None
+    if status in (301, 302, 303, 307, 308):
+        location = response.headers.get("Location", "")
+        # http.client reads headers as latin-1, browsers read this one as UTF-8.
+        with contextlib.suppress(UnicodeError):
+            location = location.encode("latin-1").decode("utf-8")
+        location = absolute(location, url)
+        if check.PLACEHOLDER_PATH in location:
+            return Answer("gone", check.PLACEHOLDER)
+        if not location:
+            return Answer("gone", "redirects to an address that is neither http nor https")
+        return Answer("moved", location=location)
+    wait = retry_after(response.headers.get("Retry-After"))
+    if status == 429:
+        return Answer("busy", "answered 429", after=wait)
+    # These say "not now"; every other 4xx and 3xx says something about the address.
+    if status >= 500 or status in (407, 408, 425) or status < 300:
+        return Answer("failed", f"answered {status}", after=wait)
+    return Answer("gone", f"answered {status}")
+
+
+def _drain(response) -> None:
+    """Read a short body to its end, so that the connection can be used again."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdigit() and len(length) < 6:
+        with contextlib.suppress(exceptions.HTTPError, OSError, ValueError):
+            response.read(int(length) + 1)
+
+
+def _no_answer(error: Exception) -> Answer:
+    """Put a network error into words that are the same for the same cause."""
+    # urllib3 reports a bad address by ValueErrors of several kinds.
+    if isinstance(error, (ValueError, exceptions.LocationValueError)) and not isinstance(
+        error, OSError
+    ):
+        return Answer("gone", "its address is not a URL", heard=False)
+    causes, cause = [], error
+    while cause is not None and len(causes) < 8:
+        causes.append(cause)
+        inner = [arg for arg in getattr(cause, "args", ()) if isinstance(arg, Exception)]
+        inner += [getattr(cause, "reason", None), getattr(cause, "original_error", None)]
+        cause = next((one for one in inner if isinstance(one, Exception)), cause.__cause__)
+    for kinds, words in (
+        ((ConnectionRefusedError,), "connection refused"),
+        ((exceptions.NameResolutionError,), "no such host, or no network"),
+        ((exceptions.ProxyError,), "the proxy does not answer"),
+        ((exceptions.TimeoutError, TimeoutError), "timed out"),
+        ((exceptions.NewConnectionError,), "the host cannot be reached"),
+        ((exceptions.SSLError, ssl.SSLError), "no secure connection (TLS)"),
+        ((http.client.IncompleteRead, exceptions.IncompleteRead), "cut short"),
+        ((http.client.RemoteDisconnected, ConnectionError), "the connection broke off"),
+    ):
+        if any(isinstance(cause, kinds) for cause in causes):
+            return Answer("failed", words, heard=False)
+    return Answer("failed", f"no answer ({type(causes[-1]).__name__})", heard=False)

@@ -1,0 +1,109 @@
+"""The journal: the outcome of every photo, appended as it happens and replayed by the next run."""
+
+import contextlib
+import html
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from openimager.photos.sources import CHANGES
+from openimager.store import CREDIT_COLUMNS, Store
+
+_BEGIN, _END = "journal", ".jsonl"
+
+
+class Journal:
+    """Records of one call of `fetch_rows`, in a file of its own.
+
+    A bucket cannot append, so there the records are written at the end, in one PUT.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store):
+        self._store = store
+        name = f"{_BEGIN}-{time.time_ns():020d}-{secrets.token_hex(4)}{_END}"
+        self._path = store.state / name
+        self._file: int | None = None
+        self._lines: list[bytes] = []
+        self._guard = threading.Lock()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        if self._lines:
+            self._store.write(self._path, b"".join(self._lines))
+
+    def append(self, record: Mapping) -> None:
+        """Record an outcome; on a local disk it survives the process."""
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        with self._guard:
+            if not self._store.is_local:
+                self._lines.append(line)
+                return
+            if self._file is None:
+                self._store.state.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            written = os.write(self._file, line)
+            if written < len(line):
+                # The disk is full; the rest of the line would say so.
+                os.write(self._file, line[written:])
+
+
+def replay(store: Store) -> Iterator[dict]:
+    """Yield the records of all journals, oldest first; lines that are torn are skipped."""
+    for path in _paths(store):
+        with contextlib.suppress(FileNotFoundError):
+            for line in path.read_bytes().splitlines():
+                with contextlib.suppress(ValueError):
+                    record = json.loads(line)
+                    if isinstance(record, dict) and isinstance(record.get("ImageID"), str):
+                        yield record
+
+
+def compact(store: Store, outcomes: Iterable) -> None:
+    """Replace all journals by one with the given outcomes; the credits are in ATTRIBUTION.csv."""
+    old = [path for path in _paths(store) if path.name != _BEGIN + _END]
+    if not old:
+        return
+    found = ({name: value for name, value in one._asdict().items() if value} for one in outcomes)
+    lines = (json.dumps(one, separators=(",", ":")) + "\n" for one in found)
+    store.write(store.state / (_BEGIN + _END), "".join(lines).encode())
+    for path in old:
+        store.remove(path)
+
+
+def _paths(store: Store) -> list:
+    names = [n for n in store.sizes(store.state) if n.startswith(_BEGIN) and n.endswith(_END)]
+    # "journal.jsonl", the compacted one, is the oldest.
+    return [store.state / name for name in sorted(names, key=lambda name: (len(name) > 14, name))]
+
+
+def record(outcome, row: Mapping) -> dict:
+    """Return the record of an outcome and, for a photo on disk, its credits."""
+    found = {name: value for name, value in outcome._asdict().items() if value}
+    if outcome.Status == "ok":
+        found["Credit"] = credits_of(row, outcome.Source)
+    return found
+
+
+def credits_of(row: Mapping, source: str) -> list[str]:
+    """Return a photo's row of ATTRIBUTION.csv.
+
+    Examples
+    --------
+    >>> row = dict.fromkeys(CREDIT_COLUMNS, "") | {"ImageID": "0" * 16, "Title": "Salt &amp; more"}
+    >>> credits_of(row, "cvdf")[1], credits_of(row, "cvdf")[-1]
+    ('Salt & more', 'scaled down to at most 1,024 pixels (CVDF)')
+    """
+    changes = CHANGES.get(source, f"as served by {source}" if source else "not known")
+    fields = [row[name] if isinstance(row[name], str) else "" for name in CREDIT_COLUMNS[1:-1]]
+    return [row["ImageID"], *map(html.unescape, fields), changes]

@@ -1,0 +1,264 @@
+"""Politeness: how fast each registered domain is asked, and how long it is left alone."""
+
+import email.utils
+import ipaddress
+import math
+import threading
+import time
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+RATE = 10.0
+"""Requests per second for each registered domain by default."""
+
+# Limited by the number of workers alone: CVDF's mirror on S3 does not throttle.
+MIRROR = "open-images-dataset.s3.amazonaws.com"
+
+# Registries that sell names at the third level. A domain below one that is missing here counts as
+# part of the registry's: slower than necessary, never ruder.
+_SECOND_LEVEL = {
+    **dict.fromkeys(("ar", "cn", "hk", "mx", "sg", "tr", "tw"), ("com",)),
+    **dict.fromkeys(("au", "br"), ("com", "net", "org")),
+    **dict.fromkeys(("in", "kr"), ("co",)),
+    "jp": ("ac", "co", "ne", "or"),
+    "nz": ("co", "org"),
+    "uk": ("ac", "co", "gov", "org"),
+    "za": ("co",),
+}
+# Requests in flight to a domain that has not been asked before, and answers per one more: a domain
+# that throttles after 20 to 30 photos refuses few requests before we know.
+_FIRST_WINDOW, _ANSWERS_PER_STEP = 8, 4
+# Requests in a row without any answer until the domain waits, and probes until it is given up.
+_SILENT, _PROBES = 8, 4
+
+
+def registered_domain(url: str) -> str:
+    """Return the last two labels of the host, or three below a registry such as co.uk.
+
+    An IP address, or a name without dots, stands for itself, with its port.
+
+    Examples
+    --------
+    >>> registered_domain("https://farm4.staticflickr.com/3/a_o.jpg")
+    'staticflickr.com'
+    >>> registered_domain("https://images.example.co.uk/a.jpg")
+    'example.co.uk'
+    >>> registered_domain("http://127.0.0.1:8000/a.jpg"), registered_domain("http://nas/a.jpg")
+    ('127.0.0.1:8000', 'nas:80')
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    labels = host.split(".")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if len(labels) > 1:
+            three = labels[-2] in _SECOND_LEVEL.get(labels[-1], ())
+            return ".".join(labels[-3 if three else -2 :])
+    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def retry_after(value: str | None, now: float | None = None) -> float | None:
+    """Return the seconds that a Retry-After header asks for; None if it has no valid value.
+
+    Parameters
+    ----------
+    value : str, optional
+        Seconds, or a date (RFC 9110, 10.2.3).
+    now : float, optional
+        Seconds since the epoch; by default the current time.
+
+    Examples
+    --------
+    >>> retry_after("120"), retry_after("soon")
+    (120.0, None)
+    >>> retry_after("Thu, 01 Jan 1970 00:01:00 GMT", now=30.0)
+    30.0
+    """
+    value = (value or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    try:
+        date = email.utils.parsedate_to_datetime(value).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return max(0.0, date - (time.time() if now is None else now))
+
+
+class Pace:
+    """When the next request to one registered domain may go.
+
+    It reads no clock and never sleeps: times go in and delays come out.
+
+    A domain *waits* after a 429 or a Retry-After, or after several requests in a row without any
+    answer. After the wait it is probed by one request at a time; an answer opens it again. A
+    refusal of a request that was in flight when the wait began does not count.
+
+    Parameters
+    ----------
+    rate : float
+        Requests per second; 0 for no cap.
+    window : float
+        Requests in flight at first; it grows with the answers.
+    pause, longest : float
+        Seconds to wait after a first 429 without Retry-After, and after any number of them; the
+        pause doubles each time.
+    backoff : float
+        Seconds to wait after several requests without an answer, doubling.
+
+    Examples
+    --------
+    >>> pace = Pace(rate=10)
+    >>> pace.sent(now=0.0)
+    >>> pace.delay(now=0.0)
+    0.1
+    >>> pace.answered(sent=0.0, now=0.3, busy=True, after=25.0)
+    >>> pace.waits(now=0.3), pace.until, pace.waits(now=25.4)
+    (True, 25.3, False)
+    """
+
+    def __init__(
+        self,
+        rate: float = 0.0,
+        window: float = math.inf,
+        pause: float = 30.0,
+        longest: float = 600.0,
+        backoff: float = 1.0,
+    ):
+        self.interval = 1.0 / rate if rate > 0 else 0.0
+        self.window, self.pause, self.longest, self.backoff = window, pause, longest, backoff
+        self.strikes = self.silent = self.running = self.answers = 0
+        self.until = self.struck = self.next = -math.inf
+        self.step, self.reason = _ANSWERS_PER_STEP, ""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the domain is given up, because no probe of it was answered."""
+        return self.silent >= _SILENT + _PROBES
+
+    def waits(self, now: float) -> bool:
+        """Tell whether the domain waits, or is being probed."""
+        return self.strikes > 0 and not self.closed and (now < self.until or self.running > 0)
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until a request may go; infinite if an answer must come first."""
+        return math.inf if self.running >= self.window else max(0.0, self.next - now)
+
+    def sent(self, now: float) -> None:
+        """Record that a request goes now."""
+        self.running += 1
+        self.next = max(self.next, now) + self.interval
+
+    def answered(
+        self, sent: float, now: float, busy: bool | None, after: float | None = None
+    ) -> None:
+        """Record how the request that went at `sent` ended.
+
+        Parameters
+        ----------
+        sent, now : float
+            Seconds on one clock.
+        busy : bool, optional
+            True for a 429, False for any other answer, None if there was none.
+        after : float, optional
+            The seconds of Retry-After.
+        """
+        self.running -= 1
+        if busy or after is not None:
+            self._strike(sent, now, after, "after 429" if busy else "as the server asked")
+        elif sent <= self.struck:
+            return
+        elif busy is None:
+            self.silent += 1
+            if self.silent >= _SILENT:
+                wait = self.backoff * 2 ** (self.silent - _SILENT)
+                self._strike(sent, now, wait, "because it does not answer")
+        else:
+            self.strikes = self.silent = 0
+            self.answers += 1
+            self.window += self.answers % self.step == 0
+
+    def _strike(self, sent: float, now: float, after: float | None, reason: str) -> None:
+        if sent > self.struck:
+            self.strikes += 1
+            self.struck = now
+        # One by one at first, then as many as it answers.
+        self.window, self.step, self.answers, self.reason = 1, 1, 0, reason
+        if after is None:
+            after = min(self.pause * 2 ** min(self.strikes - 1, 16), self.longest)
+        else:
+            # A server that keeps refusing after its own Retry-After is asked more and more seldom.
+            growing = self.pause / 64 * 2 ** min(self.strikes - 1, 16)
+            after = max(after, min(growing, self.longest))
+        self.until = max(self.until, now + after)
+
+
+class Paces:
+    """The pace of each registered domain, for the threads of one run.
+
+    Parameters
+    ----------
+    settings : openimager.photos.fetch.Settings
+    waits : mapping
+        Domains that refused earlier requests: until when (seconds since the epoch), how often.
+    """
+
+    def __init__(self, settings, waits: Mapping[str, tuple[float, int]]):
+        self.changed = threading.Condition()
+        self.stopped = False
+        self._settings, self._before, self._paces = settings, waits, {}
+
+    def of(self, url: str) -> Pace:
+        """Return the pace of the domain of a URL."""
+        domain = registered_domain(url)
+        with self.changed:
+            if domain not in self._paces:
+                one = self._settings
+                window = math.inf if urlsplit(url).hostname == MIRROR else _FIRST_WINDOW
+                bounds = (one.pause, one.longest_pause, one.backoff)
+                pace = Pace(one.rate_of(domain, url), window, *bounds)
+                if domain in self._before:
+                    until, pace.strikes = self._before[domain]
+                    pace.until = time.monotonic() + until - time.time()
+                    pace.window, pace.reason = 1, "after 429"
+                    if until == math.inf:
+                        pace.reason = "because only one partition at a time asks Flickr"
+                self._paces[domain] = pace
+            return self._paces[domain]
+
+    def enter(self, pace: Pace) -> float | None:
+        """Sleep until a request may go; return the time, or None if the domain waits."""
+        with self.changed:
+            while not self.stopped:
+                now = time.monotonic()
+                if pace.waits(now) or pace.closed:
+                    return None
+                if (delay := pace.delay(now)) <= 0:
+                    pace.sent(now)
+                    return now
+                self.changed.wait(min(delay, 60.0))
+        return None
+
+    def answered(self, pace: Pace, sent: float, busy: bool | None, after: float | None) -> None:
+        """Record an answer and wake the threads that it concerns."""
+        with self.changed:
+            before = pace.strikes, pace.running >= pace.window
+            pace.answered(sent, time.monotonic(), busy, after)
+            if any(before) or pace.strikes:
+                self.changed.notify_all()
+
+    def waiting(self) -> dict[str, tuple[float, int, str]]:
+        """Return the domains that wait: until when (seconds since the epoch), strikes, reason."""
+        with self.changed:
+            shift = time.time() - time.monotonic()
+            return {
+                domain: (pace.until + shift, pace.strikes, pace.reason)
+                for domain, pace in self._paces.items()
+                if pace.strikes and not pace.closed
+            }
+
+    def stop(self) -> None:
+        """Wake all threads; none may send another request."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()

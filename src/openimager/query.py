@@ -1,0 +1,259 @@
+"""What the user asks for, as data that the command line, download() and the data card share."""
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openimager.errors import BadInput
+from openimager.store import FLAGS, IMAGE_ID, SUBSETS, Store
+from openimager.tables.cache import Site
+from openimager.tables.catalogue import RELEASES, subset_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = "query.json"
+# The addresses and files of this machine that the tables came from; not part of the package.
+SITE = ".openimager/site.json"
+DROPS = {
+    "occluded": "IsOccluded",
+    "truncated": "IsTruncated",
+    "group": "IsGroupOf",
+    "depiction": "IsDepiction",
+    "inside": "IsInside",
+}
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the user asked for: which photos and boxes, whatever they are fetched from.
+
+    Lists and single names are accepted for all tuples.
+
+    Attributes
+    ----------
+    categories : tuple of str
+        Names, in any case, or MIDs.
+    release : str
+        ``"v4"``, ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
+    subsets : tuple of str
+        Of ``"train"``, ``"validation"``, ``"test"``, in this order; ``"all"`` means all three.
+    limit : int, optional
+        Photos for each category, over all subsets.
+    seed : int
+        Seed for choosing photos under a limit.
+    with_children : bool
+        Count boxes of kinds of a category as that category.
+    drop : tuple of str
+        Leave out boxes with these flags: keys of `DROPS`.
+    drop_unknown : bool
+        Leave out boxes whose flags are unknown (-1).
+    image_ids : tuple of str, optional
+        Only these photos: ``ImageID`` or ``subset/ImageID``; or a file with one on each line.
+    without : tuple of str
+        Leave out photos with a box of these categories.
+    merge : tuple of (str, tuple of str)
+        Several categories under one name: a mapping such as ``{"Pet": ["Cat", "Dog"]}``, or
+        texts such as ``"Pet=Cat,Dog"``.
+
+    Raises
+    ------
+    BadInput
+        If a value is not allowed.
+
+    Examples
+    --------
+    >>> Query("Cat", subsets=["test", "train"], merge=["Pet=Cat,Dog"]).merge
+    (('Pet', ('Cat', 'Dog')),)
+    """
+
+    categories: tuple[str, ...] = ()
+    release: str = "v4"
+    subsets: tuple[str, ...] = ("train",)
+    limit: int | None = None
+    seed: int = 0
+    with_children: bool = False
+    drop: tuple[str, ...] = ()
+    drop_unknown: bool = False
+    image_ids: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+    merge: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def __post_init__(self):
+        put = object.__setattr__.__get__(self)
+        for name, allowed in (("categories", None), ("drop", DROPS), ("without", None)):
+            put(name, _names(getattr(self, name), name, allowed))
+        _names(self.release, "release", RELEASES)
+        put("subsets", subset_names(self.subsets))
+        for name, least in (("limit", 1), ("seed", None)):
+            value = getattr(self, name)
+            if name == "limit" and value is None:
+                continue
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise BadInput(f"The {name} is {value!r}; it must be a whole number, such as 5.")
+            if least is not None and value < least:
+                raise BadInput(f"The {name} is {value}; it must be at least {least}.")
+            put(name, int(value))
+        if self.image_ids is not None:
+            put("image_ids", tuple(dict.fromkeys(_image_ids(self.image_ids))))
+        put("merge", tuple(_merges(self.merge)))
+
+    def to_json(self) -> dict:
+        """Return the query as data/query.json holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping) -> "Query":
+        """Return the query that data/query.json holds; unknown keys are ignored."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in content.items() if name in known})
+
+
+def _names(given, what: str, allowed: Collection[str] | None) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        if not isinstance(name, str) or (allowed is not None and name not in allowed):
+            word = {"drop": "flag to drop"}.get(what, what.removesuffix("s"))
+            ends = f" Allowed: {', '.join(allowed)}." if allowed else " It must be a name."
+            raise BadInput(f"Unknown {word} {name!r}.{ends}")
+    return tuple(dict.fromkeys(names))
+
+
+def _image_ids(given) -> Iterator[str]:
+    lines, where = given, ""
+    if isinstance(given, str | os.PathLike):
+        where = f"{given}, "
+        try:
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError):
+            raise BadInput(f"There is no list of ImageIDs at {given}.") from None
+    for number, line in enumerate(lines, 1):
+        if text := str(line).strip():
+            if not re.fullmatch(rf"(({'|'.join(SUBSETS)})/)?{IMAGE_ID}", text):
+                raise BadInput(
+                    f"{where}line {number}: '{text[:60]}' is not an ImageID (16 hex digits), "
+                    "alone or after a subset as in 'train/000a1249af2bc5f0'."
+                )
+            yield text
+
+
+def _merges(given) -> Iterator[tuple[str, tuple[str, ...]]]:
+    given = (given,) if isinstance(given, str) else given
+    for one in given.items() if isinstance(given, Mapping) else given:
+        name, members = one.partition("=")[::2] if isinstance(one, str) else one
+        members = members.split(",") if isinstance(members, str) else members
+        members = tuple(member.strip() for member in members if member.strip())
+        if not name.strip() or not members:
+            raise BadInput(f"'{one}' is not NAME=CATEGORY,CATEGORY, such as 'Pet=Cat,Dog'.")
+        yield name.strip(), members
+
+
+def ask(
+    categories: str | Iterable[str],
+    subset: str | Iterable[str] | None = None,
+    sample: bool = False,
+    release: str | None = None,
+    base_url: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    class_names: str | os.PathLike | None = None,
+    boxes: str | os.PathLike | None = None,
+    photos: str | os.PathLike | None = None,
+    quiet: bool = False,
+    **options,
+) -> tuple[Query, Site]:
+    """Return the query and the site of a user's keywords.
+
+    `subset` is train by default, or what `image_ids` name, or all where both `boxes` and
+    `photos` are given. `sample` stands for ``release="sample"``; `options` are fields of `Query`.
+
+    Examples
+    --------
+    >>> query, site = ask("Cat", sample=True, limit=5)
+    >>> query.subsets, site.release
+    (('train',), 'sample')
+    """
+    if sample and release not in (None, "sample"):
+        raise BadInput(f"--sample is short for --release sample; leave out --release {release}.")
+    release = "sample" if sample else release or "v4"
+    query = Query(categories, release, subset or "train", **options)
+    named = {one.split("/")[0] for one in query.image_ids or () if "/" in one}
+    if not subset and (named or (boxes and photos)):
+        query = replace(query, subsets=named or "all")
+    site = Site(release, base_url, cache_dir, class_names, boxes, photos, quiet)
+    if release == "sample" and base_url is not None:
+        raise BadInput("The sample has no base URL: leave out --base-url or --sample.")
+    return query, site
+
+
+def chosen(
+    data_dir: str | os.PathLike,
+    categories: str | Iterable[str] | None = None,
+    release: str | None = None,
+    limit: int | None = None,
+) -> tuple[Query, Site]:
+    """Return the query and site of a notebook: None stands for what the data directory records.
+
+    Without a record that is Cat and Dog, all subsets of the sample.
+
+    Examples
+    --------
+    >>> query, site = chosen("no/such/data", categories="Hamburger")
+    >>> query.categories, query.release
+    (('Hamburger',), 'sample')
+    """
+    store = Store(data_dir)
+    query = Query(("Cat", "Dog"), "sample", "all")
+    site = {}
+    if content := store.read_json(NAME):
+        query = Query.from_json(content)
+        site = store.read_json(SITE) or {}
+    if categories is not None:
+        query = replace(query, categories=categories, merge=(), without=(), image_ids=None)
+    if release not in (None, query.release):
+        query, site = replace(query, release=release), {}
+    if limit is not None:
+        query = replace(query, limit=limit)
+    return query, Site(query.release, **site)
+
+
+def record(query: Query, data_dir: str | os.PathLike, downloaded: bool = False) -> None:
+    """Write data/query.json, unless it holds this query already.
+
+    `downloaded` says that the tables in the data directory are those of this query.
+    """
+    store = Store(data_dir)
+    content = store.read_json(NAME)
+    if downloaded or not content or Query.from_json(content) != query:
+        store.write_json(NAME, query.to_json() | {"downloaded": downloaded})
+
+
+def drop_flags(drop: str | Iterable[str]) -> list[str]:
+    """Return the columns of the flags to leave out.
+
+    Examples
+    --------
+    >>> drop_flags(["group", "depiction"])
+    ['IsGroupOf', 'IsDepiction']
+    """
+    return [DROPS[name] for name in _names(drop, "drop", DROPS)]
+
+
+def without_flags(
+    boxes: "pd.DataFrame", flags: Iterable[str], drop_unknown: bool = False
+) -> "pd.DataFrame":
+    """Return the boxes that have none of `flags` set and, with `drop_unknown`, none unknown.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> boxes = pd.DataFrame({flag: [0, 1, -1] for flag in FLAGS})
+    >>> without_flags(boxes, ["IsGroupOf"], drop_unknown=True).index.tolist()
+    [0]
+    """
+    keep = ~(boxes[list(flags)] == 1).any(axis=1)
+    if drop_unknown:
+        keep &= ~(boxes[list(FLAGS)] == -1).any(axis=1)
+    return boxes[keep].copy()

@@ -1,0 +1,177 @@
+"""The pace of one domain: times go in and delays come out, without any waiting."""
+
+import math
+
+import pytest
+
+from openimager.photos.pace import Pace, registered_domain, retry_after
+
+
+@pytest.mark.parametrize(
+    ("url", "domain"),
+    [
+        ("https://farm1.staticflickr.com/a.jpg", "staticflickr.com"),
+        ("https://c7.STATICFLICKR.com./a.jpg", "staticflickr.com"),
+        ("https://open-images-dataset.s3.amazonaws.com/a.jpg", "amazonaws.com"),
+        ("https://photos.example.co.uk/a.jpg", "example.co.uk"),
+        ("https://co.uk.example.com/a.jpg", "example.com"),
+        ("http://127.0.0.1:8000/a.jpg", "127.0.0.1:8000"),
+        ("http://[::1]:8000/a.jpg", "::1:8000"),
+        ("http://nas:81/a.jpg", "nas:81"),
+        ("https://nas/a.jpg", "nas:443"),
+    ],
+)
+def test_registered_domain(url, domain):
+    """Hosts of one owner count as one; addresses and bare names stand for themselves."""
+    assert registered_domain(url) == domain
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("3", 3.0), (" 0 ", 0.0), ("-3", None), ("1.5", None), ("", None), (None, None), ("x", None)],
+)
+def test_retry_after(value, seconds):
+    """Whole seconds are taken, nonsense is not."""
+    assert retry_after(value) == seconds
+
+
+def test_retry_after_date_in_the_past():
+    """A date that has passed asks for no wait, not for a negative one."""
+    assert retry_after("Thu, 01 Jan 1970 00:00:10 GMT", now=99.0) == 0.0
+
+
+def refused(domain, now, after=None, busy=True):
+    """Send a request at `now` that is refused 0.1 s later."""
+    domain.sent(now)
+    domain.answered(now, now + 0.1, busy=busy, after=after)
+    return domain.until - (now + 0.1)
+
+
+def test_rate():
+    """At ten per second, the sixth request goes half a second after the first."""
+    domain, now = Pace(rate=10), 0.0
+    for _ in range(5):
+        domain.sent(now)
+        now += domain.delay(now)
+    assert now == pytest.approx(0.5)
+
+
+def test_rate_does_not_save_up():
+    """A pause is not made up for by a burst."""
+    domain = Pace(rate=10)
+    domain.sent(0.0)
+    assert domain.delay(9.0) == 0.0
+    domain.sent(9.0)
+    assert domain.delay(9.0) == pytest.approx(0.1)
+
+
+def test_no_cap():
+    """A rate of 0 lets everything go at once."""
+    domain = Pace(rate=0)
+    for _ in range(100):
+        assert domain.delay(0.0) == 0.0
+        domain.sent(0.0)
+
+
+def test_window_grows_with_answers():
+    """Few requests are in flight before a domain has answered, more after that."""
+    domain = Pace(window=8)
+    for _ in range(8):
+        domain.sent(0.0)
+    assert domain.delay(0.0) == math.inf
+    for number in range(100):
+        domain.answered(0.0, 0.1, busy=False)
+        domain.sent(0.1)
+        assert domain.window == 8 + (number + 1) // 4
+
+
+@pytest.mark.parametrize("after", [0.5, 5.0, 7200.0])
+def test_retry_after_is_honoured(after):
+    """The domain waits exactly as long as it asks after a first refusal."""
+    domain = Pace()
+    assert refused(domain, 0.0, after) == pytest.approx(after)
+    assert domain.waits(after) and not domain.waits(after + 0.11)
+
+
+def test_retry_after_of_another_status():
+    """A 503 with Retry-After makes the domain wait; without it, one photo alone."""
+    assert refused(Pace(), 0.0, 5.0, busy=False) == pytest.approx(5.0)
+    domain = Pace()
+    refused(domain, 0.0, None, busy=False)
+    assert not domain.waits(0.2)
+
+
+def test_pause_grows():
+    """Without Retry-After the pause is 30 s, doubles, and ends at ten minutes."""
+    domain, now, pauses = Pace(), 0.0, []
+    for _ in range(7):
+        pauses.append(round(refused(domain, now), 3))
+        now = domain.until
+    assert pauses == [30, 60, 120, 240, 480, 600, 600]
+
+
+def test_wrong_retry_after_grows_too():
+    """A domain that refuses again and again after its own Retry-After is asked more seldom."""
+    domain, now, pauses = Pace(), 0.0, []
+    for _ in range(8):
+        pauses.append(refused(domain, now, 1.0))
+        now = domain.until
+    assert pauses[:2] == pytest.approx([1.0, 1.0])
+    assert pauses[-1] > 30
+
+
+def test_one_probe_at_a_time_and_open_after_an_answer():
+    """After the pause one request goes; each answer lets one more go at once."""
+    domain = Pace()
+    refused(domain, 0.0)
+    assert domain.waits(30.0) and not domain.waits(30.2)
+    domain.sent(30.2)
+    assert domain.waits(31.0)
+    domain.answered(30.2, 31.0, busy=False)
+    assert not domain.waits(31.0) and domain.delay(31.0) == 0.0
+    domain.sent(31.0)
+    domain.sent(31.0)
+    assert not domain.waits(31.0) and domain.delay(31.0) == math.inf
+    # The pause begins anew.
+    domain.answered(31.0, 31.1, busy=True)
+    assert domain.until == pytest.approx(61.1)
+
+
+def test_burst_is_one_refusal():
+    """429s to requests that were in flight when the first arrived do not lengthen the pause."""
+    domain = Pace()
+    for _ in range(16):
+        domain.sent(0.0)
+    for number in range(16):
+        domain.answered(0.0, 0.5 + number / 100, busy=True)
+    assert domain.strikes == 1
+    assert domain.until == pytest.approx(30.65)
+
+
+@pytest.mark.parametrize("busy", [False, None])
+def test_old_answers_do_not_count(busy):
+    """An answer to a request from before the 429 does not end the wait."""
+    domain = Pace()
+    domain.sent(0.0)
+    domain.sent(0.1)
+    domain.answered(0.0, 1.0, busy=True)
+    domain.answered(0.1, 1.1, busy=busy)
+    assert domain.strikes == 1 and domain.waits(2.0)
+
+
+def test_silent_domain_waits_and_is_given_up():
+    """A domain that answers nothing is probed a few times, then given up; an answer resets it."""
+    domain, now = Pace(), 0.0
+    for _ in range(7):
+        refused(domain, now, busy=None)
+    assert not domain.waits(0.2)
+    domain.sent(0.3)
+    domain.answered(0.3, 0.4, busy=False)
+    for _ in range(8):
+        now += 1
+        refused(domain, now, busy=None)
+    assert domain.waits(now + 0.2) and not domain.closed
+    for _ in range(4):
+        now = domain.until
+        refused(domain, now, busy=None)
+    assert domain.closed and not domain.waits(now)
