@@ -12,9 +12,11 @@ import threading
 import time
 from pathlib import Path
 
+import distributed
 import pytest
 import seaweed
 from builders import DataDir, image_id, jpeg, photo_row, scene, write_site
+from dask import config
 from PIL import Image
 from web import body, closed_port, web
 
@@ -22,7 +24,6 @@ from openimager import cli, cluster, crops, download, partitions
 from openimager.errors import BadInput, TryAgain
 from openimager.store import Store
 
-distributed = pytest.importorskip("distributed")
 FRUIT = Path(__file__).resolve().parents[2] / "shared" / "mirror" / "fruit" / "2018_04"
 TABLES = ["boxes.csv", "images.csv", "ATTRIBUTION.csv", "crops.csv"]
 PHOTOS, WORKERS = 128, 8
@@ -235,8 +236,11 @@ def sleep(seconds):
 
 def test_scheduler_lost():
     """A scheduler that goes away ends the run with one sentence."""
-    with local_cluster(1) as dask, cluster.connected(dask.scheduler_address) as executor:
-        executor._client._timeout = 1
+    with (
+        config.set({"distributed.comm.timeouts.connect": "1s"}),
+        local_cluster(1) as dask,
+        cluster.connected(dask.scheduler_address) as executor,
+    ):
         running = partitions.run(sleep, [0, 20], executor=executor)
         next(running)
         dask.sync(dask.scheduler.close)
@@ -329,7 +333,7 @@ def test_other_version(capsys, tmp_path, name, text, has):
         status, said = complaint(capsys, tmp_path, "--dask", dask.scheduler_address)
     assert status == 2
     assert has in said and "pip install" in said
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "data" / "images").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
