@@ -131,7 +131,8 @@ def numbered(base, number):
 
 def write_tables(folder, url, base, count):
     """Write the tables of `count` photos, each with a box of a cat; return their folder."""
-    from openimager.metadata import BOX_COLUMNS, PHOTO_COLUMNS, table_path
+    from openimager.store import BOX_COLUMNS, PHOTO_COLUMNS
+    from openimager.tables.catalogue import table_path
 
     tables = folder / f"{count}" / "2018_04"
     (tables / "train").mkdir(parents=True)

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from openimager import metadata
+from openimager.tables import catalogue
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from web import body, jpeg, photo_row, status, web, write_site
 
+from openimager import report
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -41,7 +43,7 @@ def test_a_download(site, tmp_path):
     assert any(line.split()[:2] == ["ok", "2"] for line in lines)
     assert any(line.split()[:2] == ["gone", "1"] for line in lines)
     names = {path.name for path in (tmp_path / "data").iterdir() if path.name[0] != "."}
-    assert names == {"images", "images.csv", "boxes.csv", "ATTRIBUTION.csv"}
+    assert names == {"images", "images.csv", "boxes.csv", "ATTRIBUTION.csv", "query.json"}
     assert len(list((tmp_path / "data" / "images").iterdir())) == 2
 
 
@@ -63,6 +65,50 @@ def test_something_failed(tmp_path):
         done = run("Cat", "--base-url", tables, cwd=tmp_path)
     assert done.returncode == 1
     assert "run again" in done.stderr
+
+
+def test_report(tmp_path):
+    """The report has a line for each source, why others were used, and three reasons at most."""
+    with web() as server:
+        rows = []
+        for number in range(12):
+            rows.append(photo_row(number, f"{server.url}/{number}_o.jpg", jpeg(number)))
+            server.pages[f"/{number}_o.jpg"] = jpeg(number) if number < 6 else status(404)
+            server.pages[f"/copies/{number:016x}"] = jpeg(number) if number < 8 else status(500)
+        server.pages |= {f"/copies/{number:016x}": status(404) for number in (8, 9)}
+        tables = write_site(tmp_path, rows)
+        template = f"{server.url}/copies/{{ImageID}}"
+        done = run(
+            *("Cat", "--base-url", tables, "--source", "flickr", "--source", template), cwd=tmp_path
+        )
+    assert done.returncode == 1 and done.stdout == ""
+    lines = [" ".join(line.split()) for line in done.stderr.splitlines()]
+    assert lines[1:] == [
+        "ok 8 on disk",
+        "6 flickr: originals",
+        f"2 {template}: as served, because flickr: answered 404 (2)",
+        "gone 2 gone for good",
+        f"2 flickr: answered 404; {template}: answered 404",
+        "failed 2 not fetched; run again to try them again",
+        f"2 flickr: answered 404; {template}: answered 500",
+    ]
+
+
+def test_processes(site, tmp_path):
+    """--processes fetches the same photos."""
+    tables, _ = site
+    done = run("Cat", "--base-url", tables, "--processes", "2", cwd=tmp_path)
+    assert done.returncode == 0 and len(list((tmp_path / "data" / "images").iterdir())) == 2
+
+
+def test_forecast():
+    """Durations are in seconds, minutes or hours; the mirror's copies have about 294 kB."""
+    counts = {"in all": {"photos": 9000, "boxes": 1, "unknown": 0, "bytes": 30e9, "unsized": 0}}
+    counts["in all"]["licences"] = {}
+    lines = list(report.forecast(counts))
+    assert lines[-2] == "originals from Flickr: 30.0 GB, about 40 min at 10 photos per second"
+    assert lines[-1] == "or copies from the mirror: about 2.6 GB, about 4 min at 100 Mbit/s"
+    assert "about 2.5 h at 1 photos" in list(report.forecast(counts, 1.0))[-2]
 
 
 def test_nothing_on_disk(tmp_path):
@@ -140,6 +186,8 @@ def test_merged_and_without(site, tmp_path):
         (["Cat", "--limit", "0"], "at least 1"),
         (["Cat", "--limit", "many"], "invalid int value: 'many'"),
         (["Cat", "--workers", "0"], "workers"),
+        (["Cat", "--workers", "100000"], "workers is 100000; allowed are 1 to 1,000"),
+        (["Cat", "--processes", "0"], "processes is 0"),
         (["Cat", "--rate", "-1"], "rate"),
         (["Cat", "--source", "ftp://host/{ImageID}"], "ftp"),
         (["Cat", "--source", "https://host/{Name}"], "Name"),

@@ -225,7 +225,7 @@ def die(_):
 def test_partition_kills_workers(dask, executor, monkeypatch):
     """A partition that kills every worker ends the run with one sentence."""
     monkeypatch.setattr(dask.scheduler, "allowed_failures", 0)
-    with pytest.raises(TryAgain, match="workers died .* same partition"):
+    with pytest.raises(TryAgain, match=r"workers died .* same partition"):
         list(partitions.run(die, [1], executor=executor))
 
 
@@ -342,7 +342,7 @@ def test_folder_of_this_machine(executor, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # To every process the one in which it runs.
     store = Store("/proc/self/cwd/data")
-    with pytest.raises(BadInput, match="2 of 2 workers cannot use .*s3://bucket/folder"):
+    with pytest.raises(BadInput, match=r"2 of 2 workers cannot use .*s3://bucket/folder"):
         cluster.check(executor, store)
     assert not list(tmp_path.rglob("seen-*"))
 
@@ -362,9 +362,11 @@ def test_relative_folder(executor, tmp_path, monkeypatch):
 
 def test_equal_tasks(dask):
     """An executor that merges equal tasks is refused."""
-    with distributed.Client(dask, set_as_default=False) as client:
-        with pytest.raises(BadInput, match="pure=False"):
-            cluster.check(client.get_executor(), Store("data"))
+    with (
+        distributed.Client(dask, set_as_default=False) as client,
+        pytest.raises(BadInput, match="pure=False"),
+    ):
+        cluster.check(client.get_executor(), Store("data"))
 
 
 def test_other_executors_need_no_check():

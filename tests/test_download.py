@@ -43,7 +43,7 @@ from openimager.photos.download import download
 from openimager.photos.fetch import fetch_rows
 from openimager.photos.pace import registered_domain
 from openimager.photos.photo import Settings
-from openimager.selection import Query, Selection
+from openimager.selection import Query, Selection, Site
 from openimager.store import Store
 from openimager.tables import catalogue
 
@@ -360,7 +360,7 @@ def test_installed_as_a_package(tmp_path, server):
     source = ["flickr", f"{server.url}/mirror/{{ImageID}}"]
     tables = write_site(tmp_path, rows, {image_id(3): [DOG]})
     get(tmp_path, tables, "Dog")
-    get(tmp_path, tables, source=source)
+    get(tmp_path, tables, source=source, replace=True)
     written = tables_of(tmp_path)
     asked(server)
     shutil.rmtree(tmp_path / "data" / ".openimager")
@@ -431,7 +431,7 @@ def test_photos_of_earlier_selections_keep_their_credits(tmp_path, server):
     tables = write_site(tmp_path, rows, {image_id(2): [DOG], image_id(3): [DOG]})
     get(tmp_path, tables)
     (tmp_path / "data" / "images" / f"{image_id(3)}.jpg").unlink(missing_ok=True)
-    get(tmp_path, tables, "Dog")
+    get(tmp_path, tables, "Dog", replace=True)
     (tmp_path / "data" / "images" / f"{image_id(3)}.jpg").unlink()
     del server.pages["/3.jpg"]
     assert list(get(tmp_path, tables, "Dog")["ImageID"]) == [image_id(2), image_id(3)]
@@ -903,7 +903,7 @@ def test_no_file_outside_the_folder(tmp_path, server, name):
 class Rows:
     """Stands for a `Selector` over many candidates: it hands out rows in play alone."""
 
-    query = Query(("Cat",))
+    query, site = Query(("Cat",)), Site()
 
     def __init__(self, rows, limit):
         self.rows, self.limit, self.calls = pd.DataFrame(rows), limit, 0

@@ -4,6 +4,7 @@ import functools
 import http.server
 import io
 import json
+import shutil
 import threading
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -501,6 +502,51 @@ def test_marks_are_saved_as_csv(page, small, tmp_path):
     saved = pd.read_csv(download.value.path(), dtype={"ImageID": str})
     assert list(saved.columns) == ["ImageID", "n"]
     assert set(saved["ImageID"] + "_" + saved["n"].astype(str)) == {order[0], order[2]}
+
+
+@pytest.mark.filterwarnings("error")
+def test_marks_exclude_crops(page, chromium, small, tmp_path):
+    """What is saved is what write_crops(exclude=...) leaves out, and stays marked afterwards."""
+    data_dir = tmp_path / "data"
+    shutil.copytree(small, data_dir)
+    visit(page, data_dir, "view=crops&split=train")
+    for n in (1, 3):
+        page.check(f"#grid li:nth-child({n}) .mark input", force=True)
+    choose(page, "split", "test")
+    page.uncheck('input[name="split"][value="train"]', force=True)
+    page.focus("#grid li:nth-child(1) button")
+    page.keyboard.press("x")
+    saved = save(page)
+    crops = openimager.write_crops(data_dir, exclude=saved, quiet=True)
+    assert crops.attrs["counts"]["excluded"] == 2 and crops.attrs["counts"]["disputed"] == 1
+    listed = crops[crops["Excluded"] == 1]
+    keys = list(listed["ImageID"] + "," + listed["n"].astype(str))
+    assert saved.read_text(encoding="utf-8") == "\n".join(["ImageID,n", *sorted(keys), ""])
+
+    with chromium.new_context() as elsewhere:
+        other = visit(elsewhere.new_page(), data_dir, "view=crops&marked=yes")
+        assert status(other).startswith("3 of 15 crops")
+        assert other.locator("text=Excluded from train and validation").count() == 2
+        other.uncheck("#grid .mark input >> nth=0", force=True)
+        assert len(save(other).read_text().splitlines()) == 3
+        other.reload()
+        assert status(other).startswith("2 of 15 crops")
+
+
+def save(page):
+    """Click on the button that saves the marks; return the file."""
+    with page.expect_download() as download:
+        page.click("#save")
+    return download.value.path()
+
+
+def test_crops_of_other_formats(page, tmp_path):
+    data = DataDir(tmp_path / "data")
+    data.box(data.photo(scene()), category="A #1 100% dog?")
+    data.crop(format="png")
+    visit(page, data.data_dir, "view=crops")
+    wait_for_images(page)
+    assert page.locator("#grid img").count() == 1
 
 
 # Keyboard, access, size

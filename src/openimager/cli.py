@@ -10,9 +10,6 @@ from collections.abc import Iterator, Sequence
 from openimager import __version__
 from openimager.errors import BadInput, TryAgain
 
-# What the hours of --dry-run reckon with: the downloader's own default.
-_RATE = 10.0
-
 _EXAMPLES = """\
 examples:
   openimager Cat Dog                      the real Open Images V4: tables, then photos from Flickr
@@ -100,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
         help="URL or directory in place of the release's own: for v4 the folder of the tables "
         "(2018_04/), for v5 to v7 the folder that holds 2018_04/, v5/, v6/ and v7/",
     )
+    add("--replace", action="store_true", help="drop categories and photos of the last selection")
     add("--cache-dir", metavar="DIR", help="where the tables are kept (a per-user cache)")
     add("--class-names", metavar="FILE", help="class descriptions already on disk")
     add("--boxes", metavar="FILE", help="a table of boxes already on disk")
@@ -107,12 +105,26 @@ def parser() -> argparse.ArgumentParser:
 
     how = made.add_argument_group("how")
     add = how.add_argument
-    add("--workers", type=int, default=32, metavar="N", help="photos at a time (%(default)s)")
+    add(
+        "--workers",
+        type=int,
+        default=32,
+        metavar="N",
+        help="requests in flight, 1 to 1,000 (%(default)s)",
+    )
     add(
         "--rate",
         type=float,
         metavar="N",
-        help="requests a second for each registered domain; 0 for no cap (10; none on loopback)",
+        help="requests per second for each registered domain; 0 for no cap (10; CVDF's mirror "
+        "has none, nor by default this machine)",
+    )
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share workers and rate (%(default)s); one at a time asks Flickr",
     )
     add(
         "--dask",
@@ -120,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
         help="run on the workers of this Dask scheduler, such as tcp://host:8786. More machines "
         "speed up the mirror (--source cvdf), not Flickr, whose photos are all on one domain",
     )
-    add("--retry-gone", action="store_true", help="ask again for photos known to be gone")
+    add("--retry-gone", action="store_true", help="request photos again that were gone")
     add("--quiet", action="store_true", help="no progress and no counts; errors still show")
     return made
 
@@ -156,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
-    from openimager import cluster
+    from openimager import cluster, report
     from openimager.photos.download import download
 
     keywords = dict(vars(options))
@@ -167,22 +179,9 @@ def _download(options: argparse.Namespace) -> int:
         photos = download(given.pop("categories"), executor=executor, **given)
     counts = photos["Status"].value_counts()
     if not options.quiet:
-        _say_counts(photos)
+        for line in report.outcome(photos):
+            _say(line)
     return 0 if counts.get("ok", 0) and not counts.get("failed", 0) else 1
-
-
-def _say_counts(photos) -> None:
-    meanings = {
-        "ok": "on disk",
-        "gone": "gone for good",
-        "failed": "not fetched; run again to try them again",
-    }
-    for status, meaning in meanings.items():
-        rows = photos[photos["Status"] == status]
-        sources = rows.loc[rows["Source"].fillna("") != "", "Source"].value_counts()
-        named = ", ".join(f"{name} {count}" for name, count in sources.sort_index().items())
-        by_source = f" ({named})" if status == "ok" and named else ""
-        _say(f"{status:<7}{len(rows):>7}  {meaning}{by_source}")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -205,31 +204,12 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _dry_run(options: argparse.Namespace) -> int:
-    from openimager import selection
+    from openimager import report, selection
 
-    rate = _RATE if options.rate is None else options.rate
-    print(_as_text(selection.Selector(*_ask(options)).describe(), rate))
-    print(f"(hours: at {rate:g} photos a second)" if rate > 0 else "(hours: no cap on the rate)")
+    counts = selection.Selector(*_ask(options)).describe()
+    print("\n".join(report.forecast(counts, options.rate)))
     sys.stdout.flush()
     return 0
-
-
-def _as_text(counts: dict[str, dict], rate: float) -> str:
-    """Return the counts of `Selector.describe` as a table of text."""
-    rows = [["", "photos", "boxes"]]
-    rows[0] += [*(key[2:].lower() for key in counts["in all"] if key.startswith("Is"))]
-    rows[0] += ["unknown", "MB", "hours", "licences"]
-    for name, of in counts.items():
-        numbers = [of["photos"], of["boxes"], *(n for key, n in of.items() if key[:2] == "Is")]
-        licences = ", ".join(f"{word or 'none'} {n:,}" for word, n in of["licences"].items())
-        hours = of["photos"] / rate / 3600 if rate > 0 else 0.0
-        ends = [f"{of['bytes'] / 1e6:,.1f}", f"{hours:.2f}", licences]
-        rows.append([name, *(f"{n:,}" for n in (*numbers, of["unknown"])), *ends])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
-    if unsized := counts["in all"]["unsized"]:
-        lines.append(f"{unsized:,} photos have no size in the table; MB counts the others.")
-    return "\n".join(lines)
 
 
 _ASKED = (

@@ -29,7 +29,7 @@ from openimager.store import COORDINATES, FLAGS, IMAGE_ID, SCHEMAS, Store, typed
 PathLike = str | os.PathLike
 _CREDITS = ["Title", "Author", "AuthorProfileURL", "OriginalLandingURL", "License"]
 _OUTCOME = ["Status", "Source", "Width", "Height", "Bytes", "Error"]
-_CROP_PATH = rf"^data/(crops/[^/]+/[^/]+)/{IMAGE_ID}_\d+\.jpg$"
+_CROP_PATH = rf"^data/(crops/\w+/[^/.][^/]*)/{IMAGE_ID}_\d+(\.\w+)$"
 # EXIF is among the first segments of a JPEG, and the orientation among its first entries.
 _HEAD = 4 << 10
 _EXIF = re.compile(rb"\xff\xe1..Exif\0\0(II|MM)", re.DOTALL)
@@ -118,22 +118,22 @@ def tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     boxes = boxes[boxes["ImageID"].isin(photos.index)].sort_values(["ImageID", "n"])
     for flag in FLAGS:
         boxes[flag] = boxes[flag].map({0: "no", 1: "yes"}).fillna("unknown")
-    crops["Folder"] = crops["CropPath"].str.extract(_CROP_PATH, expand=False).fillna("")
+    crops[["Folder", "Format"]] = crops["CropPath"].str.extract(_CROP_PATH).fillna("")
     crops = crops.rename(columns={"Subset": "Split", "Error": "CropError"})
     # By coordinates, too: a crop of an earlier selection can have the number of another box.
     keys = ["ImageID", "n", "Category", "XMin", "YMin"]
-    crops = crops[[*keys, "Folder", "Split", "CropError"]].drop_duplicates(["ImageID", "n"])
+    details = ["Folder", "Format", "Split", "CropError", "Excluded"]
+    crops = crops[[*keys, *details]].drop_duplicates(["ImageID", "n"])
     boxes = boxes.merge(crops, on=keys, how="left")
     boxes["Photo"] = photos.index.get_indexer(boxes["ImageID"])
-    rotations = photos["Rotation"].to_numpy()[boxes["Photo"]]
-    corners = zip(boxes[list(COORDINATES)].clip(0, 1).to_numpy(), rotations, strict=True)
-    upright = [rotate_box(box, rotation) for box, rotation in corners]
+    rotations = boxes["ImageID"].map(photos["Rotation"])
+    corners = boxes[list(COORDINATES)].clip(0, 1).to_numpy()
+    upright = list(map(rotate_box, corners, rotations))
     boxes[["X0", "X1", "Y0", "Y1"]] = np.reshape(upright, (-1, 4))
     # A model names its classes by the folders of crops.
     names = dict(zip(crops["Folder"].str.split("/").str[-1], crops["Category"], strict=True))
     found = _optional(models, "predictions.csv").drop_duplicates(["ImageID", "n"])
-    found["Predicted"] = found["Predicted"].replace(names)
-    found["Suspect"] = found["Suspect"].map({"True": "yes", "False": "no"})
+    found = found.replace({"Predicted": names, "Suspect": {"True": "yes", "False": "no"}})
     keys = ["ImageID", "n", "Category"]
     boxes = boxes.merge(found[[*keys, "Predicted", "Probability", "Suspect"]], on=keys, how="left")
     return photos, boxes.drop(columns=["ImageID", *COORDINATES])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from openimager.errors import BadInput
 from openimager.store import FLAGS, IMAGE_ID, SUBSETS, Store
 from openimager.tables.cache import Site
-from openimager.tables.catalogue import RELEASES, subset_names
+from openimager.tables.catalogue import RELEASES, is_directory, subset_names  # noqa: F401
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +152,7 @@ def _merges(given) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def ask(
-    categories: str | Iterable[str],
+    categories: str | Iterable[str] | Query,
     subset: str | Iterable[str] | None = None,
     sample: bool = False,
     release: str | None = None,
@@ -167,7 +167,8 @@ def ask(
     """Return the query and the site of a user's keywords.
 
     `subset` is train by default, or what `image_ids` name, or all where both `boxes` and
-    `photos` are given. `sample` stands for ``release="sample"``; `options` are fields of `Query`.
+    `photos` are given. `sample` stands for ``release="sample"``; `options` are fields of `Query`. A
+    whole `Query` in place of `categories` is taken as it is.
 
     Examples
     --------
@@ -177,13 +178,16 @@ def ask(
     """
     if sample and release not in (None, "sample"):
         raise BadInput(f"--sample is short for --release sample; leave out --release {release}.")
-    release = "sample" if sample else release or "v4"
-    query = Query(categories, release, subset or "train", **options)
+    if isinstance(categories, Query):
+        query, subset = categories, categories.subsets
+    else:
+        release = "sample" if sample else release or "v4"
+        query = Query(categories, release, subset or "train", **options)
     named = {one.split("/")[0] for one in query.image_ids or () if "/" in one}
     if not subset and (named or (boxes and photos)):
         query = replace(query, subsets=named or "all")
-    site = Site(release, base_url, cache_dir, class_names, boxes, photos, quiet)
-    if release == "sample" and base_url is not None:
+    site = Site(query.release, base_url, cache_dir, class_names, boxes, photos, quiet)
+    if query.release == "sample" and base_url is not None:
         raise BadInput("The sample has no base URL: leave out --base-url or --sample.")
     return query, site
 

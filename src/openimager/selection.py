@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,7 +54,7 @@ class Selector:
     """
 
     def __init__(self, query: Query, site: Site):
-        self.query = query
+        self.site = site
         if not query.categories and not query.merge:
             raise BadInput(
                 "No category was given. Name at least one, such as: openimager Cat Dog "
@@ -72,7 +73,7 @@ class Selector:
             query.without,
             query.merge,
         )
-        self.categories = labels.names
+        self.categories, self.query = labels.names, replace(query, categories=labels.given)
         files = {kind: site.tables(kind, query.subsets) for kind in ("boxes", "photos")}
         self._source = {
             kind: " UNION ALL ".join(convert.source(path, kind) for path in paths)

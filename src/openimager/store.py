@@ -181,7 +181,8 @@ class Store:
         start = len(folder.path.rstrip("/")) + 1
         with bucket.explained(self.data_dir):
             found = folder.fs.find(folder.path, detail=True)
-        return {path[start:]: entry["size"] for path, entry in found.items()}
+        # Some servers list folders as empty objects.
+        return {path[start:]: entry["size"] for path, entry in found.items() if path[start:]}
 
     def write_table(self, frame: "pd.DataFrame", name: str) -> None:
         r"""Write a table as CSV: UTF-8, ``\n`` line ends, no index, the schema's columns first."""

@@ -46,13 +46,13 @@ function image(path, alt) {
   return node;
 }
 
-/** Return the marks that this browser keeps for this page, or keep some; a browser may refuse. */
+/** Return what this browser keeps for this page, by crop, or keep it; a browser may refuse. */
 function keptMarks(marks) {
   const key = `openimager marks ${location.pathname}`;
   try {
     if (marks) localStorage.setItem(key, JSON.stringify(marks));
-    return JSON.parse(localStorage.getItem(key)) ?? [];
-  } catch { return []; }
+    return JSON.parse(localStorage.getItem(key)) ?? {};
+  } catch { return {}; }
 }
 
 /* ---- The tables ---- */
@@ -72,16 +72,16 @@ for (const photo of photos) {
   Object.assign(photo, { photo, boxes: [], words, Duplicates, aspect: photo.Rotation % 180 ? 1 / aspect : aspect });
 }
 const predicted = boxes.some((box) => box.Predicted);
-const kept = new Set(keptMarks());
+const kept = keptMarks();
 const SHARES = [[0.01, "under 1 %"], [0.1, "1 to 10 %"], [0.5, "10 to 50 %"], [Infinity, "over 50 %"]];
 for (const box of boxes) {
   const photo = photos[box.Photo];
   const key = `${photo.ImageID},${box.n}`;
   const share = (box.X1 - box.X0) * (box.Y1 - box.Y0);
-  Object.assign(box, { photo, key, share, aspect: 1, crop: Boolean(box.Folder || box.CropError) });
+  Object.assign(box, { photo, key, share, aspect: 1, crop: box.Folder || box.CropError });
   box.Share = SHARES.find(([limit]) => share < limit)[1];
   box.Answer = box.Predicted ? (box.Predicted === box.Category ? "right" : "wrong") : predicted && "none";
-  box.Marked = box.Folder && kept.has(key) ? "yes" : "no";
+  box.Marked = kept[key] ?? (box.Excluded ? "yes" : "no");
   photo.boxes.push(box);
 }
 const crops = boxes.filter((box) => box.crop);
@@ -222,7 +222,7 @@ const prediction = ({ Answer, Predicted, Probability }) => (!Predicted ? ""
 function marker(box) {
   const input = make("input", { type: "checkbox", checked: isMarked(box), onchange: () => toggleMarks(box) });
   input.dataset.index = boxes.indexOf(box);
-  return box.Folder ? make("label", { className: "mark" }, input, "wrong") : "";
+  return box.crop ? make("label", { className: "mark" }, input, "wrong") : "";
 }
 
 /* ---- The grid: rows of one height; only tiles near the window are in the document ---- */
@@ -276,13 +276,13 @@ function render() {
 function tile(index) {
   const [item, spot] = [state.items[index], spots[index]];
   const open = button("", () => show(item));
-  const node = make("li", { ariaSetSize: state.items.length, ariaPosInSet: index + 1 }, open);
+  const node = make("li", { ariaSetSize: state.items.length, ariaPosInSet: index + 1 }, open, marker(item));
   node.style = `left: ${spot.left}px; top: ${spot.top}px; width: ${spot.width}px; height: ${spot.height}px`;
   if (inCrops()) {
     const file = `${item.photo.ImageID}_${item.n}`;
-    open.append(item.Folder ? image(`${item.Folder}/${file}.jpg`, `Crop ${file}`) : absent("no crop", item.CropError));
+    open.append(item.Folder ? image(`${item.Folder}/${file}${item.Format}`, `Crop ${file}`)
+      : absent("no crop", item.CropError));
     open.append(make("span", { className: "caption" }, named(item.Category), prediction(item)));
-    node.append(marker(item));
   } else if (item.Status === "ok") {
     open.append(frame(item, item.boxes.filter((box) => state.matching.has(box))));
     open.lastChild.style.width = `${Math.min(spot.width, spot.inner * item.aspect)}px`;
@@ -350,11 +350,11 @@ const isMarked = (box) => box.Marked === "yes";
 const marked = () => crops.filter(isMarked);
 
 function toggleMarks(...toggled) {
-  for (const box of toggled) if (box?.Folder) box.Marked = isMarked(box) ? "no" : "yes";
+  for (const box of toggled) if (box?.crop) kept[box.key] = box.Marked = isMarked(box) ? "no" : "yes";
   for (const input of document.querySelectorAll(".mark input")) input.checked = isMarked(boxes[input.dataset.index]);
   match();
   showCounts();
-  keptMarks(marked().map((box) => box.key));
+  keptMarks(kept);
 }
 
 function save() {

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from openimager.store import FLAGS
 from openimager.metrics.intervals import interval
+from openimager.store import FLAGS
 
 # Edges in pixels. Crops have 128 pixels: smaller boxes were enlarged and larger ones reduced.
 BOX_SIDES = (64, 128, 256)

@@ -18,7 +18,7 @@ from openimager import cluster, selection
 from openimager import partitions as parallel
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy
-from openimager.photos import journal, sources
+from openimager.photos import journal, repeat, sources
 from openimager.photos.fetch import adopted, fetch_partition, fetch_rows
 from openimager.photos.photo import Outcome, Photo, Settings
 from openimager.store import CREDIT_COLUMNS, IMAGE_COLUMNS, OUTCOME_COLUMNS, SCHEMAS, Store, typed
@@ -68,12 +68,13 @@ def download(
 
     Photos go to ``images/<ImageID>.jpg`` below `data_dir`, the tables that describe this
     selection to ``images.csv`` and ``boxes.csv``, the credits of every photo on disk to
-    ``ATTRIBUTION.csv``. What is whole on disk is not requested again.
+    ``ATTRIBUTION.csv``, and the query to ``query.json``. What is whole on disk is not requested
+    again; a query that is repeated needs no tables once every photo is on disk or gone.
 
     Parameters
     ----------
-    categories : str or iterable of str
-        Names, in any case, or MIDs.
+    categories : str, iterable of str or openimager.query.Query
+        Names, in any case, or MIDs; or a whole query, in place of all options that choose photos.
     data_dir : path-like
         A folder, or any URL that fsspec opens, such as ``"s3://bucket/pets"``.
     subset : str or sequence of str, optional
@@ -124,7 +125,7 @@ def download(
     partitions : int, optional
         Partitions in flight on `executor`; by default twice what it runs at once.
     replace : bool
-        Replace what an earlier selection left in ``query.json``.
+        Go on where the selection drops categories or photos that the tables in `data_dir` hold.
 
     Returns
     -------
@@ -167,12 +168,22 @@ def download(
         merge=merge,
     )
     wanted = sources.checked(source)
+    if not retry_gone and (table := repeat.unchanged(store, query, site, bool(wanted))) is not None:
+        return _nothing_to_do(table, store, quiet)
     selector = selection.Selector(query, site)
     settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
     with _explained_os_errors(), _claimed(store):
         cluster.check(executor, store, *([site.base] if catalogue.is_directory(site.base) else []))
         run = Run(store, selector, settings, retry_gone, quiet)
-        return run.all(executor, slots, partitions)
+        return run.all(executor, slots, partitions, replace)
+
+
+def _nothing_to_do(table: "pd.DataFrame", store: Store, quiet: bool) -> "pd.DataFrame":
+    table.attrs["skipped"] = {}
+    if not quiet:
+        there = int((table["Status"] == "ok").sum())
+        tqdm.write(f"{there:,} photos on disk, 0 to fetch.", file=sys.stderr)
+    return table
 
 
 def _check_numbers(workers: int, rate: float | None, slots: int) -> None:
@@ -197,13 +208,16 @@ class Run:
         self.failed: set[str] = set()
         self._seen: set[str] = set()
 
-    def all(self, executor=None, slots: int = 1, in_flight: int | None = None) -> "pd.DataFrame":
+    def all(
+        self, executor=None, slots: int = 1, in_flight: int | None = None, replace: bool = False
+    ) -> "pd.DataFrame":
         """Fetch what is missing and write the tables, however it ends; return images.csv."""
         self._remove_parts()
         self._replay()
         if not self.retry_gone:
             self.gone = {name for name, one in self.known.items() if one.Status == "gone"}
         found = self._in_play()
+        repeat.check(self.store, found, replace)
         missing = self._missing(found)
         self._announce(missing)
         try:
@@ -381,9 +395,11 @@ class Run:
         images = pd.concat([images, outcomes], axis=1)
         images["Release"] = self.selector.query.release
         images = typed(images[list(IMAGE_COLUMNS)], SCHEMAS["images.csv"])
+        repeat.record(self.store, self.selector, done=False)
         self.store.write_table(found.boxes, "boxes.csv")
         self.store.write_table(self._credits(images), "ATTRIBUTION.csv")
         self.store.write_table(images, "images.csv")
+        repeat.record(self.store, self.selector, done=True)
         journal.compact(self.store, self.known.values())
         skipped = Counter((one.Source, one.Skipped) for one in rows if one.Status == "ok")
         images.attrs["skipped"] = {

@@ -229,11 +229,14 @@ class Labels(NamedTuple):
         LabelName to the category that it counts as.
     without : tuple of str
         LabelNames whose photos are left out.
+    given : tuple of str
+        The names of the categories as the class table writes them.
     """
 
     names: tuple[str, ...]
     category: dict[str, str]
     without: tuple[str, ...]
+    given: tuple[str, ...]
 
 
 def labels(
@@ -262,8 +265,9 @@ def labels(
     Examples
     --------
     >>> classes = {"/m/01yrx": "Cat", "/m/0bt9lr": "Dog", "/m/01g317": "Person"}
-    >>> labels(["Cat"], classes, without=["person"], merge=[("Pet", ["Cat", "Dog"])])
-    Labels(names=('Pet',), category={'/m/01yrx': 'Pet', '/m/0bt9lr': 'Pet'}, without=('/m/01g317',))
+    >>> found = labels(["cat"], classes, without=["person"], merge=[("Pet", ["Cat", "Dog"])])
+    >>> found.category, found.given
+    ({'/m/01yrx': 'Pet', '/m/0bt9lr': 'Pet'}, ('Cat',))
     """
     renamed: dict[str, str] = {}
     for name, members in merge:
@@ -294,7 +298,9 @@ def labels(
             category = _with_kinds(asked, hierarchy)
     if both := [classes[mid] for mid in asked if mid in excluded]:
         raise BadInput(f"'{both[0]}' is both wanted and excluded (--without); leave one out.")
-    return Labels(tuple(dict.fromkeys(asked.values())), category, tuple(excluded))
+    return Labels(
+        tuple(dict.fromkeys(asked.values())), category, tuple(excluded), tuple(found.values())
+    )
 
 
 def _check_name(name: str, others: Iterable[str]) -> None:

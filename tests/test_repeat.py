@@ -1,0 +1,147 @@
+"""A data directory knows its query: repeated offline, extended freely, replaced only when told."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from builders import CAT, DOG, image_id, jpeg, photo_row, put_photos, write_site
+
+from openimager import query
+from openimager.cli import main
+from openimager.errors import BadInput
+from openimager.photos.download import download
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return the tables of three cats and three dogs, the last cat gone."""
+    rows = [photo_row(n, f"../photos/{n}_o.jpg", jpeg(n)) for n in range(6)]
+    labels = {image_id(n): [CAT if n < 3 else DOG] for n in range(6)}
+    tables = write_site(tmp_path / "site", rows, labels)
+    put_photos(tables, {f"photos/{n}_o.jpg": jpeg(n) for n in (0, 1, 3, 4, 5)})
+    return tables
+
+
+def run(categories, data, **options):
+    """Download without a word."""
+    return download(categories, data, quiet=True, **options)
+
+
+def test_query_json(site, tmp_path):
+    """It holds what was asked for, with the names of the class table; no path of this machine."""
+    run(["cat", DOG], tmp_path / "data", base_url=site, limit=2)
+    text = (tmp_path / "data/query.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert content["categories"] == ["Cat", "Dog"] and content["limit"] == 2
+    assert str(tmp_path) not in text
+
+
+def test_repeated_without_tables(site, tmp_path):
+    """An installed data directory answers the same query without any table."""
+    data = tmp_path / "data"
+    first = run(["Cat", "Dog"], data, base_url=site)
+    assert first["Status"].tolist().count("gone") == 1
+    shutil.rmtree(site.parent)
+    installed = shutil.copytree(data, tmp_path / "other", ignore=lambda *_: [".openimager"])
+    for place in (data, installed):
+        again = run(["dog", "CAT"], place)
+        pd.testing.assert_frame_equal(again, first)
+    assert run(query.chosen(installed)[0], installed)["Status"].tolist().count("ok") == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: (data / f"images/{image_id(0)}.jpg").unlink(),
+        lambda data: (data / f"images/{image_id(0)}.jpg").write_bytes(b"short"),
+        lambda data: (data / "boxes.csv").unlink(),
+        lambda data: (data / "query.json").unlink(),
+    ],
+)
+def test_not_repeated_where_something_is_missing(site, tmp_path, change):
+    """A missing or changed file is repaired from the tables."""
+    data = tmp_path / "data"
+    first = run("Cat", data, base_url=site)
+    change(data)
+    pd.testing.assert_frame_equal(run("Cat", data, base_url=site), first)
+    assert (data / f"images/{image_id(0)}.jpg").read_bytes() == jpeg(0)
+    assert (data / "boxes.csv").exists() and (data / "query.json").exists()
+
+
+def test_another_site_is_not_the_same_query(site, tmp_path):
+    """The same words for another site are looked up there."""
+    data = tmp_path / "data"
+    run("Cat", data, base_url=site)
+    other = write_site(tmp_path / "second", [photo_row(9, "../photos/0_o.jpg", jpeg(0))])
+    put_photos(other, {"photos/0_o.jpg": jpeg(0)})
+    with pytest.raises(BadInput, match=r"would drop 2 of 2 photos"):
+        run("Cat", data, base_url=other)
+    found = run("Cat", data, base_url=other, replace=True)
+    assert found["ImageID"].tolist() == [image_id(9)]
+
+
+def test_a_query_that_drops_something_stops(site, tmp_path, capsys):
+    """It says what it would replace, changes nothing, and goes on with --replace."""
+    data = tmp_path / "data"
+    run(["Cat", "Dog"], data, base_url=site)
+    before = {path.name: path.read_bytes() for path in data.glob("[!.]*.*")}
+    with pytest.raises(BadInput, match=r"the categories Dog and 3 of 5 photos .* --replace"):
+        run("Cat", data, base_url=site)
+    with pytest.raises(BadInput, match=r"would drop 3 of 5 photos"):
+        run(["Cat", "Dog"], data, base_url=site, limit=1)
+    with pytest.raises(BadInput, match=r"the categories Cat, Dog"):
+        run(["Cat", "Dog"], data, base_url=site, merge={"Pet": ["Cat", "Dog"]})
+    assert {path.name: path.read_bytes() for path in data.glob("[!.]*.*")} == before
+    command = ["Cat", "--data-dir", str(data), "--base-url", str(site), "--quiet"]
+    assert main(command) == 2
+    assert main([*command, "--replace"]) == 0
+    assert set(pd.read_csv(data / "boxes.csv")["Category"]) == {"Cat"}
+
+
+def test_a_query_that_only_adds_goes_on(site, tmp_path):
+    """A larger limit and another category need no word."""
+    data = tmp_path / "data"
+    run("Cat", data, base_url=site, limit=1)
+    run("Cat", data, base_url=site, limit=2)
+    assert len(run(["Cat", "Dog"], data, base_url=site)) == 6
+
+
+def test_nothing_selected_leaves_the_tables(site, tmp_path):
+    """A category without photos is an error, and the tables on disk stay as they are."""
+    data = tmp_path / "data"
+    run("Cat", data, base_url=site)
+    before = {path.name: path.read_bytes() for path in data.glob("[!.]*.*")}
+    with pytest.raises(BadInput, match="nothing is selected"):
+        run("Dog", data, base_url=site, subset="test", replace=True)
+    assert {path.name: path.read_bytes() for path in data.glob("[!.]*.*")} == before
+
+
+def test_what_a_notebook_chooses(site, tmp_path):
+    """None is what query.json records, or Cat and Dog of the sample; a choice is recorded."""
+    data = tmp_path / "data"
+    choice, place = query.chosen(data)
+    assert (choice.categories, choice.release, len(choice.subsets)) == (("Cat", "Dog"), "sample", 3)
+    assert place.base_url is None
+    query.record(choice, data)
+    run("Cat", data, base_url=site, limit=2)
+    choice, place = query.chosen(data)
+    assert (choice.categories, choice.release, choice.limit) == (("Cat",), "v4", 2)
+    assert place.base_url == str(site)
+    choice, place = query.chosen(data, ["Dog"], limit=3)
+    query.record(choice, data)
+    assert query.chosen(data)[0] == choice
+    # It is not what the tables hold.
+    assert set(run("Cat", data, base_url=site, limit=2)["ImageID"]) <= {
+        image_id(n) for n in range(3)
+    }
+    assert query.chosen(data, release="sample")[1].base_url is None
+
+
+def test_a_recorded_choice_is_not_downloaded(site, tmp_path):
+    """What the exploration records is not taken for what the tables hold."""
+    data = tmp_path / "data"
+    run("Cat", data, base_url=site)
+    choice, _ = query.chosen(data, ["Cat", "Dog"])
+    query.record(choice, data)
+    assert len(run(choice, data, base_url=site)) == 6
