@@ -16,7 +16,6 @@ import distributed
 import pytest
 import seaweed
 from builders import DataDir, image_id, jpeg, photo_row, scene, write_site
-from dask import config
 from PIL import Image
 from web import body, closed_port, web
 
@@ -237,11 +236,11 @@ def sleep(seconds):
 def test_scheduler_lost():
     """A scheduler that goes away ends the run with one sentence."""
     with (
-        config.set({"distributed.comm.timeouts.connect": "1s"}),
         local_cluster(1) as dask,
         cluster.connected(dask.scheduler_address) as executor,
     ):
-        running = partitions.run(sleep, [0, 20], executor=executor)
+        executor._client._timeout = 1  # seconds, for reconnecting
+        running = partitions.run(sleep, [0, 3], executor=executor)
         next(running)
         dask.sync(dask.scheduler.close)
         with pytest.raises(TryAgain, match="connection to the scheduler was lost"):

@@ -21,10 +21,8 @@ from openimager.errors import BadInput, TryAgain
 from openimager.store import Store
 
 _TIMEOUT = 10.0  # seconds, for the connection and for the first worker
-_RETRIES = 2  # of a partition that raises; partitions of workers that died are not counted here
-_INSTALL = 'pip install "openimager[cluster]"'
-# What must be the same everywhere, to how many numbers of the version: the partitions are pickled
-# frames, and code that is pickled by name.
+_RETRIES = 2  # of a partition that raises; deaths of workers are not counted
+# What must be the same everywhere, to how many numbers of the version: partitions are pickled.
 _SAME = {"python": 2, "pandas": 1, "openimager": 9}
 
 
@@ -35,8 +33,7 @@ def connected(address: str) -> Iterator[Executor]:
     Parameters
     ----------
     address : str
-        Such as ``"tcp://scheduler:8786"``; what ``dask scheduler`` prints. For ``tls://``, Dask's
-        own configuration names the certificates.
+        Such as ``"tcp://scheduler:8786"``; what ``dask scheduler`` prints.
 
     Raises
     ------
@@ -50,11 +47,12 @@ def connected(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client, Security
     except ImportError:
-        raise BadInput(f"--dask needs the package distributed: {_INSTALL}.") from None
+        install = 'pip install "openimager[cluster]"'
+        raise BadInput(f"--dask needs the package distributed: {install}.") from None
     if address.startswith("tls:") and not Security().get_connection_args("client")["ssl_context"]:
         raise BadInput(
-            f"{address} needs certificates: set DASK_DISTRIBUTED__COMM__TLS__CA_FILE and the "
-            "others of Dask's configuration, as the scheduler has them."
+            f"{address} needs certificates: set DASK_DISTRIBUTED__COMM__TLS__CA_FILE and the other "
+            "TLS options of Dask, as for the scheduler."
         )
     # Whatever ends a run is said in one sentence; the log of Dask would repeat it in tracebacks.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -87,6 +85,11 @@ def is_dask(executor: Executor | None) -> bool:
 def slots(executor: Executor) -> int:
     """Return how many partitions an executor runs at once, 1 if it does not say.
 
+    Raises
+    ------
+    TryAgain
+        If a Dask cluster has no workers.
+
     Examples
     --------
     >>> from concurrent.futures import ThreadPoolExecutor
@@ -95,8 +98,17 @@ def slots(executor: Executor) -> int:
     """
     if not is_dask(executor):
         return getattr(executor, "_max_workers", 1)
-    threads = executor._client.nthreads()
-    return max(1, sum(threads[worker] for worker in _workers(executor) or threads))
+    client = executor._client
+    try:
+        client.wait_for_workers(1, timeout=_TIMEOUT)
+    except TimeoutError:
+        address = client.scheduler.address
+        raise TryAgain(
+            f"The scheduler {address} has no workers. Start some with `dask worker {address} "
+            "--nthreads 1 --nworkers auto` and run again."
+        ) from None
+    threads = client.nthreads()
+    return sum(threads.get(worker, 0) for worker in _workers(executor) or threads) or 1
 
 
 def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) -> None:
@@ -124,16 +136,7 @@ def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) 
         return
     if executor._kwargs.get("pure", True):
         raise BadInput("Dask merges equal tasks: give executor=client.get_executor(pure=False).")
-    client = executor._client
-    address = client.scheduler.address
-    try:
-        client.wait_for_workers(1, timeout=_TIMEOUT)
-    except TimeoutError:
-        raise TryAgain(
-            f"The scheduler {address} has no workers. Start some with `dask worker {address} "
-            "--nthreads 1 --nworkers auto` and run again."
-        ) from None
-    _check_versions(client)
+    _check_versions(executor._client)
     _check_visible(executor, store, [os.path.abspath(folder) for folder in folders])
 
 
