@@ -4,6 +4,18 @@ import pytest
 
 from openimager import sample
 
+# What `make test-fast` leaves out: kernels, browsers, training and S3 servers.
+SLOW_FILES = {"test_jupyter.py", "test_models.py", "test_bucket.py", "test_cluster.py"}
+SLOW_FIXTURES = {"chromium", "page", "lab", "explored"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the slow tests, and begin with their files, so that two workers end together."""
+    for item in items:
+        if item.path.name in SLOW_FILES or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):

@@ -19,6 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 KEY, SECRET = "openimager", "not-a-secret"
 # May read, with the same secret.
 READER = "reader"
+# May use one bucket and create none.
+LIMITED = "limited"
 SECONDS_TO_START = 60
 
 
@@ -35,7 +37,11 @@ def weed() -> str:
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[dict[str, str]]:
     """Run the server with its data in `folder`; yield the environment that reaches it."""
-    rights = ["Admin", "Read", "Write", "List", "Tagging"]
+    who = {
+        KEY: ["Admin", "Read", "Write", "List", "Tagging"],
+        READER: ["Read", "List"],
+        LIMITED: [f"{right}:unversioned" for right in ("Read", "Write", "List")],
+    }
     identities = {
         "identities": [
             {
@@ -43,7 +49,7 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
                 "credentials": [{"accessKey": name, "secretKey": SECRET}],
                 "actions": actions,
             }
-            for name, actions in ((KEY, rights), (READER, ["Read", "List"]))
+            for name, actions in who.items()
         ]
     }
     (folder / "s3.json").write_text(json.dumps(identities), encoding="utf-8")

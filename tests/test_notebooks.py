@@ -53,6 +53,7 @@ def folder(tmp_path):
     return tmp_path / "notebooks"
 
 
+@pytest.mark.slow
 def test_execute_replaces_parameters_and_only_these(folder):
     """A given parameter reaches the later cells, the others and the file on disk stay."""
     path = make(folder, "print(SEED, NAMES)")
@@ -70,6 +71,7 @@ def test_execute_refuses_unknown_parameter(folder):
         notebooks.execute(make(folder, "1"), {"SIZE": 1})
 
 
+@pytest.mark.slow
 def test_executed_notebook_is_tidy_and_passes_the_check(folder):
     """Bars, widgets, addresses and this machine's paths are gone, and the hash is noted."""
     path = make(
@@ -92,6 +94,7 @@ def test_executed_notebook_is_tidy_and_passes_the_check(folder):
     assert notebooks.main(["check", "--folder", str(folder)]) == 0
 
 
+@pytest.mark.slow
 def test_failing_cell_names_itself_and_keeps_the_notebook(folder, tmp_path, capsys):
     """The command says which cell and error, exits with 1, and the notebook stays as it was."""
     path = make(folder, "print(SEED)", "NAMES[7]")
@@ -106,6 +109,7 @@ def test_failing_cell_names_itself_and_keeps_the_notebook(folder, tmp_path, caps
     assert printed(documents.read(tmp_path / "out" / path.name)) == "0\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -119,6 +123,7 @@ def test_dead_or_stuck_kernel_is_reported(folder, source, message):
         notebooks.execute(make(folder, source), timeout=2)
 
 
+@pytest.mark.slow
 def test_run_goes_in_reading_order_and_sets_where_it_fits(folder, tmp_path, capsys):
     """Notebooks run in the order of reading; a parameter is set in each that has it."""
     make(folder, "print(SEED)", name="build-dataset")
@@ -135,6 +140,7 @@ def test_run_goes_in_reading_order_and_sets_where_it_fits(folder, tmp_path, caps
         assert printed(documents.read(tmp_path / "out" / f"{name}.ipynb")) == "5\n"
 
 
+@pytest.mark.slow
 def test_strict_run_fails_on_a_warning_but_not_on_a_bar(folder, capsys):
     """With --strict what a cell leaves on standard error is a failure; progress bars are not."""
     make(folder, "from tqdm import tqdm\nfor _ in tqdm(range(2)):\n    pass")

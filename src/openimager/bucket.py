@@ -44,8 +44,10 @@ def opened(url: str):
     try:
         from upath import UPath
 
+        # s3fs would ask for the size before each read, to fetch large objects in pieces.
+        more = {"max_concurrency": 1} if protocol in ("s3", "s3a") else {}
         # A listing that another process has changed since must not be used.
-        path = UPath(url, use_listings_cache=False)
+        path = UPath(url, use_listings_cache=False, **more)
         _ = path.fs
         return path
     except ImportError:
@@ -80,15 +82,16 @@ def explained(url: str) -> Iterator[None]:
             ) from None
         if isinstance(error, FileNotFoundError | FileExistsError):
             raise
-        if code in _WRONG_KEYS or re.search("Credential|Token|Profile|SSO", kind):
+        missing = re.search("Credential|Token|Profile|SSO", kind)
+        if missing or code in _WRONG_KEYS:
             raise BadInput(
                 f"{url}: the credentials are missing or were refused ({code or kind}). "
                 f"{_CREDENTIALS}"
             ) from None
         if isinstance(error, PermissionError):
             raise BadInput(
-                f"{url}: the bucket refuses this access ({code or kind}). Reading, listing, "
-                "writing and deleting must be allowed."
+                f"{url}: access was refused ({code or kind}). Check the credentials, and that "
+                "they allow reading, listing, writing and deleting in this bucket."
             ) from None
         if isinstance(error, OSError) or type(error).__module__.startswith(("botocore", "aio")):
             raise TryAgain(

@@ -42,19 +42,7 @@ from openimager.package.workflow import WORKFLOW, check_metadata, write_workflow
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did.
-
-    Attributes
-    ----------
-    top_hash : str
-        The revision's name, 64 hex digits.
-    new : bool
-        False if the latest revision already was the same, so that none was added.
-    files, size : int
-        Files in the package and their bytes.
-    copied_files, copied_size : int
-        Files whose bytes were not in the registry yet, and their bytes.
-    """
+    """What a push did: the revision, whether it is new, files and bytes, and those copied."""
 
     top_hash: str
     new: bool
@@ -109,11 +97,10 @@ def push(
         check_metadata(metadata, name, registry, message)
         revisions = pointers(registry, name)
         latest = revisions.get("latest")
-        header, before = (latest and manifest(registry, latest)) or ({}, {})
+        header, before = manifest(registry, latest) if latest else ({}, {})
         if bucket_of(registry):
-            found = [manifest(registry, top_hash) for top_hash in {*revisions.values()}]
-            entries = [entry for _, rows in filter(None, found) for entry in rows.values()]
-            known = {entry.digest: entry.address for entry in entries}
+            found = [manifest(registry, top_hash)[1] for top_hash in {*revisions.values()}]
+            known = {entry.digest: entry.address for rows in found for entry in rows.values()}
             stored = [*store_in_bucket(files, f"{registry}/{name}", known)]
         else:
             stored = [*store_in_folder(files, registry)]
@@ -157,7 +144,7 @@ def revisions(name: str, registry: str | os.PathLike):
         latest = found.pop("latest", None)
         rows = []
         for second, top_hash in sorted(found.items()):
-            header, entries = manifest(registry, top_hash) or ({}, {})
+            header, entries = manifest(registry, top_hash)
             pushed = pd.Timestamp(int(second), unit="s", tz="UTC")
             size = sum(entry.size for entry in entries.values())
             now = top_hash == latest

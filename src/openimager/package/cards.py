@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, FileSystemLoader
 
-from openimager.export.croissant import CITATION
+from openimager.export.croissant import template as croissant
 from openimager.export.licences import RELEASES, licence_id
 from openimager.store import Store
 
@@ -130,7 +130,7 @@ def _render(template: str, front: dict, about: dict, name: str, **more) -> str:
         name=name,
         source=RELEASES["sample" if about["drawn"] else release],
         kind="drawn pictures" if about["drawn"] else "photos",
-        citation=CITATION,
+        citation=croissant()["citeAs"],
         interval=_interval,
         plain=_plain,
         table=_table,

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -94,36 +94,35 @@ def pointers(registry: str, name: str) -> dict[str, str]:
     return dict(import_quilt().list_package_versions(name, registry))
 
 
-def manifest(registry: str, top_hash: str) -> tuple[dict, dict[str, Entry]] | None:
-    """Return the header and the entries (by path) of a revision, or None if it is missing."""
-    # quilt3's own reader makes an object of each line, which takes ten times as long.
-    content = read(key(registry).join(f".quilt/packages/{top_hash}"))
-    if content is None:
-        return None
+def manifest(registry: str, top_hash: str) -> tuple[dict, dict[str, Entry]]:
+    """Return the header and the entries (by path) of a revision; both empty if it is missing."""
+    # quilt3's own reader makes objects of each line, which takes ten times as long.
+    content = read(key(registry).join(f".quilt/packages/{top_hash}")) or b"{}"
     header, *lines = map(json.loads, content.splitlines())
-    entries = {
+    return header, {
         line["logical_key"]: Entry(line["physical_keys"][0], line["size"], line["hash"]["value"])
         for line in lines
         if line.get("physical_keys")
     }
-    return header, entries
 
 
-def content_hash(path: str | os.PathLike, copy_to: str | os.PathLike | None = None):
-    """Return quilt's content hash of a file (base64) and its size, copying it if asked.
+def bytes_hash(content: bytes) -> str:
+    """Return quilt's content hash of some bytes: the SHA256 over the SHA256 of each 8 MiB.
 
-    The hash is the SHA256 over the SHA256 of each part of 8 MiB (``sha2-256-chunked``), which S3
-    computes for an upload in parts. So one content has one hash in both kinds of registry.
+    S3 computes the same for an upload in parts, so one content has one hash in both kinds of
+    registry.
 
     Examples
     --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> path.write_bytes(b"cat")
-    3
-    >>> content_hash(path)
-    ('RFXfW/EeDJLI7Msa22aLz0Eh+Ff5YSkgXh0e6hf6LK8=', 3)
+    >>> bytes_hash(b"cat")
+    'RFXfW/EeDJLI7Msa22aLz0Eh+Ff5YSkgXh0e6hf6LK8='
     """
+    digests = [hashlib.sha256(content).digest()] if content else []
+    return base64.b64encode(hashlib.sha256(b"".join(digests)).digest()).decode("ascii")
+
+
+def content_hash(path: str | os.PathLike, copy_to: str | os.PathLike | None = None):
+    """Return `bytes_hash` and size of a file of any size, copying it on the way if asked."""
     from quilt3.checksums import get_checksum_chunksize
 
     part_size = get_checksum_chunksize(os.path.getsize(path))
@@ -140,24 +139,12 @@ def content_hash(path: str | os.PathLike, copy_to: str | os.PathLike | None = No
             size += len(block)
             if target:
                 target.write(block)
-    return _combined(part.digest() for part in parts), size
-
-
-def bytes_hash(content: bytes) -> str:
-    """Return quilt's content hash of some bytes (base64)."""
-    from quilt3.checksums import calculate_multipart_checksum_bytes
-
-    return calculate_multipart_checksum_bytes(content, checksum_type=HASH)
-
-
-def _combined(digests: Iterable[bytes]) -> str:
-    return base64.b64encode(hashlib.sha256(b"".join(digests)).digest()).decode("ascii")
+    digest = hashlib.sha256(b"".join(part.digest() for part in parts)).digest()
+    return base64.b64encode(digest).decode("ascii"), size
 
 
 def in_registry(address: str, folder: Path) -> Path | None:
-    """Return where the object that an address names is in the registry `folder` now.
-
-    None if the address is of something else, such as an object in S3.
+    """Return where the object of an address is in a registry folder now; None if it is in S3.
 
     Examples
     --------
@@ -174,32 +161,21 @@ def in_registry(address: str, folder: Path) -> Path | None:
 def store_in_folder(files: Mapping[str, os.PathLike], folder: str) -> Iterator[Stored]:
     """Copy the files whose content a registry folder does not have.
 
-    Raises
-    ------
-    TryAgain
-        If a file changed between being hashed and being copied.
+    Raises TryAgain if a file changed between being hashed and being copied.
     """
     objects = Path(folder, "objects")
     address = str(key(objects))
-    there = {
-        name: os.path.getsize(path)
-        for path in objects.glob("*/*")
-        if not (name := path.name).startswith(".")
-    }
+    there = {path.name: os.path.getsize(path) for path in objects.glob("*/[!.]*")}
 
     def store(path: str, file, size: int) -> Stored:
         # A small file is read once; what is written is what was hashed.
         whole = Path(file).read_bytes() if size < _PART else None
-        if whole is None:
-            digest, size = content_hash(file)
-        else:
-            digest, size = bytes_hash(whole), len(whole)
+        digest, size = content_hash(file) if whole is None else (bytes_hash(whole), len(whole))
         # The suffix stays, because quilt3 tells by it how to open a file.
         name = base64.b64decode(digest).hex() + PurePosixPath(path).suffix.lower()
-        target = objects / name[:2] / name
         copied = there.get(name) != size
         if copied:
-            with replacing(target) as part:
+            with replacing(objects / name[:2] / name) as part:
                 if whole is not None:
                     part.write_bytes(whole)
                 elif content_hash(file, copy_to=part) != (digest, size):
@@ -212,57 +188,36 @@ def store_in_folder(files: Mapping[str, os.PathLike], folder: str) -> Iterator[S
 def store_in_bucket(
     files: Mapping[str, os.PathLike], home: str, known: Mapping[str, str]
 ) -> Iterator[Stored]:
-    """Upload the files whose content is not known to be in the bucket.
+    """Upload the files whose content is not `known` (hash to address) to be in the bucket.
 
-    Parameters
-    ----------
-    files : mapping
-        Path in the package to file on this machine.
-    home : str
-        The address to upload to, ``s3://bucket/owner/package``. A file of a known path becomes a
-        new version of it, which is why the bucket has to be versioned.
-    known : mapping
-        Content hash to the address of what is in the bucket already.
-
-    Raises
-    ------
-    TryAgain
-        If a file changed between being hashed and being uploaded.
+    They go below `home`, ``s3://bucket/owner/package``, where a file of a known path becomes a new
+    version of it; that is why the bucket has to be versioned. Raises TryAgain if a file changed
+    between being hashed and being uploaded.
     """
     from quilt3.data_transfer import copy_file_list
-    from quilt3.util import PhysicalKey
 
     def hashed(path: str, file, size: int) -> Stored:
         digest, size = content_hash(file)
         return Stored(path, Entry(known.get(digest, ""), size, digest), copied=False)
 
-    missing = []
-    for stored in on_threads(hashed, files, "Hashing"):
-        if stored.entry.address:
-            yield stored
-        else:
-            missing.append(stored)
-    target = PhysicalKey.from_url(home)
-    total = sum(stored.entry.size for stored in missing)
+    everything = list(on_threads(hashed, files, "Hashing"))
+    yield from (stored for stored in everything if stored.entry.address)
+    missing = [stored for stored in everything if not stored.entry.address]
+    target, total = key(home), sum(stored.entry.size for stored in missing)
     with _bar("Uploading", total) as progress:
         for start in range(0, len(missing), _BATCH_FILES):
             batch = missing[start : start + _BATCH_FILES]
             wanted = [(key(files[path]), target.join(path), entry.size) for path, entry, _ in batch]
-            for stored, (to, digest) in zip(batch, copy_file_list(wanted), strict=True):
-                path, entry, _ = stored
+            done = copy_file_list(wanted)
+            for (path, entry, _), (to, digest) in zip(batch, done, strict=True):
                 if digest != entry.digest:
                     raise TryAgain(f"{path} changed while it was uploaded; run this again.")
                 progress.update(entry.size)
                 yield Stored(path, entry._replace(address=str(to)), copied=True)
 
 
-def on_threads(
-    work: Callable,
-    files: Mapping[str, os.PathLike],
-    label: str,
-    sizes: Mapping[str, int] | None = None,
-) -> Iterator:
-    """Yield ``work(path, file, size)`` in order, with a bar of bytes.
+def on_threads(work: Callable, files: Mapping, label: str, sizes: Mapping | None = None):
+    """Yield ``work(path, file, size)`` in order, with a bar of bytes and their speed.
 
     Hashing and copying release Python's lock, so that all cores work; many small files are one
     task, because a task costs more than hashing a crop.

@@ -1,9 +1,10 @@
 """What a package must say about itself before a registry takes it: a Quilt workflow.
 
-The rules are in the registry, so quilt3 holds everybody to them who pushes there.
+The rules are in the registry, so quilt3 holds everybody to them who pushes there. The schema of
+the metadata is in ``workflow.json``.
 """
 
-import json
+from pathlib import Path
 
 import yaml
 
@@ -11,49 +12,32 @@ from openimager.errors import BadInput
 from openimager.package.objects import import_quilt, key, read, write
 
 WORKFLOW = "openimager"
-SCHEMA = {
-    "$schema": "http://json-schema.org/draft-07/schema#",
-    "type": "object",
-    "required": ["categories", "licence", "metrics"],
-    "properties": {
-        "categories": {"type": "array", "minItems": 1, "items": {"type": "string"}},
-        "licence": {
-            "type": "object",
-            "required": ["photos", "annotations"],
-            "properties": {"photos": {"type": "array", "minItems": 1, "items": {"type": "string"}}},
-        },
-        "metrics": {"type": "object", "required": ["accuracy"]},
-    },
-}
-
 _CONFIG = ".quilt/workflows/config.yml"
 _SCHEMA = f".quilt/workflows/{WORKFLOW}.schema.json"
 _DEFAULTS = {"version": "1", "is_workflow_required": True, "default_workflow": WORKFLOW}
+_RULES = {
+    "name": "A dataset that can be used",
+    "description": "It states its categories, its licence and its model's scores.",
+    "is_message_required": True,
+    "metadata_schema": WORKFLOW,
+}
 
 
 def write_workflow(registry: str) -> int:
-    """Put our rules into a registry, beside those that it has, and return how many files it took.
+    """Put our rules into a registry, beside those that it has; return how many files it took.
 
-    None are written when all is as it should be: in S3 every write is a new version, and a
-    revision records which version it was checked against.
+    None when all is as it should be: in S3 every write is a new version, and a revision records
+    which version it was checked against.
     """
     home = key(registry)
     old = yaml.safe_load(read(home.join(_CONFIG)) or b"") or _DEFAULTS
-    workflow = {
-        "name": "A dataset that can be used",
-        "description": "It states its categories, its licence and its model's scores.",
-        "is_message_required": True,
-        "metadata_schema": WORKFLOW,
-    }
     schemas = old.get("schemas", {}) | {WORKFLOW: {"url": f"file:///{_SCHEMA}"}}
     config = old | {
-        "workflows": old.get("workflows", {}) | {WORKFLOW: workflow},
-        "schemas": {
-            name: {**schema, "url": _here(schema, home)} for name, schema in schemas.items()
-        },
+        "workflows": old.get("workflows", {}) | {WORKFLOW: _RULES},
+        "schemas": {name: each | {"url": _here(each, home)} for name, each in schemas.items()},
     }
     # The schema first, so that the rules never name one that is not there.
-    schema = json.dumps(SCHEMA, indent=2).encode("utf-8")
+    schema = Path(__file__).with_suffix(".json").read_bytes()
     files = {} if read(home.join(_SCHEMA)) == schema else {_SCHEMA: schema}
     if config != old:
         files[_CONFIG] = yaml.safe_dump(config, sort_keys=False).encode("utf-8")
@@ -70,13 +54,7 @@ def _here(schema: dict, home) -> str:
 
 
 def check_metadata(metadata: dict, name: str, registry: str, message: str) -> None:
-    """Apply the registry's rules to a package before its bytes are copied.
-
-    Raises
-    ------
-    BadInput
-        With what is missing or wrong.
-    """
+    """Apply the registry's rules before a byte is copied; raise BadInput with what is missing."""
     package = import_quilt().Package().set_meta(metadata)
     from quilt3.backends import get_package_registry
     from quilt3.util import QuiltException, validate_package_name

@@ -1,0 +1,369 @@
+"""A data directory in a bucket: the same as in a folder; locks, faults, copies on local disk."""
+
+import contextlib
+import http.server
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import seaweed
+from builders import DataDir, image_id, jpeg, photo_row, put_photos, scene, write_site
+
+import openimager
+from openimager import bucket, crops
+from openimager.errors import BadInput, TryAgain
+from openimager.files import Busy
+from openimager.store import Store
+
+FRUIT = Path(__file__).resolve().parents[2] / "shared" / "mirror" / "fruit" / "2018_04"
+
+pytest.importorskip("s3fs", reason="the tests of buckets need openimager[s3]")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Return the environment that reaches an S3 server."""
+    with seaweed.serving(tmp_path_factory.mktemp("weed")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def s3(server, tmp_path, monkeypatch):
+    """Return a function that makes a URL of a prefix of this test's own."""
+    use(monkeypatch, server)
+    monkeypatch.setenv("OPENIMAGER_CACHE", str(tmp_path / "cache"))
+    return lambda name="data": f"s3://unversioned/{tmp_path.name}/{name}"
+
+
+def use(monkeypatch, environment):
+    """Set the environment that reaches a server, and forget connections made with another."""
+    import s3fs
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def upload(folder, url):
+    """Copy a local data directory into a bucket."""
+    store = Store(url)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            store.write(store.path(path.relative_to(folder).as_posix()), path.read_bytes())
+    return store
+
+
+def contents(data_dir):
+    """Return every file of a data directory but its state, by name."""
+    store = Store(data_dir)
+    names = [name for name in store.sizes(store.root) if not name.startswith(".openimager/")]
+    return {name: store.read(store.path(name)) for name in names}
+
+
+def photos(folder, count=12):
+    """Make a data directory of photos with two boxes each."""
+    site = DataDir(folder)
+    for seed in range(count):
+        image_id = site.photo(scene(seed=seed))
+        site.box(image_id)
+        site.box(image_id, (0, 0.5, 0.1, 0.7), "Dog")
+    site.write()
+    return folder
+
+
+def test_crops_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
+    """The same files and tables; a second run makes nothing and leaves no state of a run."""
+    folder = photos(tmp_path / "data")
+    store = upload(folder, s3())
+    made = openimager.write_crops(s3(), quiet=True)
+    assert made.equals(openimager.write_crops(folder, quiet=True))
+    assert contents(s3()) == contents(folder) and len(made) == 24
+    again = openimager.write_crops(s3(), quiet=True)
+    assert again.attrs["counts"]["kept"] == 24
+    assert set(store.sizes(store.state)) == {"photos.csv"}
+    without = openimager.write_crops(s3(), drop="depiction", min_pixels=150, quiet=True)
+    assert without.attrs["counts"]["removed"] == 24 - len(without) > 0
+    assert len(store.sizes(store.crops)) == len(without)
+
+
+@pytest.mark.skipif(not FRUIT.is_dir(), reason="../shared/mirror with real photos is not here")
+def test_real_photos_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
+    """Downloaded and cropped: the same photos, crops, tables and credits; then nothing to do."""
+    for data_dir in (s3(), tmp_path / "data"):
+        openimager.download(["Apple", "Orange"], data_dir, "all", base_url=FRUIT, quiet=True)
+        openimager.write_crops(data_dir, quiet=True)
+    found = contents(s3())
+    assert found == contents(tmp_path / "data") and len(found) > 580
+    before = Store(s3()).root.fs.find(Store(s3()).images.path, detail=True)
+    openimager.download(["Apple", "Orange"], s3(), "all", base_url=FRUIT, quiet=True)
+    assert Store(s3()).root.fs.find(Store(s3()).images.path, detail=True) == before
+
+
+KILLED = """
+import os, signal, sys
+from openimager import download
+from openimager.store import Store
+
+real, left = Store.write, [9]
+def write(store, path, data):
+    left[0] -= path.suffix == ".jpg"
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(store, path, data)
+Store.write = write
+download("Cat", sys.argv[1], base_url=sys.argv[2], quiet=True, workers=1)
+"""
+
+
+def test_a_killed_download_is_resumed(s3, tmp_path, monkeypatch):
+    """`kill -9`, then the same command: photos without a record are found, checked and kept."""
+    monkeypatch.setattr(bucket, "_LEASE", 2)
+    files = {f"photos/{number}.jpg": jpeg(number) for number in range(20)}
+    rows = [photo_row(n, f"../photos/{n}.jpg", jpeg(n)) for n in range(20)]
+    tables = write_site(tmp_path, rows)
+    put_photos(tables, files)
+    killed = subprocess.run([sys.executable, "-c", KILLED, s3(), str(tables)], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    store = Store(s3())
+    kept = store.sizes(store.images)
+    assert len(kept) == 8 and "images.csv" not in store.sizes(store.root)
+    store.write(store.photo(image_id(30)), b"not a photo of this selection")
+    broken = sorted(kept)[0]
+    store.write(store.images / broken, store.read(store.images / broken)[:-500])
+    images = openimager.download("Cat", s3(), base_url=tables, quiet=True)
+    assert set(images["Status"]) == {"ok"} and set(images["Source"]) == {"flickr"}
+    for number in range(20):
+        assert store.read(store.photo(image_id(number))) == files[f"photos/{number}.jpg"]
+    assert len(store.read_table("ATTRIBUTION.csv")) == 20
+
+
+def test_two_downloads_at_once(s3, tmp_path, monkeypatch):
+    """The second says that another is at work and changes nothing."""
+    monkeypatch.setattr(bucket, "_BEAT", 0.3)
+    tables = write_site(tmp_path, [photo_row(1, "../photos/1.jpg", jpeg(1))])
+    store = Store(s3())
+    with store.lock("lock"), pytest.raises(TryAgain, match="Another run is at work"):
+        openimager.download("Cat", s3(), base_url=tables, quiet=True)
+    assert not store.sizes(store.root)
+
+
+def test_the_command_line_says_it_in_one_line(s3, server, tmp_path):
+    """Wrong credentials: exit status 2 and one line on stderr, without them."""
+    tables = write_site(tmp_path, [photo_row(1, "../photos/1.jpg", jpeg(1))])
+    environment = {**os.environ, **server, "AWS_SECRET_ACCESS_KEY": "sesame-wrong"}
+    command = [sys.executable, "-m", "openimager", "Cat", "--data-dir", s3(), "--base-url", tables]
+    done = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True, timeout=99
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and "credentials" in done.stderr
+    assert "sesame" not in done.stderr
+
+
+def test_a_store_of_a_bucket_is_picklable(s3):
+    """Processes and clusters get it by pickle."""
+    store = pickle.loads(pickle.dumps(Store(s3())))
+    store.write_json("query.json", {"limit": 3})
+    assert Store(s3()).read_json("query.json") == {"limit": 3}
+    assert Store(s3()).read_json("other.json") is None
+    store.remove(store.path("query.json"), store.path("missing.json"))
+    assert store.sizes(store.root) == {}
+
+
+def test_crops_in_a_bucket_from_several_processes(s3, tmp_path, monkeypatch):
+    """Worker processes write through the store; the table is the same."""
+    from openimager.crops import write
+
+    monkeypatch.setattr(write, "_PARTITION", 4)
+    folder = photos(tmp_path / "data")
+    upload(folder, s3())
+    made = openimager.write_crops(s3(), processes=2, quiet=True)
+    assert made.equals(openimager.write_crops(folder, quiet=True))
+    assert contents(s3()) == contents(folder)
+
+
+def test_a_killed_cropping_is_taken_over(s3, tmp_path, monkeypatch):
+    """`kill -9`, then the same command: its lock is dead, and what it recorded is kept."""
+    from openimager.crops import write
+
+    monkeypatch.setattr(write, "_PARTITION", 3)
+    monkeypatch.setattr(bucket, "_LEASE", 2)
+    folder = photos(tmp_path / "data", 18)
+    store = upload(folder, s3())
+    code = (
+        "import sys; from openimager.crops import write; write._PARTITION = 3; "
+        "write.write_crops(sys.argv[1], workers=1, quiet=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, s3()])
+    deadline = time.monotonic() + 60
+    while len(store.sizes(store.crops)) < 14 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert ".openimager/crops.lock" in store.sizes(store.root)
+    made = openimager.write_crops(s3(), quiet=True)
+    assert made.attrs["counts"]["kept"] >= 6
+    openimager.write_crops(folder, quiet=True)
+    assert contents(s3()) == contents(folder)
+
+
+def test_the_second_of_two_runs_says_so(s3, monkeypatch):
+    """A lock that is alive refuses; one that was released, or whose holder died, does not."""
+    monkeypatch.setattr(bucket, "_BEAT", 0.3)
+    monkeypatch.setattr(bucket, "_LEASE", 2)
+    store = Store(s3())
+    with store.lock("crops"), pytest.raises(Busy, match="another run"), store.lock("crops"):
+        pass
+    assert not store.sizes(store.root)
+    dead = store.state / "crops.lock"
+    store.write(dead, b"whoever 7")
+    with store.lock("crops"):
+        assert not store.read(dead).startswith(b"whoever")
+
+
+def test_only_what_changed_is_copied_to_local_disk(s3, tmp_path):
+    """Crops for training: copied with their folders, copied again where changed, no others."""
+    upload(photos(tmp_path / "data", 4), s3())
+    store, made = Store(s3()), openimager.write_crops(s3(), quiet=True)
+    names = ["crops.csv", *made["CropPath"]]
+    local = store.local_copy(names, quiet=True)
+    for path in made["CropPath"]:
+        assert crops.crop_path(local, path).read_bytes() == store.read(store.crop(path))
+    assert {path.name for path in (local / "crops" / "test").iterdir()} == {"Cat", "Dog"}
+    first, second = (crops.crop_path(local, path) for path in made["CropPath"][:2])
+    before = second.stat().st_mtime_ns
+    first.unlink()
+    store.local_copy(names, quiet=True)
+    assert first.exists() and second.stat().st_mtime_ns == before
+    size = store.sizes(store.crops)[made["CropPath"][0].removeprefix("data/crops/")]
+    store.write(store.crop(made["CropPath"][0]), b"x" * size)
+    store.local_copy(names[:-1], quiet=True)
+    assert first.read_bytes() == b"x" * size
+    assert not crops.crop_path(local, made["CropPath"].iloc[-1]).exists()
+    with pytest.raises(BadInput, match="missing"):
+        store.local_copy(["other.csv"], quiet=True)
+    folder = Store(tmp_path / "data")
+    assert folder.local_copy(names) == folder.root
+
+
+BAD = {
+    "wrong secret": ({"AWS_SECRET_ACCESS_KEY": "sesame-wrong"}, "SignatureDoesNotMatch"),
+    "unknown key": ({"AWS_ACCESS_KEY_ID": "sesame-nobody"}, "InvalidAccessKeyId"),
+    "read only": ({"AWS_ACCESS_KEY_ID": seaweed.READER}, "access was refused"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bucket_that_refuses_says_so_in_one_sentence(s3, server, tmp_path, monkeypatch, name):
+    """Wrong credentials, or no right to write: one clear sentence without secrets, nothing lost."""
+    store = upload(photos(tmp_path / "data", 1), s3())
+    before = contents(s3())
+    changed, words = BAD[name]
+    use(monkeypatch, {**server, **changed})
+    with pytest.raises(BadInput, match=words) as caught:
+        openimager.write_crops(s3(), quiet=True)
+    text = str(caught.value)
+    assert "\n" not in text and "sesame" not in text and seaweed.SECRET not in text
+    assert caught.value.__suppress_context__  # nor in a traceback
+    use(monkeypatch, server)
+    assert contents(s3()) == before and not store.sizes(store.state)
+
+
+def test_a_bucket_that_may_not_be_created(s3, server, monkeypatch):
+    """Somebody else's bucket, or none."""
+    use(monkeypatch, {**server, "AWS_ACCESS_KEY_ID": seaweed.LIMITED})
+    with pytest.raises(BadInput, match="access was refused"), Store("s3://nowhere/x").lock("lock"):
+        pass
+
+
+def test_without_credentials(s3, monkeypatch, server):
+    """No credentials at all: the sentence names the variables."""
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    use(monkeypatch, {name: value for name, value in server.items() if name not in keys})
+    with pytest.raises(BadInput, match="AWS_ACCESS_KEY_ID"):
+        Store(s3()).read_table("images.csv")
+
+
+@contextlib.contextmanager
+def answering(status, code):
+    """Serve one S3 error to everybody."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # clients wait for "100 Continue"
+
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_HEAD = do_DELETE = do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{one.server_port}"}
+        one.shutdown()
+
+
+def test_no_such_bucket(s3, server, monkeypatch):
+    """The name of a bucket that does not exist."""
+    with answering(404, "NoSuchBucket") as there:
+        use(monkeypatch, {**server, **there})
+        with pytest.raises(BadInput, match="no such bucket"), Store(s3()).lock("crops"):
+            pass
+
+
+def test_a_server_without_conditional_writes_has_no_lock(s3, server, monkeypatch):
+    """The run goes on; whole files are all that such a server can promise."""
+    with answering(501, "NotImplemented") as there:
+        use(monkeypatch, {**server, **there})
+        with Store(s3()).lock("crops"):
+            pass
+
+
+def test_a_server_that_is_not_there_may_be_tried_again(s3, server, monkeypatch):
+    """Nothing answers at this address."""
+    use(monkeypatch, {**server, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"})
+    with pytest.raises(TryAgain, match="cannot be reached"):
+        Store(s3()).read(Store(s3()).path("images.csv"))
+
+
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        ("s3://key:sesame@unversioned/x", "without credentials"),
+        ("nosuch://unversioned/x", "'nosuch' is not a known protocol"),
+    ],
+)
+def test_urls_that_cannot_be_used(url, words):
+    """Credentials in a URL would end up in tables and logs."""
+    with pytest.raises(BadInput, match=words) as caught:
+        Store(url)
+    assert "sesame" not in str(caught.value)
+
+
+def test_other_file_systems_that_fsspec_opens(tmp_path):
+    """Nothing but S3 is special: the file system in memory works too."""
+    folder = photos(tmp_path / "data", 3)
+    url = f"memory://{tmp_path.name}"
+    upload(folder, url)
+    openimager.write_crops(url, quiet=True)
+    openimager.write_crops(folder, quiet=True)
+    assert contents(url) == contents(folder)
+    shutil.rmtree(folder)
