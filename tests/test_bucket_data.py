@@ -10,16 +10,19 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import seaweed
-from builders import DataDir, scene
+from builders import DataDir, image_id, jpeg, photo_row, put_photos, scene, write_site
 
 import openimager
 from openimager import bucket, crops
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy
 from openimager.store import Store
+
+FRUIT = Path(__file__).resolve().parents[2] / "shared" / "mirror" / "fruit" / "2018_04"
 
 pytest.importorskip("s3fs", reason="the tests of buckets need openimager[s3]")
 
@@ -92,6 +95,80 @@ def test_crops_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
     without = openimager.write_crops(s3(), drop="depiction", min_pixels=150, quiet=True)
     assert without.attrs["counts"]["removed"] == 24 - len(without) > 0
     assert len(store.sizes(store.crops)) == len(without)
+
+
+@pytest.mark.skipif(not FRUIT.is_dir(), reason="../shared/mirror with real photos is not here")
+def test_real_photos_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
+    """Downloaded and cropped: the same photos, crops, tables and credits; then nothing to do."""
+    for data_dir in (s3(), tmp_path / "data"):
+        openimager.download(["Apple", "Orange"], data_dir, "all", base_url=FRUIT, quiet=True)
+        openimager.write_crops(data_dir, quiet=True)
+    found = contents(s3())
+    assert found == contents(tmp_path / "data") and len(found) > 580
+    before = Store(s3()).root.fs.find(Store(s3()).images.path, detail=True)
+    openimager.download(["Apple", "Orange"], s3(), "all", base_url=FRUIT, quiet=True)
+    assert Store(s3()).root.fs.find(Store(s3()).images.path, detail=True) == before
+
+
+KILLED = """
+import os, signal, sys
+from openimager import download
+from openimager.store import Store
+
+real, left = Store.write, [9]
+def write(store, path, data):
+    left[0] -= path.suffix == ".jpg"
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(store, path, data)
+Store.write = write
+download("Cat", sys.argv[1], base_url=sys.argv[2], quiet=True, workers=1)
+"""
+
+
+def test_a_killed_download_is_resumed(s3, tmp_path, monkeypatch):
+    """`kill -9`, then the same command: photos without a record are found, checked and kept."""
+    monkeypatch.setattr(bucket, "_LEASE", 2)
+    files = {f"photos/{number}.jpg": jpeg(number) for number in range(20)}
+    rows = [photo_row(n, f"../photos/{n}.jpg", jpeg(n)) for n in range(20)]
+    tables = write_site(tmp_path, rows)
+    put_photos(tables, files)
+    killed = subprocess.run([sys.executable, "-c", KILLED, s3(), str(tables)], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    store = Store(s3())
+    kept = store.sizes(store.images)
+    assert len(kept) == 8 and "images.csv" not in store.sizes(store.root)
+    store.write(store.photo(image_id(30)), b"not a photo of this selection")
+    broken = sorted(kept)[0]
+    store.write(store.images / broken, store.read(store.images / broken)[:-500])
+    images = openimager.download("Cat", s3(), base_url=tables, quiet=True)
+    assert set(images["Status"]) == {"ok"} and set(images["Source"]) == {"flickr"}
+    for number in range(20):
+        assert store.read(store.photo(image_id(number))) == files[f"photos/{number}.jpg"]
+    assert len(store.read_table("ATTRIBUTION.csv")) == 20
+
+
+def test_two_downloads_at_once(s3, tmp_path, monkeypatch):
+    """The second says that another is at work and changes nothing."""
+    monkeypatch.setattr(bucket, "_BEAT", 0.3)
+    tables = write_site(tmp_path, [photo_row(1, "../photos/1.jpg", jpeg(1))])
+    store = Store(s3())
+    with store.lock("lock"), pytest.raises(TryAgain, match="Another run is at work"):
+        openimager.download("Cat", s3(), base_url=tables, quiet=True)
+    assert not store.sizes(store.root)
+
+
+def test_the_command_line_says_it_in_one_line(s3, server, tmp_path):
+    """Wrong credentials: exit status 2 and one line on stderr, without them."""
+    tables = write_site(tmp_path, [photo_row(1, "../photos/1.jpg", jpeg(1))])
+    environment = {**os.environ, **server, "AWS_SECRET_ACCESS_KEY": "sesame-wrong"}
+    command = [sys.executable, "-m", "openimager", "Cat", "--data-dir", s3(), "--base-url", tables]
+    done = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True, timeout=99
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and "credentials" in done.stderr
+    assert "sesame" not in done.stderr
 
 
 def test_a_store_of_a_bucket_is_picklable(s3):

@@ -233,18 +233,12 @@ class Store:
         """Read a JSON file of the data directory; None if it is missing or broken."""
         try:
             return json.loads(self.read(self.path(name)).decode())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return None
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock of this data directory while the block runs.
-
-        Raises
-        ------
-        openimager.files.Busy
-            If another run holds it.
-        """
+        """Hold a lock of this data directory; raise `openimager.files.Busy` if another run does."""
         path = self.state / f"{name}.lock"
         with files.lock(path, wait=False) if self.is_local else bucket.lock(path, self.data_dir):
             yield
@@ -260,8 +254,7 @@ class Store:
         Returns
         -------
         pathlib.Path
-            This directory itself where it is local; for a bucket, a folder of the cache with
-            these files and no others. Unchanged files are not copied again.
+            This directory where it is local; else a folder of the cache with just these files.
         """
         if self.is_local:
             return self.root

@@ -85,6 +85,7 @@ def _name(words) -> str:
 def _joined(store: Store, table: str, kind: str, schema: dict[str, str]) -> "pd.DataFrame":
     import pandas as pd
 
+    damaged = (pd.errors.ParserError, pd.errors.EmptyDataError)
     names = sorted(store.sizes(store.state / "crops"))
     parts = [f".openimager/crops/{name}" for name in names if name.endswith(f".{kind}.csv")]
     frames = [pd.DataFrame(columns=list(schema), dtype=str)]
@@ -92,6 +93,6 @@ def _joined(store: Store, table: str, kind: str, schema: dict[str, str]) -> "pd.
         try:
             data = io.BytesIO(store.read(store.path(name)))
             frames.append(pd.read_csv(data, dtype=str, keep_default_na=False, encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # none, or damaged: nothing is known
-            continue
+        except (FileNotFoundError, UnicodeDecodeError, *damaged):
+            continue  # none, or damaged: nothing is known
     return typed(pd.concat(frames, ignore_index=True)[list(schema)].fillna(""), schema)
