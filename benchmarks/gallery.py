@@ -97,6 +97,7 @@ def write_photos(folder: Path, count: int) -> None:
     photos["Title"] = [f"One of the photos of an afternoon, number {n}" for n in range(count)]
     photos["License"] = "https://creativecommons.org/licenses/by/2.0/"
     photos = photos.assign(Source="cvdf", Width=WIDTH, Height=HEIGHT, Bytes=290_000, Error="")
+    photos["Release"] = "v4"
     photos.to_csv(folder / "images.csv", index=False)
     left, top = random.uniform(0, 0.5, (2, 2 * count)).round(6)
     boxes = pd.DataFrame({"ImageID": np.repeat(ids, 2), "Source": "xclick"})

@@ -38,7 +38,7 @@ from web import body, closed_port, cut, endless, hang, once, redirect, status, u
 
 from openimager.errors import BadInput, TryAgain
 from openimager.photos import download as module
-from openimager.photos import sources
+from openimager.photos import run, sources
 from openimager.photos.download import download
 from openimager.photos.fetch import fetch_rows
 from openimager.photos.pace import registered_domain
@@ -625,7 +625,7 @@ def test_no_room_on_the_disk(tmp_path, server, monkeypatch, capsys):
     litter = tmp_path / "data" / "images" / f".{image_id(9)}.jpg.00000000.part"
     litter.parent.mkdir(parents=True)
     litter.write_bytes(bytes(1000))
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(TryAgain, match="has room for"):
         get(tmp_path, tables, quiet=False)
     said = capsys.readouterr().err
@@ -920,8 +920,8 @@ def test_only_rows_in_play_are_touched(tmp_path, server):
     rows = photos_on(server, range(50))
     server.pages["/3.jpg"] = server.pages["/10.jpg"] = status(404)
     selector = Rows(rows, 10)
-    run = module.Run(Store(tmp_path), selector, replace(QUICK, base=""), False, True)
-    frame = run.all()
+    one = run.Run(Store(tmp_path), selector, replace(QUICK, base=""), False, True)
+    frame = one.all()
     assert frame["Status"].value_counts().to_dict() == {"ok": 10, "gone": 2}
     assert selector.calls <= 5
     assert len(asked(server)) == 12

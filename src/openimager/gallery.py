@@ -28,7 +28,7 @@ from openimager.store import COORDINATES, FLAGS, IMAGE_ID, SCHEMAS, Store, typed
 
 PathLike = str | os.PathLike
 _CREDITS = ["Title", "Author", "AuthorProfileURL", "OriginalLandingURL", "License"]
-_OUTCOME = ["Status", "Source", "Width", "Height", "Bytes", "Error"]
+_OUTCOME = ["Status", "Source", "Width", "Height", "Bytes", "Error", "Release"]
 _CROP_PATH = rf"^data/(crops/\w+/[^/.][^/]*)/{IMAGE_ID}_\d+(\.\w+)$"
 # EXIF is among the first segments of a JPEG, and the orientation among its first entries.
 _HEAD = 4 << 10
@@ -65,13 +65,13 @@ def write_gallery(data_dir: PathLike = "data", models_dir: PathLike | None = Non
         models_dir = (store.root.absolute() if store.is_local else store.root).parent / "models"
     photos, boxes = tables(store, Store(models_dir))
     categories = sorted(boxes["Category"].unique(), key=str.casefold)
-    data = {"photos": columns(photos), "boxes": columns(boxes)}
-    data |= {"categories": categories, "flags": FLAGS}
+    data = {"photos": columns(photos), "boxes": columns(boxes), "categories": categories}
+    drawn = " (drawn sample)" if set(photos["Release"]) == {"sample"} else ""
     folder = resources.files("openimager") / "gallery_page"
     kinds = ("html", "js", "css")
     page, script, style = ((folder / f"page.{kind}").read_text("utf-8") for kind in kinds)
-    filled = {"title": ", ".join(categories) or "No boxes", "flags": FLAGS}
-    filled |= {"script": script, "style": style, "data": script_json(data)}
+    filled = {"title": (", ".join(categories) or "No boxes") + drawn, "flags": FLAGS}
+    filled |= {"script": script, "style": style, "data": script_json(data | {"flags": FLAGS})}
     filled |= {"script_hash": source_hash(script), "style_hash": source_hash(style)}
     page = jinja2.Environment(autoescape=True).from_string(page).render(filled)
     path = store.path("gallery.html")
