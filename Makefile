@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell tools/find-python)
 BIN := .venv/bin
+# One worker per processor, four at most; a file's tests stay together, slow files come first.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 RELEASE ?= v4
 
 help:  ## list the targets
@@ -16,10 +18,10 @@ all: .venv/notebooks  ## the same for CATEGORIES="Hamburger,Sandwich" RELEASE=v4
 		$(if $(filter 1,$(REPLACE)),--replace)
 
 test: .venv/test  ## run all tests
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-fast: .venv/test  ## run the tests that need neither notebooks nor a browser
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 lint: .venv/test  ## check style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

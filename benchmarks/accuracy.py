@@ -169,7 +169,7 @@ def methods_of(site, weights):
 def compare(methods, seeds, folder):
     """Run what is not finished; return a dict of method to the results of its seeds."""
     data, results = folder / "data", {}
-    for seed in range(seeds):
+    for seed in seeds:
         for name, changes in methods.items():
             out = folder / f"{name} {seed}".replace(" ", "-")
             if not (out / "result.json").exists():
@@ -263,7 +263,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.folder or Path(temporary)).resolve()
         make_crops(site, args.categories or ["Cat", "Dog"], folder)
-        results = compare(methods, args.seeds or (3 if site else 5), folder)
+        results = compare(methods, range(args.seeds or (3 if site else 5)), folder)
         missed, crops = report(results)
     if site and crops < ENOUGH:
         print(f"\nOnly reported: {crops} test crops are too few to decide anything.")

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from openimager.tables import catalogue
+from openimager.store import FLAGS
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -80,7 +80,7 @@ def write_crops(data_dir: Path) -> None:
         Image.fromarray(noisy).save(data_dir / path, quality=95)
         found.append((f"{number:016x}", 0, category, subset, f"data/{path.as_posix()}"))
     table = pd.DataFrame(found, columns=["ImageID", "n", "Category", "Subset", "CropPath"])
-    table.assign(**dict.fromkeys(metadata.FLAGS, 0)).to_csv(data_dir / "crops.csv", index=False)
+    table.assign(**dict.fromkeys(FLAGS, 0)).to_csv(data_dir / "crops.csv", index=False)
 
 
 def cells_until_needed(data_dir: Path):

@@ -121,7 +121,7 @@ def small(tmp_path_factory):
         rows.append(
             {"ImageID": crop.ImageID, "n": crop.n, "Subset": "test", "Category": crop.Category}
             | {"Predicted": other if wrong else crop.Category, "Probability": sure}
-            | {"P(Cat)": sure, "P(Dog)": 1 - sure, "Suspect": wrong and sure > 0.7}
+            | {"P(Cat)": sure, "P(Dog)": 1 - sure, "Suspect": int(wrong and sure > 0.7)}
         )
     write_csv(folder / "models" / "predictions.csv", rows)
     return data.data_dir

@@ -186,7 +186,7 @@ def test_what_is_no_picture_is_a_row(models, capsys, tmp_path):
     assert status == 1
     assert [row["Category"] for row in rows] == ["", "Hot dog", "", ""]
     assert [bool(row["Error"]) for row in rows] == [True, False, True, True]
-    assert "not a picture" in rows[0]["Error"] and "no such file" in rows[3]["Error"]
+    assert "cannot identify image" in rows[0]["Error"] and "No such file" in rows[3]["Error"]
     assert rows[0]["Probability"] == rows[0]["P(Cat)"] == ""
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openimager import sample
+from openimager import query, sample
+from openimager.store import Store
 from tools import documents
 from tools.notebooks import execute
 
@@ -122,7 +123,7 @@ def test_whole_hierarchy_is_drawn_without_overlap(convert):
 
 @pytest.fixture(scope="module", params=["sample", "fruit"])
 def explored(request, tmp_path_factory):
-    """The first notebook run by parameters alone, on a tiny sample and on real tables."""
+    """The first notebook continues what is recorded: on a tiny sample and on real tables."""
     folder = tmp_path_factory.mktemp("explored")
     if request.param == "sample":
         tables, names = sample.build(folder / "site", photos=12), ["dog", "Cat"]
@@ -130,9 +131,12 @@ def explored(request, tmp_path_factory):
         tables, names = FRUIT, ["Apple", "Banana", "Orange"]
         if not FRUIT.is_dir():
             pytest.skip("../shared/mirror/fruit is not there")
-    parameters = {"DATA_DIR": str(folder), "CATEGORIES": names, "BASE_URL": str(tables)}
+    # As the command line records it, with the address of its tables.
+    asked, data = query.Query(tuple(names), "v4", "all"), Store(folder)
+    data.write_json(query.NAME, asked.to_json())
+    data.write_json(query.SITE, {"base_url": str(tables)})
     path = SUMMARIES.parent / "notebooks" / "initial-exploration.ipynb"
-    notebook = execute(path, parameters)
+    notebook = execute(path, {"DATA_DIR": str(folder)})
     assert documents.warnings_in(notebook) == []
     outputs = [out for cell in documents.code_cells(notebook) for out in cell.outputs]
     printed = "".join(out.get("text", "") for out in outputs)
@@ -142,10 +146,10 @@ def explored(request, tmp_path_factory):
 def test_first_notebook_says_what_the_tables_hold(explored):
     """Graph and labels are told as the site has them; a site without labels gets a sentence."""
     site, _, printed = explored
-    assert "Is every Hamburger a Sandwich? Yes." in printed
+    assert f"release v4: {dict(sample=26, fruit=601)[site]} categories" in printed
     if site == "fruit":
-        assert "190 of 601 categories stand at more than one node" in printed
-        assert "no table of human-verified image labels" in printed
+        assert "190 of 601 categories have more than one" in printed
+        assert "There is no table of human-verified labels here" in printed
     else:
         assert "labels in all" in printed
 

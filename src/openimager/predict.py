@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm.auto import tqdm
 
 from openimager import metrics
@@ -23,7 +23,6 @@ NONE = "none of these"
 # A member of the .keras archive. Keras ignores it, and safe mode needs no custom object to read it.
 _FACTS = "openimager.json"
 _AT_ONCE = 256  # photos decoded before the model sees them
-_WHOLE = (0.0, 1.0, 0.0, 1.0)
 _UPRIGHT = {  # EXIF orientation; from 5 on width and height change places
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -34,7 +33,6 @@ _UPRIGHT = {  # EXIF orientation; from 5 on width and height change places
 def import_keras():
     """Import Keras, without the lines that TensorFlow writes as it starts; return the module."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
     with open(os.devnull, "wb") as nowhere:
         kept = os.dup(2)  # compiled libraries write to the descriptor, not to sys.stderr
         try:
@@ -52,16 +50,9 @@ def import_keras():
 def save_model(model, path: str | os.PathLike, categories: dict[str, str], **crops) -> str:
     """Save a Keras model and its categories as one file; return the SHA256 of that.
 
-    Parameters
-    ----------
-    model : keras.Model
-        From pixels (0 to 255) to one probability per category.
-    path : path-like
-        A name that ends in ``.keras``.
-    categories : dict of str to str
-        Folder and name of each category, in the order of the model's outputs.
-    **crops
-        ``padding`` and ``keep_aspect`` of its crops (see `openimager.write_crops`).
+    `categories` has folder and name of each category, in the order of the model's outputs. `crops`
+    are the ``padding`` and ``keep_aspect`` of the crops it was trained on (see
+    `openimager.write_crops`). The name of the file must end in ``.keras``.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}")  # Keras insists on the suffix
@@ -80,11 +71,8 @@ def load_model(models: str | os.PathLike = "models") -> "Classifier":
     models : path-like
         The folder with latest.keras and, once it was evaluated, metrics.json; or a .keras file.
 
-    Returns
-    -------
-    Classifier
-        Warns if metrics.json is missing or describes another model: the probabilities are then
-        not calibrated, and no answer is "none of these".
+    Warns if metrics.json is missing or describes another model: the probabilities are then not
+    calibrated, and no answer is "none of these".
     """
     path = Path(models)
     path = path / "latest.keras" if path.is_dir() else path
@@ -118,7 +106,6 @@ class Classifier:
 
     Attributes
     ----------
-    model : keras.Model
     folders, categories : list of str
         Folder and name of each category, in the order of the model's outputs.
     temperature, threshold : float
@@ -170,10 +157,6 @@ class Classifier:
         for k, source in enumerate(tqdm(sources, unit="photo", disable=quiet or None)):
             try:
                 waiting[k] = self.pixels(source, box)
-            except FileNotFoundError:
-                errors[k] = "There is no such file."
-            except UnidentifiedImageError:
-                errors[k] = "This is not a picture in a format that Pillow reads."
             except Exception as error:  # for a broken file Pillow raises nearly anything
                 errors[k] = " ".join(str(error).split()) or type(error).__name__
             if waiting and (len(waiting) == _AT_ONCE or k == len(sources) - 1):
@@ -194,10 +177,9 @@ class Classifier:
         with source.copy() if isinstance(source, Image.Image) else Image.open(source) as photo:
             orientation = photo.getexif().get(0x0112, 1)
             size = photo.size if orientation < 5 else photo.size[::-1]
-            part = _WHOLE if box is None else _fractions(box, *size)
-            side = self.model.input_shape[1]
-            pixels = box_to_pixels(part, *size)
-            picture = decode(photo, draft_scale(pixels, side, self._crops["keep_aspect"]))
+            part = (0, 1, 0, 1) if box is None else _fractions(box, *size)
+            side, aspect = self.model.input_shape[1], self._crops["keep_aspect"]
+            picture = decode(photo, draft_scale(box_to_pixels(part, *size), side, aspect))
         if orientation in _UPRIGHT:
             picture = picture.transpose(_UPRIGHT[orientation])
         return np.asarray(crop_box(picture, part, side, stored=size, **self._crops))

@@ -32,23 +32,10 @@ def occlusion(
 ) -> np.ndarray:
     """Return how much the probability of a category falls as a grey patch covers each place.
 
-    Parameters
-    ----------
-    predict : callable
-        From pictures, shape (n, height, width, 3), to probabilities, shape (n, categories).
-    picture : array-like, shape (height, width, 3)
-        Pixels from 0 to 255.
-    category : int
-    patch : float
-        Side of the patch as a share of the picture's side.
-    steps : int
-        Positions of the patch along each side.
-
-    Returns
-    -------
-    numpy.ndarray, shape (steps, steps)
-        Above 0 where the model needs what the patch covers; below 0 where that speaks against
-        the category.
+    `predict` turns pictures, shape (n, height, width, 3), pixels from 0 to 255, into probabilities;
+    `picture` is one of them. The side of the patch is a share `patch` of the picture's; it takes
+    `steps` positions along each side. The map, shape (steps, steps), is above 0 where the model
+    needs what the patch covers, and below 0 where that speaks against the category.
 
     Examples
     --------
