@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from web import body, jpeg, photo_row, status, web, write_site
+from builders import jpeg, photo_row, write_site
+from web import body, status, web
 
 from openimager import report
 
