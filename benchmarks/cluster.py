@@ -168,14 +168,8 @@ def downloads(folder: Path, photos: int, paper: dict) -> list[tuple]:
                 at, processes = stack.enter_context(cluster(workers, environment))
             [s3] = [one for one in psutil.Process().children() if one.cmdline()[1:2] == ["server"]]
             others = {"S3": s3, "photo server": psutil.Process(server.pid)}
-            words = (
-                "download",
-                at,
-                workers,
-                tables,
-                f"{url}/{{ImageID}}.jpg",
-                "s3://unversioned/d",
-            )
+            words = ["download", at, workers, tables]
+            words += [f"{url}/{{ImageID}}.jpg", "s3://unversioned/d"]
             runs[workers] = measured(what, processes | others, environment, *words)
         if runs[workers]["ok"] != photos:
             raise SystemExit(f"only {runs[workers]['ok']} of {photos} photos arrived")
