@@ -95,13 +95,6 @@ def test_report(tmp_path):
     ]
 
 
-def test_processes(site, tmp_path):
-    """--processes fetches the same photos."""
-    tables, _ = site
-    done = run("Cat", "--base-url", tables, "--processes", "2", cwd=tmp_path)
-    assert done.returncode == 0 and len(list((tmp_path / "data" / "images").iterdir())) == 2
-
-
 def test_forecast():
     """Durations are in seconds, minutes or hours; the mirror's copies have about 294 kB."""
     counts = {"in all": {"photos": 9000, "boxes": 1, "unknown": 0, "bytes": 30e9, "unsized": 0}}

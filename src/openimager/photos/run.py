@@ -139,8 +139,8 @@ class Run:
         """Return the rows of photos to fetch, with what earlier runs know of their addresses."""
         done = self.on_disk | self.gone | self.failed
         rows = found.photos[~found.photos["ImageID"].isin(done)]
-        known = {} if self.retry_gone else self.known
-        return rows.assign(Gone=[getattr(known.get(i), "Gone", {}) for i in rows["ImageID"]])
+        known, nothing = {} if self.retry_gone else self.known, Outcome("", "failed")
+        return rows.assign(Gone=[known.get(i, nothing).Gone for i in rows["ImageID"]])
 
     def _fetch(self, rows, bar: tqdm, executor, slots: int, in_flight: int | None) -> None:
         if executor is not None or slots > 1:
@@ -248,7 +248,12 @@ class Run:
         there = {name[:-4] for name in self.store.sizes(self.store.images) if name[-4:] == ".jpg"}
         there -= {name for name in there if name.startswith(".")}
         mine = images[(images["Status"] == "ok") & images["ImageID"].isin(there)]
-        rows = [journal.credits_of(row, row["Source"]) for row in mine.to_dict("records")]
+        mine = mine[[*CREDIT_COLUMNS[:-1], "Source"]]
+        credits = (
+            journal.credits_of(dict(zip(mine, row, strict=True)), row[-1])
+            for row in mine.itertuples(index=False, name=None)
+        )
+        rows = [tuple(row) for row in credits]
         others = there.difference(mine["ImageID"])
         earlier = {}
         with contextlib.suppress(BadInput):
