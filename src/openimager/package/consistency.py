@@ -46,7 +46,7 @@ def check_data(store: Store, with_photos: bool = True) -> None:
 def _check_query(store: Store, photos: pd.DataFrame, boxes: pd.DataFrame) -> None:
     query = store.read_json("query.json")
     if query is None:
-        return
+        raise BadInput("There is no readable data/query.json: run build-dataset again.")
     names = [*query.get("categories", ()), *dict(query.get("merge") or {})]
     wanted = {name.casefold() for name in names}
     known = boxes["Category"].str.casefold().isin(wanted) | boxes["LabelName"].isin(wanted)

@@ -14,7 +14,9 @@ from openimager.errors import BadInput
 from openimager.export.licences import licence_name
 from openimager.files import sha256
 from openimager.package.consistency import check_data, check_model
+from openimager.query import SITE
 from openimager.store import SUBSETS, Store
+from openimager.tables import catalogue
 
 # What of each folder is in the package; hidden files and data/yolo/ are not.
 _REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")
@@ -188,7 +190,7 @@ def describe(
             "annotations": "CC BY 4.0, Google LLC",
             "credits": "data/ATTRIBUTION.csv",
         },
-        "query": store.read_json("query.json") or {},
+        "query": _query(store),
         "with_photos": with_photos,
         # The sample's invented credits are at example.org.
         "drawn": bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all()),
@@ -199,6 +201,20 @@ def describe(
         "metrics": {name: metrics[name] for name in _SCORES if name in metrics},
         "tables": {name: sha256(store.path(name)) for name in _TABLES},
     }
+
+
+def _query(store: Store) -> dict:
+    """Return what was asked for, and the address that the tables came from."""
+    query = store.read_json("query.json") or {}
+    query.pop("downloaded", None)
+    site = store.read_json(SITE)
+    # An installed package has no record of its site.
+    if site is not None:
+        default = {"v4": catalogue.BASE_URL, "sample": "drawn on this machine"}
+        query["base_url"] = site.get("base_url") or default.get(
+            query["release"], catalogue.ROOT_URL
+        )
+    return query
 
 
 def default_name(about: dict) -> str:
