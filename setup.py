@@ -17,7 +17,7 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "duckdb>=1.3",
-        "pandas>=2.2",
+        "pandas>=2.2.2",
         "requests>=2.31",
         "urllib3>=2",
         "certifi>=2023.7.22",

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from web import body, jpeg, photo_row, status, web, write_site
+from builders import jpeg, photo_row, write_site
+from web import body, status, web
 
 from openimager import report
 
@@ -92,13 +93,6 @@ def test_report(tmp_path):
         "failed 2 not fetched; run again to try them again",
         f"2 flickr: answered 404; {template}: answered 500",
     ]
-
-
-def test_processes(site, tmp_path):
-    """--processes fetches the same photos."""
-    tables, _ = site
-    done = run("Cat", "--base-url", tables, "--processes", "2", cwd=tmp_path)
-    assert done.returncode == 0 and len(list((tmp_path / "data" / "images").iterdir())) == 2
 
 
 def test_forecast():

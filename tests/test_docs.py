@@ -87,7 +87,7 @@ def test_make_targets(path):
 def test_openimager_commands(words, tmp_path, monkeypatch, capsys):
     """Each command does what it says, with the sample in place of the real tables and photos."""
     monkeypatch.chdir(tmp_path)
-    for option in ("--release", "--source", "--base-url", "--data-dir"):
+    for option in ("--release", "--source", "--base-url", "--data-dir", "--dask"):
         while option in words:
             at = words.index(option)
             words = words[:at] + words[at + 2 :]

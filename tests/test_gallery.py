@@ -121,7 +121,7 @@ def small(tmp_path_factory):
         rows.append(
             {"ImageID": crop.ImageID, "n": crop.n, "Subset": "test", "Category": crop.Category}
             | {"Predicted": other if wrong else crop.Category, "Probability": sure}
-            | {"P(Cat)": sure, "P(Dog)": 1 - sure, "Suspect": wrong and sure > 0.7}
+            | {"P(Cat)": sure, "P(Dog)": 1 - sure, "Suspect": int(wrong and sure > 0.7)}
         )
     write_csv(folder / "models" / "predictions.csv", rows)
     return data.data_dir
@@ -197,6 +197,21 @@ def test_gone_and_failed_photos_say_why(page, small):
     texts = page.locator("#grid .absent").all_text_contents()
     assert texts == ["gone flickr: answered 404", "failed cvdf: timed out"]
     assert page.locator("#grid img").count() == 0
+
+
+def test_nothing_to_show(page, tmp_path):
+    """A selection without boxes, or whose photos are all gone, still has a page."""
+    data = DataDir(tmp_path)
+    visit(page, data.write())
+    assert status(page) == "0 of 0 photos, 0 boxes" and page.is_visible("#nothing")
+    data.photo(b"", status="gone", Error="flickr: answered 404")
+    visit(page, data.write())
+    page.reload()
+    assert status(page) == "1 of 1 photos, 0 boxes"
+    page.click("#grid button")
+    assert "flickr: answered 404" in page.inner_text("#stage") and "0 boxes" in page.inner_text(
+        "#facts"
+    )
 
 
 def test_near_duplicates(page, tmp_path):

@@ -21,15 +21,14 @@ import pytest
 import requests
 from PIL import Image
 
-from openimager import sample
+from openimager.tables.cache import cache_folder
 from tools import documents
 from tools.notebooks import replace_values
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [path.stem for path in documents.find()]
-PHOTOS = 60
 # Whatever the parameters cells have of these: enough to draw each figure, not to learn anything.
-SMALL = {"EPOCHS": 3, "BASELINE_EPOCHS": 1, "PATIENCE": 2}
+SMALL = {"LIMIT": 40, "EPOCHS": 3, "BASELINE_EPOCHS": 1, "PATIENCE": 2, "BACKBONE": None}
 WITH_BARS = {"initial-exploration", "build-dataset", "distribute-model"}
 NOTEBOOK_SECONDS = 240
 NOT_COPIED = (".*", "data", "models", "registry", "build", "dist", "__pycache__", "*.egg-info")
@@ -64,15 +63,14 @@ def page():
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A copy of the clone without what runs have made, its notebooks set to a small sample."""
+    """A copy of the clone without what runs have made, its notebooks set to a few photos."""
     folder = tmp_path_factory.mktemp("jupyter")
     clone = folder / "clone"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    changes = {**SMALL, "BASE_URL": str(sample.build(folder / "site", photos=PHOTOS))}
     for path in documents.find(folder=clone / "notebooks"):
         notebook = documents.read(path)
         cell = documents.parameters_cell(notebook)
-        cell.source = replace_values(cell.source, changes)
+        cell.source = replace_values(cell.source, SMALL)
         for cell in documents.code_cells(notebook):
             cell.outputs, cell.execution_count = [], None
         documents.write(notebook, path)
@@ -107,8 +105,10 @@ def lab(clone, page):
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     places = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"]
-    places += ["MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "OPENIMAGER_CACHE"]
+    places += ["MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"]
     environment = {**os.environ, **{name: str(home / name.lower()) for name in places}}
+    # The sample is drawn once for all tests.
+    environment["OPENIMAGER_CACHE"] = str(cache_folder())
     environment |= {"HOME": str(home), "USERPROFILE": str(home)}
     environment["JUPYTERLAB_SETTINGS_DIR"] = str(home / "settings")
     environment["JUPYTERLAB_WORKSPACES_DIR"] = str(home / "workspaces")

@@ -416,8 +416,8 @@ def test_connect(tmp_path):
     assert db.sql("SELECT count(*) FROM photos WHERE Rotation IS NULL").fetchall() == [(6,)]
     views = {row[0] for row in db.execute("SHOW TABLES").fetchall()}
     assert views == {"boxes", "photos", "classes"}
-    labels = openimager.connect("sample", quiet=True).sql("SELECT DISTINCT Subset FROM labels")
-    assert labels.fetchall() == [("train",)]
+    db = openimager.connect("sample", quiet=True)
+    assert db.sql("SELECT DISTINCT Subset FROM labels").fetchall() == [("train",)]
     with pytest.raises(BadInput, match=r"'v9'"):
         openimager.connect("v9")
 

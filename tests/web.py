@@ -6,9 +6,6 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-# Old places of these names; to be removed when no test imports them from here.
-from builders import CAT, DOG, bomb, digest, image_id, jpeg, photo_row, write_site  # noqa: F401
-
 
 class Web(ThreadingHTTPServer):
     """Serves `pages`: path to bytes or to a function of the handler and how often it was asked.

@@ -6,23 +6,23 @@ Dask runs the partitions; `openimager.partitions` feeds it through the executor 
 import contextlib
 import logging
 import os
+import pickle
 import re
 import secrets
 import sys
 import warnings
+import zlib
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 
 from openimager import __version__
 from openimager.errors import BadInput, TryAgain
 from openimager.store import Store
 
 _TIMEOUT = 10.0  # seconds, for the connection and for the first worker
-_RETRIES = 2  # of a partition that raises; partitions of workers that died are not counted here
-_INSTALL = 'pip install "openimager[cluster]"'
-# What must be the same everywhere, to how many numbers of the version: the partitions are pickled
-# frames, and code that is pickled by name.
+_RETRIES = 2  # of a partition that raises; deaths of workers are not counted
+# What must be the same everywhere, to how many numbers of the version: partitions are pickled.
 _SAME = {"python": 2, "pandas": 1, "openimager": 9}
 
 
@@ -33,8 +33,7 @@ def connected(address: str) -> Iterator[Executor]:
     Parameters
     ----------
     address : str
-        Such as ``"tcp://scheduler:8786"``; what ``dask scheduler`` prints. For ``tls://``, Dask's
-        own configuration names the certificates.
+        Such as ``"tcp://scheduler:8786"``; what ``dask scheduler`` prints.
 
     Raises
     ------
@@ -48,11 +47,12 @@ def connected(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client, Security
     except ImportError:
-        raise BadInput(f"--dask needs the package distributed: {_INSTALL}.") from None
+        install = 'pip install "openimager[cluster]"'
+        raise BadInput(f"--dask needs the package distributed: {install}.") from None
     if address.startswith("tls:") and not Security().get_connection_args("client")["ssl_context"]:
         raise BadInput(
-            f"{address} needs certificates: set DASK_DISTRIBUTED__COMM__TLS__CA_FILE and the "
-            "others of Dask's configuration, as the scheduler has them."
+            f"{address} needs certificates: set DASK_DISTRIBUTED__COMM__TLS__CA_FILE and the other "
+            "TLS options of Dask, as for the scheduler."
         )
     # Whatever ends a run is said in one sentence; the log of Dask would repeat it in tracebacks.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -85,6 +85,11 @@ def is_dask(executor: Executor | None) -> bool:
 def slots(executor: Executor) -> int:
     """Return how many partitions an executor runs at once, 1 if it does not say.
 
+    Raises
+    ------
+    TryAgain
+        If a Dask cluster has no workers.
+
     Examples
     --------
     >>> from concurrent.futures import ThreadPoolExecutor
@@ -93,8 +98,17 @@ def slots(executor: Executor) -> int:
     """
     if not is_dask(executor):
         return getattr(executor, "_max_workers", 1)
-    threads = _client(executor).nthreads()
-    return max(1, sum(threads[worker] for worker in _workers(executor) or threads))
+    client = executor._client
+    try:
+        client.wait_for_workers(1, timeout=_TIMEOUT)
+    except TimeoutError:
+        address = client.scheduler.address
+        raise TryAgain(
+            f"The scheduler {address} has no workers. Start some with `dask worker {address} "
+            "--nthreads 1 --nworkers auto` and run again."
+        ) from None
+    threads = client.nthreads()
+    return sum(threads.get(worker, 0) for worker in _workers(executor) or threads) or 1
 
 
 def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) -> None:
@@ -122,16 +136,7 @@ def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) 
         return
     if executor._kwargs.get("pure", True):
         raise BadInput("Dask merges equal tasks: give executor=client.get_executor(pure=False).")
-    client = _client(executor)
-    address = client.scheduler.address
-    try:
-        client.wait_for_workers(1, timeout=_TIMEOUT)
-    except TimeoutError:
-        raise TryAgain(
-            f"The scheduler {address} has no workers. Start some with `dask worker {address} "
-            "--nthreads 1 --nworkers auto` and run again."
-        ) from None
-    _check_versions(client)
+    _check_versions(executor._client)
     _check_visible(executor, store, [os.path.abspath(folder) for folder in folders])
 
 
@@ -167,7 +172,7 @@ def _check_visible(executor: Executor, store: Store, folders: list[str]) -> None
     token = f".openimager/seen-{secrets.token_hex(8)}"
     store.write(store.path(token), b"client")
     try:
-        answers = _client(executor).run(
+        answers = executor._client.run(
             _sees, store, token, folders, workers=_workers(executor), on_error="return"
         )
     finally:
@@ -184,7 +189,7 @@ def _check_visible(executor: Executor, store: Store, folders: list[str]) -> None
 def _sees(store: Store, token: str, folders: list[str]) -> str:
     """Return why this process cannot read and write what the client sees, or ""."""
     try:
-        store.path(token).read_bytes()
+        store.read(store.path(token))
         for folder in folders:
             os.listdir(folder)
         own = store.path(f"{token}-{secrets.token_hex(8)}")
@@ -197,11 +202,27 @@ def _sees(store: Store, token: str, folders: list[str]) -> str:
 
 def warn_if_empty(executor: Executor) -> None:
     """Warn if a Dask cluster has no workers at the moment; Dask itself waits in silence."""
-    if is_dask(executor) and not _client(executor).nthreads():
+    if is_dask(executor) and not executor._client.nthreads():
         warnings.warn(
             "The cluster has lost all its workers. Waiting for others; Ctrl-C ends the run.",
             stacklevel=2,
         )
+
+
+def submit(executor: Executor, task: Callable, partition) -> Future:
+    """Submit a task; to Dask as compressed bytes.
+
+    Dask's scheduler and client keep the last thousand messages to each other and to each worker.
+    """
+    if not is_dask(executor):
+        return executor.submit(task, partition)
+    packed = zlib.compress(pickle.dumps((task, partition), pickle.HIGHEST_PROTOCOL), level=1)
+    return executor.submit(_unpacked, packed)
+
+
+def _unpacked(packed: bytes):
+    task, partition = pickle.loads(zlib.decompress(packed))
+    return task(partition)
 
 
 @contextlib.contextmanager
@@ -221,10 +242,6 @@ def explained() -> Iterator[None]:
             f"Several workers died one after another on the same partition, perhaps for their "
             f"memory: give them more, or fewer threads each. {again}"
         ) from None
-
-
-def _client(executor: Executor):
-    return executor._client
 
 
 def _workers(executor: Executor) -> list[str] | None:

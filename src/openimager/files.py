@@ -52,6 +52,27 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file whole or not at all, like `replacing` but in less time: for many small files."""
+    folder, name = os.path.split(os.fspath(path))
+    part = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            stream = open(part, "xb", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            stream = open(part, "xb", buffering=0)  # noqa: SIM115
+        with stream:
+            left = memoryview(data)
+            while left:
+                left = left[stream.write(left) :]
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+
+
 def sha256(path: str | os.PathLike) -> str:
     """Return the SHA256 of a file as 64 hex digits, reading a block at a time."""
     digest = hashlib.sha256()

@@ -133,7 +133,7 @@ def tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     # A model names its classes by the folders of crops.
     names = dict(zip(crops["Folder"].str.split("/").str[-1], crops["Category"], strict=True))
     found = _optional(models, "predictions.csv").drop_duplicates(["ImageID", "n"])
-    found = found.replace({"Predicted": names, "Suspect": {"True": "yes", "False": "no"}})
+    found = found.replace({"Predicted": names, "Suspect": {"1": "yes", "0": "no"}})
     keys = ["ImageID", "n", "Category"]
     boxes = boxes.merge(found[[*keys, "Predicted", "Probability", "Suspect"]], on=keys, how="left")
     return photos, boxes.drop(columns=["ImageID", *COORDINATES])

@@ -1,22 +1,20 @@
 """Install a package from a registry, with every byte verified.
 
-``python -m openimager.install REGISTRY`` does the same on the command line. It also reads a
-registry folder that was moved or is read-only, because it looks for the bytes where the registry
-is now.
+``python -m openimager.install REGISTRY`` does the same on the command line. It looks for the bytes
+where the registry is now, so a folder that was moved or can only be read will do.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from openimager.errors import BadInput, TryAgain
 from openimager.files import replacing
 from openimager.package.bucket import bucket_of, explained
 from openimager.package.objects import (
-    Entry,
     bytes_hash,
     content_hash,
     import_quilt,
@@ -25,14 +23,14 @@ from openimager.package.objects import (
     manifest,
     on_threads,
     pointers,
+    read,
 )
 from openimager.registry import check
 
 PARTS = ("data", "models")
 
 
-@dataclass(frozen=True)
-class Installed:
+class Installed(NamedTuple):
     """What an installation did: package, revision, files and bytes written, files kept as equal."""
 
     name: str
@@ -43,8 +41,8 @@ class Installed:
 
     def __str__(self) -> str:
         return (
-            f"{self.name}, top hash {self.top_hash}: {self.files} files installed and verified "
-            f"({self.size / 1e6:.1f} MB); {self.kept} were there already, byte for byte, and kept."
+            f"{self.name}, top hash {self.top_hash}: files installed and verified: {self.files} "
+            f"({self.size / 1e6:.1f} MB); already there byte for byte and kept: {self.kept}."
         )
 
 
@@ -85,28 +83,19 @@ def install_package(
     TryAgain
         If the registry does not answer, or bytes in it are not what was pushed.
     """
-    parts = [parts] if isinstance(parts, str) else list(parts)
     address = check(registry, to_read=True)
     with explained(address):
-        name = _only_package(address) if name is None else name
-        top_hash = _revision(address, name, top_hash)
-        _, entries = manifest(address, top_hash)
-        wanted = {}
-        for part in parts:
-            inside = {p: e for p, e in entries.items() if p.startswith(f"{part.rstrip('/')}/")}
-            if not inside:
-                found = ", ".join(sorted({path.partition("/")[0] for path in entries}))
-                raise BadInput(f"{name} has no part {part!r}. It has: {found}.")
-            wanted |= inside
-        targets = {path: _inside(Path(dest), path) for path in wanted}
+        name, top_hash = _revision(address, name, top_hash)
+        wanted = _wanted(manifest(address, top_hash)[1], name, parts)
+        targets = {path: Path(dest, *path.split("/")) for path in wanted}
         there = {path: target for path, target in targets.items() if target.is_file()}
-        same, differ = set(), []
-        for path, digest in on_threads(_hashed, there, "Comparing"):
-            same.add(path) if digest == wanted[path].digest else differ.append(path)
+        found = on_threads(lambda path, file, _: (path, content_hash(file)[0]), there, "Comparing")
+        same = {path for path, digest in found if digest == wanted[path].digest}
+        differ = sorted(there.keys() - same)
         if differ and not overwrite:
             more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
             raise BadInput(
-                f"{len(differ)} files differ from the package and were kept: "
+                "These files differ from the package and were kept: "
                 f"{', '.join(differ[:3])}{more}. Nothing was installed. Replace them with "
                 "--overwrite (overwrite=True), or install into another folder with --dest."
             )
@@ -114,75 +103,65 @@ def install_package(
         sizes = {path: wanted[path].size for path in missing}
 
         def fetch(path: str, target: Path, size: int) -> None:
-            _fetch(wanted[path], path, target, address)
+            _fetch(address, path, wanted[path], target)
 
         for _ in on_threads(fetch, missing, "Installing", sizes):
             pass
     return Installed(name, top_hash, len(missing), sum(sizes.values()), len(same))
 
 
-def _hashed(path: str, file: Path, size: int) -> tuple[str, str]:
-    return path, content_hash(file)[0]
+def _revision(registry: str, name: str | None, top_hash: str | None) -> tuple[str, str]:
+    """Return the name of the package and the whole top hash of its revision."""
+    names = sorted(import_quilt().list_packages(registry))
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        found = ", ".join(names) or "none"
+        which = "Choose one with --name (name=)." if name is None else f"None is named {name!r}."
+        raise BadInput(f"{registry} has these packages: {found}. {which}")
+    found = pointers(registry, name)
+    given = found["latest"] if top_hash is None else top_hash
+    matching = {whole for whole in found.values() if whole.startswith(given)}
+    if len(given) < 6 or len(matching) != 1:
+        revisions = ", ".join(sorted({whole[:12] for whole in found.values()}))
+        raise BadInput(f"{name} has no revision {given!r}. It has: {revisions}.")
+    return name, matching.pop()
 
 
-def _fetch(entry: Entry, path: str, target: Path, registry: str) -> None:
+def _wanted(entries: dict, name: str, parts: str | Sequence[str]) -> dict:
+    """Return the entries of some parts; a manifest must not name a file elsewhere."""
+    wanted = {}
+    for part in [parts] if isinstance(parts, str) else parts:
+        inside = {p: e for p, e in entries.items() if p.startswith(f"{part.rstrip('/')}/")}
+        if not inside:
+            found = ", ".join(sorted({path.partition("/")[0] for path in entries}))
+            raise BadInput(f"{name} has no part {part!r}. It has: {found}.")
+        wanted |= inside
+    for path in wanted:
+        if {"..", "/"} & {*PurePosixPath(path).parts} or "\\" in path:
+            raise BadInput(f"The package names the file {path!r}, which is outside of it.")
+    return wanted
+
+
+def _fetch(registry: str, path: str, entry, target: Path) -> None:
     """Write a file of the package, if its bytes are what was pushed."""
-    from quilt3.data_transfer import get_bytes
-
     source = None if bucket_of(registry) else in_registry(entry.address, Path(registry))
-    try:
-        with replacing(target) as part:
-            if source is None:
-                content = get_bytes(key(entry.address))
+    with replacing(target) as part:
+        digest = None
+        if source is None:
+            content = read(key(entry.address))
+            if content is not None:
                 part.write_bytes(content)
                 digest = bytes_hash(content)
-            else:
-                digest, _ = content_hash(source, copy_to=part)
-            if digest != entry.digest:
-                raise TryAgain(
-                    f"{path} in {registry} is not what was pushed (at {source or entry.address}): "
-                    "copy the registry again, or push the revision again."
-                )
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"{registry} lacks the bytes of {path} ({error.filename}): copy the registry again, "
-            "whole."
-        ) from error
-
-
-def _inside(dest: Path, path: str) -> Path:
-    """Return where a file goes; a manifest must not name one elsewhere."""
-    if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute() or "\\" in path:
-        raise BadInput(f"The package names the file {path!r}, which is outside of it.")
-    return dest.joinpath(*path.split("/"))
-
-
-def _only_package(registry: str) -> str:
-    names = sorted(import_quilt().list_packages(registry))
-    if len(names) != 1:
-        found = ", ".join(names) or "none"
-        raise BadInput(f"{registry} has these packages: {found}. Choose one with --name (name=).")
-    return names[0]
-
-
-def _revision(registry: str, name: str, top_hash: str | None) -> str:
-    """Return the whole top hash of a revision of a package."""
-    from quilt3.util import QuiltException
-
-    try:
-        found = pointers(registry, name)
-    except QuiltException as error:
-        raise BadInput(f"{name!r} is no package name: {error}") from error
-    if "latest" not in found:
-        names = ", ".join(sorted(import_quilt().list_packages(registry))) or "none"
-        raise BadInput(f"{registry} has no package {name}. It has: {names}.")
-    if top_hash is None:
-        return found["latest"]
-    matching = {whole for whole in found.values() if whole.startswith(top_hash)}
-    if len(top_hash) < 6 or len(matching) != 1:
-        revisions = ", ".join(sorted({whole[:12] for whole in found.values()}))
-        raise BadInput(f"{name} has no revision {top_hash!r}. It has: {revisions}.")
-    return matching.pop()
+        elif source.is_file():
+            digest, _ = content_hash(source, copy_to=part)
+        if digest is None:
+            raise BadInput(f"{registry} lacks the bytes of {path}: copy the registry again, whole.")
+        if digest != entry.digest:
+            raise TryAgain(
+                f"{path} in {registry} is not what was pushed (at {source or entry.address}): copy "
+                "the registry again, or push the revision again."
+            )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -191,23 +170,17 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m openimager.install",
         description="Install a package of photos, crops and model, and verify every byte.",
     )
-    parser.add_argument("registry", help="the registry's folder, or s3://bucket")
-    parser.add_argument("--dest", default=".", metavar="DIR", help="install into DIR (.)")
-    parser.add_argument(
-        "--part", action="append", metavar="PART",
-        help="data, models or a folder in them, such as data/crops (repeatable; all)",
-    )  # fmt: skip
-    parser.add_argument("--name", metavar="OWNER/NAME", help="the package (the only one there)")
-    parser.add_argument("--top-hash", metavar="HASH", help="the revision (the latest)")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that differ")
-    options = parser.parse_args(arguments)
+    add = parser.add_argument
+    add("registry", help="the registry's folder, or s3://bucket")
+    add("--dest", default=".", metavar="DIR", help="install into DIR (.)")
+    add("--part", dest="parts", action="append", metavar="PART",
+        help="data, models or a folder in them, such as data/crops (repeatable; all)")  # fmt: skip
+    add("--name", metavar="OWNER/NAME", help="the package (the only one there)")
+    add("--top-hash", metavar="HASH", help="the revision (the latest)")
+    add("--overwrite", action="store_true", help="replace files that differ")
+    options = vars(parser.parse_args(arguments))
     try:
-        print(
-            install_package(
-                options.registry, options.dest, options.part or PARTS, options.name,
-                options.top_hash, options.overwrite,
-            )
-        )  # fmt: skip
+        print(install_package(**options | {"parts": options["parts"] or PARTS}))
     except (BadInput, TryAgain) as error:
         print(f"openimager: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1

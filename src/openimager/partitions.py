@@ -120,7 +120,7 @@ def _submitted(task, partitions, executor: Executor, in_flight: int):
                     partition = next(waiting)
                 except StopIteration:
                     break
-                running[executor.submit(task, partition)] = partition
+                running[cluster.submit(executor, task, partition)] = partition
             if not running:
                 return
             for future in _first_done(running, executor):

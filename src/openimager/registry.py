@@ -72,11 +72,9 @@ def push(
     name : str
         ``owner/package``.
     registry : path-like
-        A folder (made if missing; ``file://`` works too) or ``s3://bucket``, which must be
-        versioned.
+        A folder (made if missing; ``file://`` works too) or ``s3://bucket``, a versioned one.
     metadata : dict
-        What the package says about itself; `openimager.package.workflow.SCHEMA` says what must be
-        in it.
+        What the package says about itself, from `openimager.package.contents.describe`.
     message : str
         Why there is a new revision.
 
@@ -155,19 +153,9 @@ def revisions(name: str, registry: str | os.PathLike):
 def check(registry: str | os.PathLike, to_read: bool = False) -> str:
     """Say within ten seconds whether a registry can be used, and return its address for quilt3.
 
-    Parameters
-    ----------
-    registry : path-like
-        A folder or ``s3://bucket``.
-    to_read : bool
-        The registry must exist, and need not be versioned, as for installing from it.
-
-    Raises
-    ------
-    BadInput
-        If the address, the folder or the credentials are wrong or the bucket is not versioned.
-    TryAgain
-        If nothing answers at the address.
+    `to_read` is for installing: the registry must exist, and a bucket need not be versioned.
+    Raises BadInput if the address, the folder, the credentials or the versioning are wrong, and
+    TryAgain if nothing answers.
     """
     import_quilt()
     bucket = bucket_of(registry)
@@ -187,23 +175,9 @@ def check(registry: str | os.PathLike, to_read: bool = False) -> str:
 def repoint(directory: str | os.PathLike) -> int:
     """Make the manifests of a registry folder point at where the folder is now.
 
-    Top hashes stay: the addresses of a manifest's files are not part of what is hashed.
-
-    Parameters
-    ----------
-    directory : path-like
-        The registry, after it was moved, copied or mounted elsewhere.
-
-    Returns
-    -------
-    int
-        How many files were rewritten; 0 when the addresses were right already.
-
-    Raises
-    ------
-    BadInput
-        If the folder is no registry or cannot be written, or bytes that a manifest names are not
-        in it.
+    Top hashes stay: the addresses of a manifest's files are not part of what is hashed. Returns
+    how many files were rewritten, 0 when the addresses were right already. Raises BadInput if the
+    folder is no registry or cannot be written, or bytes that a manifest names are not in it.
     """
     folder = Path(directory).resolve()
     manifests = sorted(p for p in (folder / ".quilt" / "packages").glob("*") if p.is_file())
@@ -226,11 +200,8 @@ def repoint(directory: str | os.PathLike) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m openimager.registry``; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m openimager.registry",
-        description="Correct the addresses in a Quilt registry folder that was moved. "
-        "No byte of a photo is touched and no top hash changes.",
-    )
+    about = "Correct the addresses in a Quilt registry folder that was moved; no top hash changes."
+    parser = argparse.ArgumentParser(prog="python -m openimager.registry", description=about)
     parser.add_argument("directory", help="the registry folder, where it is now")
     try:
         count = repoint(parser.parse_args(arguments).directory)

@@ -86,12 +86,10 @@ class Selector:
             self._report(files)
             self._order()
         self._rows: pd.DataFrame | None = None
-        self._reach = 0
 
     def _find_boxes(self, labels: categories.Labels) -> None:
         """Fill the table box with the boxes that qualify, and those that break the format."""
         query, run = self.query, self._con.execute
-        # seen: the ImageIDs asked for, each with its subset or an empty one.
         run(
             "CREATE TEMP TABLE wanted_id AS SELECT right(id, 16) AS ImageID, "
             "left(id, greatest(length(id) - 17, 0)) AS Subset FROM unnest(?::VARCHAR[]) AS t(id)",

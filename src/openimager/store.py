@@ -160,8 +160,7 @@ class Store:
             with bucket.explained(self.data_dir):
                 path.fs.pipe_file(path.path, data)
             return
-        with files.replacing(path) as part:
-            part.write_bytes(data)
+        files.write(path, data)
 
     def remove(self, *paths) -> None:
         """Remove files; one that is missing is no error."""
@@ -188,9 +187,9 @@ class Store:
         r"""Write a table as CSV: UTF-8, ``\n`` line ends, no index, the schema's columns first."""
         first = [column for column in SCHEMAS.get(name, ()) if column in frame]
         frame = frame[first + [column for column in frame if column not in first]]
-        stream = io.StringIO()
-        frame.to_csv(stream, index=False, lineterminator="\n")
-        self.write(self.path(name), stream.getvalue().encode())
+        stream = io.BytesIO()
+        frame.to_csv(stream, mode="wb", encoding="utf-8", index=False, lineterminator="\n")
+        self.write(self.path(name), stream.getvalue())
 
     def read_table(self, name: str, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         """Read a table with the types of its schema.

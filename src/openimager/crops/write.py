@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 import pandas as pd
 from tqdm.auto import tqdm
 
-from openimager import partitions
+from openimager import cluster, partitions
 from openimager.crops import duplicates, split, state
 from openimager.crops.cut import (
     FORMATS,
@@ -129,18 +129,20 @@ def write_crops(
 
     def run(task, rows: pd.DataFrame, kind: str, what: str) -> pd.DataFrame:
         work = functools.partial(_partition, task=task, kind=kind, store=store, options=options)
-        in_flight = processes if processes > 1 else 4 * _PARTITION
+        in_flight = processes if processes > 1 else None
         outcomes = [pd.DataFrame()]
         total = rows["ImageID"].nunique()
         with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
             for partition, done in partitions.run(
-                work, _divided(rows), processes, executor, in_flight
+                work, _divided(rows, slots), processes, executor, in_flight
             ):
                 outcomes.append(done)
                 progress.update(partition["ImageID"].nunique())
         return pd.concat(outcomes)
 
+    slots = cluster.slots(executor) if executor else processes
     with _os_errors_explained(store), store.lock("crops"):
+        cluster.check(executor, store)
         before = state.records(store)
         rows = _with_existing(store, rows, before, options)
         facts = _facts(store, rows, run)
@@ -307,13 +309,15 @@ def _counted(rows: pd.DataFrame) -> Counter:
     return counts
 
 
-def _divided(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Yield rows of `_PARTITION` photos, together where their crops are staged together."""
+def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
+    """Yield rows of at most `_PARTITION` photos, together where their crops are staged together."""
     stages = rows["Stage"] if "Stage" in rows else pd.Series("", rows.index)
-    for _, own in rows.groupby(stages, sort=False):
+    for stage, own in rows.groupby(stages, sort=False):
         place = own.groupby("ImageID", sort=False).ngroup()
-        for _, partition in own.groupby(place // _PARTITION):
-            yield partition
+        count, end = int(place.iloc[-1]) + 1, 0
+        for size in [count] if stage else partitions.sizes(count, slots, _PARTITION, least=8):
+            start, end = end, end + size
+            yield own.iloc[place.searchsorted(start) : place.searchsorted(end)]
 
 
 def _partition(rows: pd.DataFrame, task, kind: str, store: Store, options: Options):

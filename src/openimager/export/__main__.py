@@ -6,37 +6,24 @@ import sys
 from openimager.errors import BadInput, TryAgain
 from openimager.export import write_coco, write_croissant, write_yolo
 
-_EXAMPLES = """examples:
-  python -m openimager.export yolo                  data/yolo/: images, labels, data.yaml
-  python -m openimager.export coco --data-dir pets  pets/boxes.coco.json
-  python -m openimager.export croissant             data/croissant.json
-"""
+_WRITERS = {"yolo": write_yolo, "coco": write_coco, "croissant": write_croissant}
+_FILES = {"yolo": "yolo/data.yaml", "coco": "boxes.coco.json", "croissant": "croissant.json"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m openimager.export",
-        description="Write a data directory in the format of other tools.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("format", choices=("yolo", "coco", "croissant"))
+    about = "Write a data directory in the format of other tools; docs/formats.md says which."
+    parser = argparse.ArgumentParser(prog="python -m openimager.export", description=about)
+    parser.add_argument("format", choices=_WRITERS)
     parser.add_argument("--data-dir", default="data", metavar="DIR", help="(data)")
     options = parser.parse_args(arguments)
     try:
-        if options.format == "yolo":
-            print(write_yolo(options.data_dir))
-        elif options.format == "coco":
-            coco = write_coco(options.data_dir)
-            print(f"{len(coco['images'])} photos and {len(coco['annotations'])} boxes written.")
-        else:
-            croissant = write_croissant(options.data_dir)
-            names = ", ".join(part["name"] for part in croissant["recordSet"])
-            print(f"croissant.json written with the record sets {names}.")
+        done = _WRITERS[options.format](options.data_dir)
     except (BadInput, TryAgain) as error:
         print(f"openimager: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
+    more = f": {done}" if options.format == "yolo" else ""
+    print(f"{_FILES[options.format]} was written in {options.data_dir}{more}")
     return 0
 
 

@@ -15,9 +15,10 @@ from openimager.tables.catalogue import CVDF_URL
 def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
     """Write ``boxes.coco.json``: the boxes of every photo on disk, in its stored pixels.
 
-    Boxes refer to the photo as it is stored, so a reader must ignore an EXIF orientation;
-    ``rotation`` in ``images`` is the turn, in degrees counter-clockwise, that sets the picture
-    and its boxes upright.
+    A reader must ignore an EXIF orientation; ``rotation`` in ``images`` is the turn, in degrees
+    counter-clockwise, that sets the picture and its boxes upright. ``coco_url`` is the address
+    that the photo came from, absent where that is not on the web. ``iscrowd`` is 1 for a group of
+    more than five things in one box. Boxes that cover no area are left out.
 
     Parameters
     ----------
@@ -27,10 +28,7 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
     Returns
     -------
     dict
-        What was written. ``file_name`` is relative to `data_dir`; ``coco_url`` is the address
-        that the photo came from, absent where that is not on the web; ``bbox`` is left, upper,
-        width, height in pixels, cut at the photo's edge; ``iscrowd`` is 1 for a group of more
-        than five things in one box (IsGroupOf). Boxes that cover no area are left out.
+        What was written.
 
     Raises
     ------
@@ -47,8 +45,7 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
         "info": {
             "description": f"{RELEASES.get(release, release)}: {', '.join(categories)}",
             "url": "https://storage.googleapis.com/openimages/web/index.html",
-            "contributor": "Annotations by Google, CC BY 4.0; photos by the authors named in "
-            "ATTRIBUTION.csv",
+            "contributor": "Annotations: Google, CC BY 4.0; photos: see ATTRIBUTION.csv",
             "year": 2018,
         },
         "licenses": [

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import ExifTags, Image
 from tqdm.auto import tqdm
@@ -16,18 +16,13 @@ from openimager.store import COORDINATES, Store
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
 
-@dataclass(frozen=True)
-class Exported:
+class Exported(NamedTuple):
     """What `write_yolo` wrote: photos, of which linked, boxes, and photos left out."""
 
     photos: int
     linked: int
     boxes: int
     left_out: int
-
-    def __str__(self) -> str:
-        text = f"{self.photos} photos ({self.linked} hard-linked) and {self.boxes} boxes written."
-        return text + f" {self.left_out} photos without a crop left out." * bool(self.left_out)
 
 
 def write_yolo(data_dir: str | os.PathLike | Store = "data", quiet: bool = False) -> Exported:

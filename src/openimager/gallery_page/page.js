@@ -5,7 +5,7 @@
 
 const $ = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
-const percent = (share) => `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)} %`;
+const percent = (share) => `${(100 * share).toFixed(share < 0.01 || (share > 0.995 && share < 1) ? 1 : 0)} %`;
 const controls = $("controls");
 const inCrops = () => controls.view.value === "crops";
 
@@ -207,7 +207,7 @@ function frame(photo, outlined) {
   node.style.setProperty("--aspect", photo.aspect);
   for (const box of outlined) {
     const look = box === state.open ? "box chosen" : state.matching.has(box) ? "box" : "box other";
-    const outline = colored(look, box.Category, make("bdi", {}, box.Category));
+    const outline = colored(box.Y0 > 0.05 ? `${look} low` : look, box.Category, make("bdi", {}, box.Category));
     const [left, top, right, bottom] = [box.X0, box.Y0, 1 - box.X1, 1 - box.Y1].map((share) => `${100 * share}%`);
     Object.assign(outline.style, { left, top, right, bottom });
     node.append(outline);

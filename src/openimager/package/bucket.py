@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 
 from openimager.errors import BadInput, TryAgain
 
-_REFUSED = {"401", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_WRONG = {"401", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _DENIED = {"403", "AccessDenied"}
 _MISSING = {"404", "NoSuchBucket", "InvalidBucketName"}
 
@@ -25,10 +25,7 @@ _one_at_a_time = threading.Lock()
 def bucket_of(registry: str | os.PathLike) -> str | None:
     """Return the bucket of an ``s3://`` address, or None if `registry` is a folder.
 
-    Raises
-    ------
-    BadInput
-        If it is an address of another kind, or of something inside a bucket.
+    Raises BadInput if it is an address of another kind, or of something inside a bucket.
 
     Examples
     --------
@@ -45,25 +42,10 @@ def bucket_of(registry: str | os.PathLike) -> str | None:
 
 
 def check_bucket(bucket: str, patience: float = 4.0, versioned: bool = True) -> None:
-    """Ask once whether a bucket exists, may be used and, for pushing, keeps old versions.
+    """Ask once whether a bucket exists, may be used and, unless only read, keeps old versions.
 
-    Parameters
-    ----------
-    bucket : str
-        Its name.
-    patience : float
-        Seconds to wait for a connection, and again for the answer. There is no second try, so
-        that a wrong address is known within ten seconds.
-    versioned : bool
-        Refuse a bucket without versioning; else only list it, which takes no more rights than
-        installing from it.
-
-    Raises
-    ------
-    BadInput
-        If there is no such bucket, the credentials are missing or refused, or versioning is off.
-    TryAgain
-        If nothing answers.
+    `patience` is in seconds, for the connection and again for the answer; there is no second try,
+    so that a wrong address is known within ten seconds. Raises BadInput or TryAgain.
     """
     import boto3
     from botocore.config import Config
@@ -92,28 +74,27 @@ def explained(registry: str) -> Iterator[None]:
     from botocore import exceptions
 
     where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "Amazon"
-    missing = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)
+    keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     try:
         yield
     except exceptions.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        if code in _REFUSED:
-            raise BadInput(
-                f"{where} refuses these credentials for {registry} ({code}): check "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-            ) from error
-        if code in _DENIED:
-            raise BadInput(
+        kind, sentence = TryAgain, f"{where} answered for {registry}: {error}"
+        if code in _WRONG | _DENIED | _MISSING:
+            kind = BadInput
+        if code in _WRONG:
+            sentence = f"{where} refuses these credentials for {registry} ({code}): check {keys}."
+        elif code in _DENIED:
+            sentence = (
                 f"{where} denies {error.operation_name} on {registry} ({code}): these credentials "
                 "lack the right. Pushing needs to read and write, installing only to read."
-            ) from error
-        if code in _MISSING:
-            raise BadInput(f"There is no bucket {registry} at {where}.") from error
-        raise TryAgain(f"{where} answered for {registry}: {error}") from error
-    except missing as error:
+            )
+        elif code in _MISSING:
+            sentence = f"There is no bucket {registry} at {where}."
+        raise kind(sentence) from error
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
         raise BadInput(
-            f"There are no credentials for {registry}: set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or a profile (AWS_PROFILE)."
+            f"There are no credentials for {registry}: set {keys}, or a profile (AWS_PROFILE)."
         ) from error
     except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise TryAgain(
@@ -123,10 +104,10 @@ def explained(registry: str) -> Iterator[None]:
     except exceptions.BotoCoreError as error:
         raise BadInput(f"{registry} at {where} can't be used: {error}") from error
     except OSError as error:
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise BadInput(
-                f"{registry} does not allow this ({error.strerror}: {error.filename}). Pushing "
-                "needs a registry that can be written; installing only needs to read it."
+                f"{error.filename} cannot be used ({error.strerror}). Pushing to {registry} needs "
+                "the right to write there; installing only needs to read it."
             ) from error
         if error.errno == errno.ENOSPC:
             raise TryAgain(f"The disk is full ({error.filename}).") from error
@@ -134,10 +115,7 @@ def explained(registry: str) -> Iterator[None]:
 
 
 def share_clients() -> None:
-    """Let quilt3 use one S3 client for one user and server.
-
-    By itself it makes one for nearly every request, and each costs 0.2 s of computing.
-    """
+    """Let quilt3 use one S3 client for one user and server: it makes one for most requests."""
     from quilt3 import hooks
 
     def build(build_base, session, options, **more):

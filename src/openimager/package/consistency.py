@@ -1,6 +1,6 @@
 """Do query, tables, crops, model, metrics and predictions belong together?
 
-Each check names what does not match and the notebook to run again.
+Each check raises BadInput with what does not match and the notebook to run again.
 """
 
 import json
@@ -18,16 +18,9 @@ _JUDGED = ["ImageID", "n", "Subset", "Category"]
 
 
 def check_data(store: Store, with_photos: bool = True) -> None:
-    """Check that query, photos, boxes and crops are of one selection.
-
-    Raises
-    ------
-    BadInput
-        On the first mismatch.
-    """
-    photos, boxes, crops = (
-        store.read_table(f"{name}.csv") for name in ("images", "boxes", "crops")
-    )
+    """Check that query, photos, boxes and crops are of one selection."""
+    tables = ("images.csv", "boxes.csv", "crops.csv")
+    photos, boxes, crops = (store.read_table(name) for name in tables)
     selected = photos[photos["Status"] == "ok"]
     _check_query(store, selected, boxes)
     strange = boxes[~boxes["ImageID"].isin(photos["ImageID"])]
@@ -54,18 +47,12 @@ def _check_query(store: Store, photos: pd.DataFrame, boxes: pd.DataFrame) -> Non
     query = store.read_json("query.json")
     if query is None:
         return
-    merged = dict(query.get("merge") or {})
-    wanted = {str(name).casefold() for name in [*query.get("categories", ()), *merged]}
+    names = [*query.get("categories", ()), *dict(query.get("merge") or {})]
+    wanted = {name.casefold() for name in names}
     known = boxes["Category"].str.casefold().isin(wanted) | boxes["LabelName"].isin(wanted)
-    if len(strange := sorted(boxes.loc[~known, "Category"].unique())):
-        raise BadInput(
-            f"boxes.csv has the category {strange[0]}, which query.json does not ask for: run "
-            "build-dataset again."
-        )
-    release = query.get("release")
-    if release and "Release" in photos:
-        other = photos[~photos["Release"].isin([release, ""])]
-        _refuse(f"images.csv has photos of another release than {release}", other["ImageID"])
+    _refuse("boxes.csv has categories that query.json lacks", boxes.loc[~known, "Category"])
+    other = photos[~photos.get("Release", query["release"]).isin([query["release"], ""])]
+    _refuse("images.csv has photos of another release than query.json", other["ImageID"])
 
 
 def _never_cropped(photos: pd.DataFrame, boxes: pd.DataFrame, crops: pd.DataFrame) -> pd.Series:
@@ -74,53 +61,42 @@ def _never_cropped(photos: pd.DataFrame, boxes: pd.DataFrame, crops: pd.DataFram
     Boxes with a dropped flag, or smaller than min_pixels, have no row there. A flag value that no
     row has may have been dropped; so may a box smaller than every crop.
     """
-    boxes = boxes[boxes["ImageID"].isin(photos["ImageID"])]
     boxes = boxes[~boxes["ImageID"].isin(crops["ImageID"])]
     boxes = boxes.merge(photos[["ImageID", "Width", "Height"]], on="ImageID")
     dropped = pd.Series(False, boxes.index)
     for flag in FLAGS:
         dropped |= boxes[flag].ne(0) & ~boxes[flag].isin(crops[flag])
     left, upper, right, lower = (crops[edge] for edge in PIXELS)
-    width = (boxes["XMax"] - boxes["XMin"]) * boxes["Width"]
-    height = (boxes["YMax"] - boxes["YMin"]) * boxes["Height"]
-    dropped |= (width < (right - left).min()) | (height < (lower - upper).min())
+    dropped |= (boxes["XMax"] - boxes["XMin"]) * boxes["Width"] < (right - left).min()
+    dropped |= (boxes["YMax"] - boxes["YMin"]) * boxes["Height"] < (lower - upper).min()
     return boxes.loc[~dropped, "ImageID"]
 
 
 def _check_crops(store: Store, crops: pd.DataFrame) -> None:
     """Check that the crops on disk are those of crops.csv, byte for byte."""
     listed = {path.removeprefix("data/crops/") for path in crops["CropPath"]}
-    sizes = store.sizes(store.crops)
-    there = {path for path in sizes if not path.rpartition("/")[2].startswith(".")}
+    there = {path for path in store.sizes(store.crops) if "/." not in f"/{path}"}
     _refuse("crops/ has files that crops.csv does not list", there - listed)
     _refuse("crops/ lacks files that crops.csv lists", listed - there)
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-        digests = pool.map(lambda path: sha256(store.crop(path)), crops["CropPath"], chunksize=64)
-        changed = crops.loc[crops["SHA256"] != list(digests), "CropPath"]
+        digests = list(pool.map(lambda path: sha256(store.crop(path)), crops["CropPath"]))
+    changed = crops.loc[crops["SHA256"] != digests, "CropPath"]
     _refuse("crops/ has files with another content than crops.csv records", changed)
 
 
 def check_model(store: Store, models: Path) -> None:
-    """Check that the model was trained on these crops, and that its scores are of this model.
-
-    Raises
-    ------
-    BadInput
-        On the first mismatch.
-    """
-    crops = store.read_table("crops.csv")
-    crops = crops[crops["CropPath"] != ""]
+    """Check that the model was trained on these crops, and that its scores are of this model."""
+    crops = store.read_table("crops.csv").query("CropPath != ''")
     table, model = sha256(store.path("crops.csv")), sha256(models / "latest.keras")
     history, metrics = (
         json.loads((models / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("history", "metrics")
     )
-    trained = history.get("models", {}).get("latest", {}).get("sha256")
-    if trained != model:
+    if history.get("models", {}).get("latest", {}).get("sha256") != model:
         raise BadInput("history.json is of another model than latest.keras: run build-model again.")
-    seen = set((models / "trained_on.txt").read_text(encoding="utf-8").split())
-    learnt = set(crops.loc[crops["Subset"] != "test", "SHA256"])
-    if history.get("crops_csv_sha256") != table or not seen <= learnt:
+    seen = {*(models / "trained_on.txt").read_text(encoding="utf-8").split()}
+    allowed = {*crops.loc[crops["Subset"] != "test", "SHA256"]}
+    if history.get("crops_csv_sha256") != table or not seen <= allowed:
         raise BadInput(
             "The model was trained on other crops than crops.csv lists: run build-model and then "
             "evaluate-model again."
@@ -130,12 +106,10 @@ def check_model(store: Store, models: Path) -> None:
             "metrics.json has the scores of another model than latest.keras: run evaluate-model "
             "again."
         )
+    predictions = pd.read_csv(models / "predictions.csv", dtype=str, keep_default_na=False)
     judged = crops.loc[crops["Subset"] != "train", _JUDGED].astype(str)
-    predictions = judged
-    if (models / "predictions.csv").exists():
-        predictions = pd.read_csv(models / "predictions.csv", dtype=str, keep_default_na=False)
-    rows = {*map(tuple, predictions.reindex(columns=_JUDGED).to_numpy())}
-    if metrics.get("crops_csv_sha256") != table or rows != {*map(tuple, judged.to_numpy())}:
+    rows, expected = ({*map(tuple, frame[_JUDGED].to_numpy())} for frame in (predictions, judged))
+    if metrics.get("crops_csv_sha256") != table or rows != expected:
         raise BadInput(
             "metrics.json and predictions.csv are about other crops than crops.csv lists: run "
             "evaluate-model again."
@@ -143,8 +117,7 @@ def check_model(store: Store, models: Path) -> None:
 
 
 def _refuse(what: str, names) -> None:
-    """Raise if there are names; all these checks are about what build-dataset writes."""
-    names = sorted(set(names))
-    if names:
+    """Raise if there are names; what these checks are about is what build-dataset writes."""
+    if names := sorted({*names}):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         raise BadInput(f"{what} ({names[0]}{more}): run build-dataset again.")

@@ -10,8 +10,6 @@ import subprocess
 import unicodedata
 from pathlib import Path
 
-import pandas as pd
-
 from openimager.errors import BadInput
 from openimager.export.licences import licence_name
 from openimager.files import sha256
@@ -39,6 +37,7 @@ _NEEDED = {
     "models/history.json": "build-model",
     "models/trained_on.txt": "build-model",
     "models/metrics.json": "evaluate-model",
+    "models/predictions.csv": "evaluate-model",
 }
 _SCORES = (
     *("network", "accuracy", "low", "high", "crops", "photos"),
@@ -54,18 +53,8 @@ def require(
 ) -> None:
     """Check that a notebook has what it needs, in an empty clone or after a partial install.
 
-    Parameters
-    ----------
-    *paths : str
-        Files or folders as the package names them, such as ``"data/crops.csv"``.
-    data_dir, models_dir : path-like
-        Where ``data/`` and ``models/`` are.
-
-    Raises
-    ------
-    BadInput
-        If one is missing, or a folder is empty: says which notebook makes it and how to install
-        it from a package.
+    `paths` are files or folders as the package names them, such as ``"data/crops.csv"``. Raises
+    BadInput if one is missing, or a folder empty, with the notebook that makes it.
 
     Examples
     --------
@@ -104,15 +93,14 @@ def collect(
     Returns
     -------
     dict of str to Path
-        Path in the package (with "/") to file on this machine, in order of the path. Photos and
-        credits of earlier selections, which the tables do not name, are left out.
+        Path in the package (with "/") to file on this machine, in order of the path, without
+        photos and credits of earlier selections.
 
     Raises
     ------
     BadInput
-        If a file that the package needs is missing, a photo has no credit, or query, tables,
-        crops, model, metrics and predictions do not belong together; the sentence names the
-        notebook to run again.
+        If a needed file is missing, a photo has no credit, or query, tables, crops, model, metrics
+        and predictions do not belong together; the sentence names the notebook to run again.
     """
     root, store, models = Path(root), Store(data_dir), Path(models_dir)
     if not store.is_local:
@@ -171,10 +159,8 @@ def describe(
 ) -> dict:
     """Return the metadata of the package, ready for JSON.
 
-    Keys: categories, subsets, counts (photos, boxes, crops, crops by subset and category),
-    licence, query (as data/query.json has it), with_photos, drawn (True for the drawn sample,
-    whose numbers say nothing about photos), options (how the model was trained), versions,
-    revision (of the code), metrics, and tables (the SHA256 of each).
+    `drawn` in it is True for the drawn sample, whose numbers say nothing about photos; `query` is
+    data/query.json, `options` are those of the training and `tables` the SHA256 of each.
     """
     store, models = Store(data_dir), Path(models_dir)
     photos, boxes, crops = (store.read_table(name) for name in _TABLES[:3])
@@ -191,8 +177,8 @@ def describe(
             "boxes": int(boxes["ImageID"].isin(photos["ImageID"]).sum()),
             "crops": len(crops),
             "crops_by_subset": {
-                subset: {name: int(n) for name, n in of_it.droplevel(0).items()}
-                for subset, of_it in by_subset.groupby(level=0)
+                subset: {name: int(n) for name, n in counts.droplevel(0).items()}
+                for subset, counts in by_subset.groupby(level=0)
             },
         },
         "licence": {
@@ -204,7 +190,8 @@ def describe(
         },
         "query": store.read_json("query.json") or {},
         "with_photos": with_photos,
-        "drawn": is_drawn(photos),
+        # The sample's invented credits are at example.org.
+        "drawn": bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all()),
         "options": history.get("parameters", {}),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -212,11 +199,6 @@ def describe(
         "metrics": {name: metrics[name] for name in _SCORES if name in metrics},
         "tables": {name: sha256(store.path(name)) for name in _TABLES},
     }
-
-
-def is_drawn(photos: pd.DataFrame) -> bool:
-    """Say whether photos are of the drawn sample: its invented credits are at example.org."""
-    return bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all())
 
 
 def default_name(about: dict) -> str:
@@ -240,7 +222,7 @@ def default_name(about: dict) -> str:
 
 
 def code_revision(root: str | os.PathLike = ".") -> str:
-    """Return git's name for the code in `root`, with "-dirty" if it was changed, or "unknown"."""
+    """Return git's name for the code in `root`, or "unknown"."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -148,8 +148,9 @@ def download(
 
 
 def _check_numbers(workers: int, rate: float | None, slots: int) -> None:
-    if not 1 <= workers <= MOST_WORKERS:
-        raise BadInput(f"The number of workers is {workers}; allowed are 1 to {MOST_WORKERS:,}.")
+    if not 1 <= workers <= MOST_WORKERS * max(1, slots):
+        most = f"{MOST_WORKERS:,} per process"
+        raise BadInput(f"The number of workers is {workers}; allowed are 1 to {most}.")
     if rate is not None and not (rate >= 0 and math.isfinite(rate)):
         raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
     if not 1 <= slots <= MOST_WORKERS:

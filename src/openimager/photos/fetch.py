@@ -7,12 +7,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from openimager.photos import check
 from openimager.photos.client import Client
-from openimager.photos.journal import Journal, record
+from openimager.photos.journal import Journal, begun_before, record
 from openimager.photos.pace import Pace, Paces
 from openimager.photos.photo import Outcome, Photo, Settings, fetch_photo
+from openimager.photos.sources import of_photo
 from openimager.store import PHOTO_COLUMNS, Store
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ def fetch_rows(
     store: Store,
     settings: Settings,
     progress: Callable[[int, str], None] | None = None,
+    journal: str = "",
 ) -> "pd.DataFrame":
     """Fetch a table of photos on `Settings.workers` threads.
 
@@ -39,6 +43,8 @@ def fetch_rows(
     settings : Settings
     progress : callable, optional
         Called now and then with the number of photos done and what is being waited for.
+    journal : str
+        Name of the journal to write, from `journal.new_name`; a new one by default.
 
     Returns
     -------
@@ -53,8 +59,8 @@ def fetch_rows(
     """
     import pandas as pd
 
-    with Journal(store) as journal:
-        run = _Run(rows, store, settings, journal)
+    with Journal(store, journal) as log:
+        run = _Run(rows, store, settings, log)
         try:
             run.wait(progress)
         finally:
@@ -224,6 +230,57 @@ def _records(rows: "pd.DataFrame") -> Iterator[dict]:
         yield from (dict(zip(columns, each, strict=True)) for each in values)
 
 
-def fetch_partition(store: Store, job: "tuple[pd.DataFrame, Settings]") -> "pd.DataFrame":
-    """Call `fetch_rows` for one partition of a larger table and the settings that go with it."""
-    return fetch_rows(job[0], store, job[1])
+def adopted(row: dict, store: Store, settings: Settings) -> Outcome | None:
+    """Return the outcome of a photo that is in the store, None if it is missing or not whole.
+
+    Its Source is ``"flickr"`` if the recorded MD5 says so, otherwise "".
+    """
+    try:
+        data = store.read(store.photo(row["ImageID"]))
+    except FileNotFoundError:
+        return None
+    [source] = of_photo(row, ("flickr",), settings.base)
+    found = check.look(data, source.size, source.md5)
+    if not found.known:
+        # It may come from a source for which the table records nothing.
+        found = check.look(data)
+    name = "flickr" if found.known else ""
+    outcome = Outcome(row["ImageID"], "ok", name, found.width, found.height, len(data))
+    return None if found.fault else outcome
+
+
+def fetch_partition(store: Store, job: "tuple[pd.DataFrame, Settings, str]") -> "pd.DataFrame":
+    """Call `fetch_rows` for one partition of a larger table.
+
+    A worker that takes over a partition, because another one died or was cut off, finds its
+    journal begun, and does not fetch again what is written.
+
+    Parameters
+    ----------
+    store : Store
+    job : (DataFrame, Settings, str)
+        Rows, their settings and, if the partition may be taken over, the name of its journal.
+    """
+    import pandas as pd
+
+    rows, settings, name = job
+    if not name or not begun_before(store, name):
+        return fetch_rows(rows, store, settings, journal=name)
+
+    def one(row: dict) -> Outcome | None:
+        outcome = adopted(row, store, settings)
+        if outcome is None or outcome.Source:
+            return outcome
+        # It was not there before this run: if only one source could have delivered it, it did.
+        found = Photo(row, settings).sources
+        names = [source.name for source in found if source.name != "flickr" or not source.md5]
+        return outcome._replace(Source=names[0]) if len(names) == 1 else outcome
+
+    with ThreadPoolExecutor(settings.workers) as pool:
+        written = [outcome for outcome in pool.map(one, _records(rows)) if outcome]
+    there = pd.DataFrame(written, columns=Outcome._fields, dtype=object)
+    left = rows[~rows["ImageID"].isin(there["ImageID"])]
+    fetched = fetch_rows(left, store, settings, journal=name)
+    outcomes = pd.concat([there, fetched], ignore_index=True)
+    outcomes.attrs = fetched.attrs
+    return outcomes

@@ -1,6 +1,7 @@
 """The journal: the outcome of every photo, appended as it happens and replayed by the next run."""
 
 import contextlib
+import functools
 import html
 import json
 import os
@@ -8,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from openimager.photos.sources import CHANGES
 from openimager.store import CREDIT_COLUMNS, Store
@@ -23,12 +25,13 @@ class Journal:
     Parameters
     ----------
     store : Store
+    name : str
+        As `new_name` returns it.
     """
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, name: str = ""):
         self._store = store
-        name = f"{_BEGIN}-{time.time_ns():020d}-{secrets.token_hex(4)}{_END}"
-        self._path = store.state / name
+        self._path = store.state / (name or new_name())
         self._file: int | None = None
         self._lines: list[bytes] = []
         self._guard = threading.Lock()
@@ -58,15 +61,37 @@ class Journal:
                 os.write(self._file, line[written:])
 
 
+def new_name() -> str:
+    """Return the name of a new journal, which is replayed after all earlier ones."""
+    return f"{_BEGIN}-{time.time_ns():020d}-{secrets.token_hex(4)}{_END}"
+
+
+def begun_before(store: Store, name: str) -> bool:
+    """Tell whether a journal exists; if not, begin it."""
+    try:
+        store.read(store.state / name)
+    except FileNotFoundError:
+        store.write(store.state / name, b"")
+        return False
+    return True
+
+
 def replay(store: Store) -> Iterator[dict]:
     """Yield the records of all journals, oldest first; lines that are torn are skipped."""
-    for path in _paths(store):
-        with contextlib.suppress(FileNotFoundError):
-            for line in store.read(path).splitlines():
+    with ThreadPoolExecutor(1 if store.is_local else 16) as pool:
+        for data in pool.map(functools.partial(_data, store), _paths(store)):
+            for line in data.splitlines():
                 with contextlib.suppress(ValueError):
                     record = json.loads(line)
                     if isinstance(record, dict) and isinstance(record.get("ImageID"), str):
                         yield record
+
+
+def _data(store: Store, path) -> bytes:
+    try:
+        return store.read(path)
+    except FileNotFoundError:
+        return b""
 
 
 def compact(store: Store, outcomes: Iterable) -> None:
@@ -77,8 +102,7 @@ def compact(store: Store, outcomes: Iterable) -> None:
     found = ({name: value for name, value in one._asdict().items() if value} for one in outcomes)
     lines = (json.dumps(one, separators=(",", ":")) + "\n" for one in found)
     store.write(store.state / (_BEGIN + _END), "".join(lines).encode())
-    for path in old:
-        store.remove(path)
+    store.remove(*old)
 
 
 def _paths(store: Store) -> list:

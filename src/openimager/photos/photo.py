@@ -85,6 +85,9 @@ class Settings:
         return rate if domain in self.flickr_domains else rate / self.share
 
 
+_NONE: Mapping[str, str] = {}
+
+
 class Outcome(NamedTuple):
     """The outcome of one photo, a row of what `fetch_rows` returns.
 
@@ -105,7 +108,7 @@ class Outcome(NamedTuple):
     Height: int | None = None
     Bytes: int | None = None
     Error: str = ""
-    Gone: Mapping[str, str] = {}
+    Gone: Mapping[str, str] = _NONE
     Skipped: str = ""
 
 
@@ -150,7 +153,7 @@ class Photo:
     def delivered(self, source: Source, answer: Answer) -> Outcome:
         """Return the outcome of a photo that has arrived, and keep it to be written."""
         self.answer = answer
-        gone = {one.address: one.error for one in self.sources if one.gone}
+        gone = {one.address: one.error for one in self.sources if one.gone} or _NONE
         before = _reasons(itertools.takewhile(lambda one: one is not source, self.sources))
         found = (source.name, answer.width, answer.height, len(answer.data))
         return Outcome(self.row["ImageID"], "ok", *found, "", gone, before)

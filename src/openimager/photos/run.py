@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from openimager import partitions as parallel
 from openimager import selection
 from openimager.errors import BadInput, TryAgain
-from openimager.photos import check, journal, repeat, sources
-from openimager.photos.fetch import fetch_partition, fetch_rows
+from openimager.photos import journal, repeat
+from openimager.photos.fetch import adopted, fetch_partition, fetch_rows
 from openimager.photos.photo import Outcome, Photo, Settings
 from openimager.store import CREDIT_COLUMNS, IMAGE_COLUMNS, OUTCOME_COLUMNS, SCHEMAS, Store, typed
 
@@ -114,13 +114,7 @@ class Run:
     def _adopt(self, rows: "pd.DataFrame") -> None:
         """Keep whole photos on disk that have no outcome; remove those that are not whole."""
 
-        def look(row: dict) -> tuple[dict, int, check.Look]:
-            data = self.store.read(self.store.photo(row["ImageID"]))
-            [source] = sources.of_photo(row, ("flickr",), self.settings.base)
-            found = check.look(data, source.size, source.md5)
-            # It may come from a source for which the table records nothing.
-            return row, len(data), found if found.known else check.look(data)
-
+        look = functools.partial(adopted, store=self.store, settings=self.settings)
         with (
             journal.Journal(self.store) as log,
             self._bar(len(rows), "photos checked") as bar,
@@ -128,14 +122,12 @@ class Run:
         ):
             for start in range(0, len(rows), 1000):
                 block = rows.iloc[start : start + 1000].to_dict("records")
-                for row, size, found in pool.map(look, block):
+                for row, outcome in zip(block, pool.map(look, block), strict=True):
                     bar.update()
-                    if found.fault:
+                    if outcome is None:
                         self.store.remove(self.store.photo(row["ImageID"]))
                         continue
-                    source = "flickr" if found.known else ""
-                    fields = (source, found.width, found.height, size)
-                    self._record(outcome := Outcome(row["ImageID"], "ok", *fields))
+                    self._record(outcome)
                     log.append(journal.record(outcome, row))
 
     def _record(self, outcome: Outcome) -> None:
@@ -147,8 +139,8 @@ class Run:
         """Return the rows of photos to fetch, with what earlier runs know of their addresses."""
         done = self.on_disk | self.gone | self.failed
         rows = found.photos[~found.photos["ImageID"].isin(done)]
-        known = {} if self.retry_gone else self.known
-        return rows.assign(Gone=[getattr(known.get(i), "Gone", {}) for i in rows["ImageID"]])
+        known, nothing = {} if self.retry_gone else self.known, Outcome("", "failed")
+        return rows.assign(Gone=[known.get(i, nothing).Gone for i in rows["ImageID"]])
 
     def _fetch(self, rows, bar: tqdm, executor, slots: int, in_flight: int | None) -> None:
         if executor is not None or slots > 1:
@@ -176,13 +168,14 @@ class Run:
             for size in parallel.sizes(len(rows), slots):
                 start, end = end, end + size
                 one = changed(self.settings, workers=workers, share=slots, flickr=not talking)
-                job = rows.iloc[start:end], one
+                # Only an executor such as Dask's has another worker take over.
+                job = rows.iloc[start:end], one, journal.new_name() if executor else ""
                 if one.flickr:
                     talking.append(one)
                 yield job
 
         task = functools.partial(fetch_partition, self.store)
-        for (_, one), outcomes in parallel.run(task, jobs(), slots, executor, in_flight):
+        for (_, one, _), outcomes in parallel.run(task, jobs(), slots, executor, in_flight):
             if one.flickr:
                 talking.clear()
             later = outcomes["Status"] == "deferred"
@@ -255,7 +248,12 @@ class Run:
         there = {name[:-4] for name in self.store.sizes(self.store.images) if name[-4:] == ".jpg"}
         there -= {name for name in there if name.startswith(".")}
         mine = images[(images["Status"] == "ok") & images["ImageID"].isin(there)]
-        rows = [journal.credits_of(row, row["Source"]) for row in mine.to_dict("records")]
+        mine = mine[[*CREDIT_COLUMNS[:-1], "Source"]]
+        credits = (
+            journal.credits_of(dict(zip(mine, row, strict=True)), row[-1])
+            for row in mine.itertuples(index=False, name=None)
+        )
+        rows = [tuple(row) for row in credits]
         others = there.difference(mine["ImageID"])
         earlier = {}
         with contextlib.suppress(BadInput):

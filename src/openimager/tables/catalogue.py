@@ -62,41 +62,28 @@ class Known(NamedTuple):
     digest: str = ""
 
 
-_RECORDS = {
-    "class-descriptions-boxable.csv": Known(11_255),
-    "bbox_labels_600_hierarchy.json": Known(86_291),
-    "train/train-annotations-bbox.csv": Known(
-        1_194_033_454, "sha256", "0646f6a18872519da5eb89a6420d23c1202bfb44c62f89bea8d1621817234309"
-    ),
-    "validation/validation-annotations-bbox.csv": Known(
-        17_074_036, "sha256", "aebdfc1dbae39dc1f25d2079720f95c5963eeaf9ff23fe638522f09aeb306ee7"
-    ),
-    "test/test-annotations-bbox.csv": Known(
-        52_174_204, "sha256", "7cd2d47f158b6e752c972a20186f33a2d467c371e326d39e210e2ee89d978d2b"
-    ),
-    "train/train-images-boxable-with-rotation.csv": Known(
-        638_407_721, "md5", "a4ac0bcedb5c2df4d1b1230dc6b41b8f"
-    ),
-    "validation/validation-images-with-rotation.csv": Known(
-        15_245_485, "sha256", "ed93a0e121fe345effdfc7359b848dbc64a1ff6778c8c73563157cb500b33a17"
-    ),
-    "test/test-images-with-rotation.csv": Known(
-        45_227_339, "sha256", "de55c6b8cbda32a79f4a20f28572d54e9c49d527a4006725675764074a51a36d"
-    ),
+# Path, bytes and, where it is known, a hash.
+_RECORDS = """
+class-descriptions-boxable.csv 11255
+bbox_labels_600_hierarchy.json 86291
+train/train-annotations-bbox.csv 1194033454 sha256 0646f6a18872519da5eb89a6420d23c1202bfb44c62f89bea8d1621817234309
+validation/validation-annotations-bbox.csv 17074036 sha256 aebdfc1dbae39dc1f25d2079720f95c5963eeaf9ff23fe638522f09aeb306ee7
+test/test-annotations-bbox.csv 52174204 sha256 7cd2d47f158b6e752c972a20186f33a2d467c371e326d39e210e2ee89d978d2b
+train/train-images-boxable-with-rotation.csv 638407721 md5 a4ac0bcedb5c2df4d1b1230dc6b41b8f
+validation/validation-images-with-rotation.csv 15245485 sha256 ed93a0e121fe345effdfc7359b848dbc64a1ff6778c8c73563157cb500b33a17
+test/test-images-with-rotation.csv 45227339 sha256 de55c6b8cbda32a79f4a20f28572d54e9c49d527a4006725675764074a51a36d
+"""  # noqa: E501
+KNOWN = {
+    BASE_URL + path: Known(int(size), *digest)
+    for path, size, *digest in map(str.split, _RECORDS.split("\n")[1:-1])
 }
-KNOWN = {BASE_URL + path: known for path, known in _RECORDS.items()}
 
 
 def table_path(kind: str, subset: str | None = None) -> str:
     """Return the path of a table of V4 below its folder.
 
-    Parameters
-    ----------
-    kind : str
-        ``"classes"``, ``"hierarchy"``, ``"boxes"``, ``"photos"`` or ``"labels"`` (the
-        human-verified image-level labels).
-    subset : str, optional
-        ``"train"``, ``"validation"`` or ``"test"``, for the last three kinds.
+    `kind` is ``"classes"``, ``"hierarchy"``, ``"boxes"``, ``"photos"`` or ``"labels"`` (the
+    human-verified image-level labels); the last three have a `subset`.
 
     Examples
     --------
@@ -136,8 +123,6 @@ def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str
 def photo_base(release: str, base: str) -> str:
     """Return what a relative OriginalURL is resolved against: the folder of V4's tables.
 
-    Examples
-    --------
     >>> photo_base("v7", "https://host/openimages/")
     'https://host/openimages/2018_04/'
     """
@@ -159,11 +144,6 @@ def is_directory(base_url: str | os.PathLike) -> bool:
 
 def normal_base(base_url: str | os.PathLike | None, release: str = "v4") -> str:
     """Return a base URL with its closing slash, or a directory's path as text.
-
-    Raises
-    ------
-    BadInput
-        If the URL is not http or https, or the directory does not exist.
 
     Examples
     --------

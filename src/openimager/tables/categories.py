@@ -16,17 +16,7 @@ _FOLDER = re.compile(r"(?!\.)[\w .&'()+,-]{1,60}(?<![ .])")
 
 
 def read_classes(path: str | Path) -> dict[str, str]:
-    """Read the table of class descriptions.
-
-    Parameters
-    ----------
-    path : path-like
-        CSV; a row is MID, name. A header is allowed.
-
-    Returns
-    -------
-    dict
-        MID to name, such as ``{"/m/01yrx": "Cat"}``, in the order of the table.
+    """Return MID to name, in the order of a CSV table of these two; a header is allowed.
 
     Raises
     ------
@@ -51,19 +41,9 @@ def read_classes(path: str | Path) -> dict[str, str]:
 
 
 def resolve(names: Iterable[str], classes: Mapping[str, str]) -> dict[str, str]:
-    """Find the MIDs of categories.
+    """Return MID to name for categories, in the order given, without duplicates.
 
-    Parameters
-    ----------
-    names : iterable of str
-        Names, matched without regard to case and surrounding space, or MIDs.
-    classes : mapping
-        MID to name, as `read_classes` returns it.
-
-    Returns
-    -------
-    dict
-        MID to name for each category, in the order given, without duplicates.
+    Names are matched without regard to case and surrounding space; MIDs are allowed.
 
     Raises
     ------
@@ -120,41 +100,28 @@ def search(text: str, classes: Mapping[str, str]) -> dict[str, str]:
     return {mid: name for name, mid in sorted(hits)}
 
 
-def nearest(name: str, classes: Mapping[str, str]) -> list[str]:
-    """Return up to three names that resemble `name`, the nearest first.
+def _suggestion(name: str, classes: Mapping[str, str]) -> str:
+    """Name up to three categories that resemble `name`, the nearest first.
 
-    Examples
-    --------
-    >>> nearest("burger", {"/m/0cdn1": "Hamburger", "/m/01yrx": "Cat"})
-    ['Hamburger']
+    >>> _suggestion("burger", {"/m/0cdn1": "Hamburger", "/m/01yrx": "Cat"})
+    "Did you mean 'Hamburger'?"
     """
     by_fold = {known.casefold(): known for known in classes.values()}
     fold = name.strip().casefold()
     close = difflib.get_close_matches(fold, by_fold, n=3)
     holding = sorted((known for known in by_fold if fold and fold in known), key=len)
-    return [by_fold[known] for known in dict.fromkeys(close + holding)][:3]
-
-
-def _suggestion(name: str, classes: Mapping[str, str]) -> str:
-    near = nearest(name, classes)
+    near = [repr(by_fold[known]) for known in dict.fromkeys(close + holding)][:3]
     if not near:
         return f"None of the {len(classes)} resembles it; --list shows them all."
-    return f"Did you mean {' or '.join(repr(known) for known in near)}?"
+    return f"Did you mean {' or '.join(near)}?"
 
 
 class Hierarchy:
     """Which category is a kind of which, and which is a part of which.
 
-    A graph and not a tree: 190 of the 601 categories of Open Images V4 stand at more than one
-    place.
+    A graph and not a tree: 190 of the 601 categories of Open Images have more than one place.
+    `root` is the LabelName at the top, ``"/m/0bl9f"`` (Entity).
 
-    Attributes
-    ----------
-    root : str
-        The LabelName at the top, ``"/m/0bl9f"`` (Entity) in Open Images.
-
-    Examples
-    --------
     >>> graph = Hierarchy({"LabelName": "/m/0bl9f", "Subcategory": [
     ...     {"LabelName": "/m/0l515", "Subcategory": [{"LabelName": "/m/0cdn1"}]}]})
     >>> graph.children("/m/0l515"), graph.descendants("/m/0bl9f")
@@ -203,13 +170,7 @@ class Hierarchy:
 
 
 def read_hierarchy(path: str | Path) -> Hierarchy:
-    """Read the hierarchy of categories.
-
-    Raises
-    ------
-    BadInput
-        If the file is missing or holds no hierarchy.
-    """
+    """Read the hierarchy of categories; BadInput if the file is missing or holds none."""
     try:
         return Hierarchy(json.loads(Path(path).read_text(encoding="utf-8")))
     except OSError:
@@ -219,24 +180,12 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
 
 
 class Labels(NamedTuple):
-    """The labels of boxes that a query wants.
+    """The labels of boxes that a query wants."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        The categories of the result, in the order given.
-    category : dict
-        LabelName to the category that it counts as.
-    without : tuple of str
-        LabelNames whose photos are left out.
-    given : tuple of str
-        The names of the categories as the class table writes them.
-    """
-
-    names: tuple[str, ...]
-    category: dict[str, str]
-    without: tuple[str, ...]
-    given: tuple[str, ...]
+    names: tuple[str, ...]  # the categories of the result, in the order given
+    category: dict[str, str]  # LabelName to the category that it counts as
+    without: tuple[str, ...]  # LabelNames whose photos are left out
+    given: tuple[str, ...]  # the names asked for, as the class table writes them
 
 
 def labels(
@@ -256,11 +205,6 @@ def labels(
     BadInput
         If a category is unknown, merged twice, or both wanted and excluded; if no category is
         given, or a merged one can't have its name.
-
-    Warns
-    -----
-    UserWarning
-        If one category is a kind of another.
 
     Examples
     --------

@@ -83,12 +83,7 @@ def open_database(cache: Path) -> "duckdb.DuckDBPyConnection":
 def source(path: str | os.PathLike, kind: str) -> str:
     """Return a SELECT of the rows of a table as published, with a column Fault.
 
-    Parameters
-    ----------
-    path : path-like
-        CSV, with columns in any order and others among them, or Parquet.
-    kind : str
-        ``"boxes"``, ``"photos"`` or ``"labels"``.
+    The file is CSV, with columns in any order and others among them, or Parquet.
 
     Raises
     ------
@@ -164,19 +159,9 @@ def rejected(con) -> list[tuple[str, int, str]]:
 def bad_rows(where: str, lines: Sequence, count: int = 0, named: Sequence = ()) -> str:
     """Say how many rows were left out, and name the first few; empty if none were.
 
-    Parameters
-    ----------
-    where : str
-        The tables.
-    lines : sequence of (file, line, fault)
-        Rows that could not be read.
-    count : int
-        Rows that were read and break the format.
-    named : sequence of (ImageID, fault)
-        The first of these.
+    `lines` are (file, line, fault) of rows that could not be read, `count` is the number of rows
+    that were read and break the format, and `named` (ImageID, fault) of the first of these.
 
-    Examples
-    --------
     >>> bad_rows("b.csv", [("b.csv", 3, "it has too few fields")])
     'b.csv: 1 row breaks the format and is left out (line 3: it has too few fields).'
     """
@@ -209,17 +194,8 @@ def convert(
 ) -> str:
     """Write a published table as Parquet, in bounded memory.
 
-    Rows with a Fault are kept for `faulty` to count; lines that can't be read are left out.
-
-    Returns
-    -------
-    str
-        What `bad_rows` says about these lines.
-
-    Raises
-    ------
-    TryAgain
-        If the disk is full or `stop` is set.
+    Rows with a Fault are kept for `faulty` to count; lines that can't be read are left out, and
+    what `bad_rows` says about them is returned. TryAgain if the disk is full or `stop` is set.
     """
     from tqdm.auto import tqdm
 

@@ -53,21 +53,9 @@ def fetch_file(
     and If-Range, so that a file that has changed on the server is fetched from its start. Runs
     that want the same file wait for each other.
 
-    Parameters
-    ----------
-    url : str
-        An http or https address.
-    target : Path
-        The final name.
-    check : callable
-        Takes the path of the whole file; returns what is wrong with it, ``""`` if nothing is.
-        The MD5 that Google's servers send (``x-goog-hash``) is checked in any case.
-    stop : threading.Event
-        Once set, the fetch ends at the next block.
-    quiet : bool
-        Show no progress bar.
-    backoff : float
-        Seconds before the second try; doubled for each try, with jitter.
+    `check` takes the path of the whole file and returns what is wrong with it, ``""`` if nothing
+    is; the MD5 that Google's servers send (``x-goog-hash``) is checked in any case. Once `stop` is
+    set, the fetch ends at the next block. `backoff` is in seconds, doubled for each try.
 
     Raises
     ------
@@ -126,7 +114,7 @@ def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
     try:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
             total = _start(url, response, part)
-            if total is not None and total == _size(part):
+            if total and total == _size(part):
                 return
             bar = tqdm(
                 desc=urlsplit(url).path.rpartition("/")[2],

@@ -1,0 +1,377 @@
+"""A run on a Dask cluster gives the same files and tables, whoever dies on the way."""
+
+import contextlib
+import functools
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import distributed
+import pytest
+import seaweed
+from builders import DataDir, image_id, jpeg, photo_row, scene, write_site
+from PIL import Image
+from web import body, closed_port, web
+
+from openimager import cli, cluster, crops, download, partitions
+from openimager.errors import BadInput, TryAgain
+from openimager.store import Store
+
+FRUIT = Path(__file__).resolve().parents[2] / "shared" / "mirror" / "fruit" / "2018_04"
+TABLES = ["boxes.csv", "images.csv", "ATTRIBUTION.csv", "crops.csv"]
+PHOTOS, WORKERS = 128, 8
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """Yield the URL of a bucket on a real S3 server, which this process and its children reach."""
+    with (
+        seaweed.serving(tmp_path_factory.mktemp("weed")) as environment,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield "s3://unversioned"
+
+
+@pytest.fixture(scope="module")
+def dask(bucket):
+    """Return a cluster of two worker processes, each of which runs one partition at a time."""
+    with local_cluster(2) as running:
+        yield running
+
+
+@pytest.fixture
+def executor(dask):
+    """Return the executor of a new client, with both workers there."""
+    with distributed.Client(dask, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client.get_executor(pure=False, retries=2)
+
+
+def local_cluster(workers):
+    """Return a cluster of worker processes, with its scheduler in this one."""
+    return distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    )
+
+
+@contextlib.contextmanager
+def other_worker(address, **options):
+    """Run a worker in an environment of its own."""
+    options["env"] = os.environ | options.get("env", {})
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    worker = subprocess.Popen([*command, "--nthreads=1", "--no-nanny"], **options, **quiet)
+    try:
+        yield
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def served_site(folder, server, at=None, act=None):
+    """Write tables of photos that take 50 ms each; call `act` on request number `at`."""
+    guard, asked = threading.Lock(), []
+
+    def page(data, handler, times):
+        with guard:
+            asked.append(handler.path)
+            now = len(asked) == at
+        if now:
+            act()
+        time.sleep(0.05)
+        body(data)(handler, times)
+
+    rows = []
+    for number in range(PHOTOS):
+        data = jpeg(number)
+        server.pages[f"/{number}.jpg"] = functools.partial(page, data)
+        rows.append(photo_row(number, f"{server.url}/{number}.jpg", data))
+    return write_site(folder, rows)
+
+
+def contents(data_dir, tables=TABLES):
+    """Return the bytes of the tables, photos and crops of a data directory."""
+    store = Store(data_dir)
+    found = {name: store.read(store.path(name)) for name in tables}
+    for folder in (store.images, store.crops):
+        found |= {name: store.read(folder.joinpath(name)) for name in store.sizes(folder)}
+    return found
+
+
+def whole(data_dir):
+    """Return the ImageIDs of the photos of a data directory, all of which decode to their end."""
+    store = Store(data_dir)
+    names = sorted(store.sizes(store.images))
+    for name in names:
+        Image.open(io.BytesIO(store.read(store.images / name))).load()
+    return [name.removesuffix(".jpg") for name in names]
+
+
+IDS = [image_id(number) for number in range(PHOTOS)]
+
+
+# The same as on one machine
+
+
+def test_real_photos(executor, bucket, tmp_path):
+    """Photos, crops and tables in a bucket have the bytes of a local run."""
+    if not FRUIT.is_dir():
+        pytest.skip("needs the real photos of ../shared/mirror/fruit")
+    here, there = tmp_path / "data", f"{bucket}/fruit"
+    site = {"base_url": FRUIT, "subset": "all", "cache_dir": tmp_path, "quiet": True}
+    for data_dir, options in ((here, {}), (there, {"executor": executor})):
+        download(["Apple", "Orange"], data_dir=data_dir, **site, **options)
+        crops.write_crops(data_dir, quiet=True, **options)
+    assert contents(there) == contents(here)
+
+
+def test_drawn_crops(executor, tmp_path):
+    """Crops in a shared folder have the bytes of a local run."""
+    found = []
+    for name, options in (("a", {}), ("b", {"executor": executor})):
+        data = DataDir(tmp_path / name)
+        for seed in range(8):
+            data.box(data.photo(scene(seed=seed), rotation=90.0 * (seed % 4)))
+        data.crop(**options)
+        found.append(contents(tmp_path / name))
+    assert found[0] == found[1]
+
+
+# Deaths
+
+
+def test_worker_killed(dask, executor, bucket, tmp_path):
+    """Another worker takes over, and requests only what the dead one had not written."""
+    pids = executor._client.run(os.getpid)
+    kill = functools.partial(os.kill, next(iter(pids.values())), signal.SIGKILL)
+    with web() as server:
+        tables = served_site(tmp_path, server, at=60, act=kill)
+        options = {"base_url": tables, "cache_dir": tmp_path, "workers": WORKERS, "quiet": True}
+        table = download("Cat", data_dir=f"{bucket}/worker", executor=executor, **options)
+        assert len(server.asked) <= PHOTOS + WORKERS
+    assert table["Status"].eq("ok").all()
+    assert table["Source"].eq("flickr").all()
+    assert whole(f"{bucket}/worker") == IDS
+
+
+def run_cli(dask, data_dir, tables):
+    """Start the command line in a process of its own."""
+    command = [sys.executable, "-m", "openimager", "Cat", "--dask", dask.scheduler_address]
+    command += ["--data-dir", data_dir, "--base-url", str(tables), "--workers", str(WORKERS)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until_idle(server):
+    """Wait until no worker has asked for anything for a second."""
+    before = -1
+    while before != len(server.asked):
+        before = len(server.asked)
+        time.sleep(1)
+
+
+def test_client_killed(dask, bucket, tmp_path):
+    """After kill -9 of the client the same command fetches the rest."""
+    data_dir, clients = f"{bucket}/client", []
+    with web() as server:
+        tables = served_site(tmp_path, server, at=50, act=lambda: clients[0].kill())
+        clients.append(run_cli(dask, data_dir, tables))
+        clients[0].communicate(timeout=120)
+        wait_until_idle(server)
+        before = len(server.asked)
+        assert before < PHOTOS
+        again = run_cli(dask, data_dir, tables)
+        said = again.communicate(timeout=120)[1]
+        assert again.returncode == 0, said
+        assert len(server.asked) <= PHOTOS + WORKERS
+    assert whole(data_dir) == IDS
+    assert Store(data_dir).read_table("images.csv")["Status"].eq("ok").all()
+
+
+def test_interrupted(dask, bucket, tmp_path):
+    """Ctrl-C cancels what has not begun and keeps what is whole; the tables say what that is."""
+    data_dir, clients = f"{bucket}/interrupted", []
+    with web() as server:
+        stop = functools.partial(lambda: clients[0].send_signal(signal.SIGINT))
+        tables = served_site(tmp_path, server, at=40, act=stop)
+        clients.append(run_cli(dask, data_dir, tables))
+        said = clients[0].communicate(timeout=120)[1]
+        assert clients[0].returncode == 1
+        assert "Interrupted" in said and "Traceback" not in said
+        wait_until_idle(server)
+        assert len(server.asked) < PHOTOS
+    table = Store(data_dir).read_table("images.csv")
+    assert len(table) == PHOTOS
+    kept = table.loc[table["Status"] == "ok", "ImageID"]
+    assert set(kept) <= set(whole(data_dir))
+
+
+def die(_):
+    os._exit(1)
+
+
+def test_partition_kills_workers(dask, executor, monkeypatch):
+    """A partition that kills every worker ends the run with one sentence."""
+    monkeypatch.setattr(dask.scheduler, "allowed_failures", 0)
+    with pytest.raises(TryAgain, match=r"workers died .* same partition"):
+        list(partitions.run(die, [1], executor=executor))
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_scheduler_lost():
+    """A scheduler that goes away ends the run with one sentence."""
+    with (
+        local_cluster(1) as dask,
+        cluster.connected(dask.scheduler_address) as executor,
+    ):
+        executor._client._timeout = 1  # seconds, for reconnecting
+        running = partitions.run(sleep, [0, 3], executor=executor)
+        next(running)
+        dask.sync(dask.scheduler.close)
+        with pytest.raises(TryAgain, match="connection to the scheduler was lost"):
+            next(running)
+
+
+# Bad input
+
+
+def complaint(capsys, tmp_path, *arguments):
+    """Return the exit status of the command line and what it says."""
+    folder = write_site(tmp_path, [photo_row(0, "http://127.0.0.1:9/a.jpg")])
+    words = ["Cat", "--base-url", str(folder), "--data-dir", str(tmp_path / "data"), *arguments]
+    status = cli.main(words)
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["scheduler", "tcp://scheduler", "http://scheduler:8786"])
+def test_no_address(capsys, tmp_path, address):
+    """What is no address of a scheduler is bad input."""
+    status, said = complaint(capsys, tmp_path, "--dask", address)
+    assert (status, said.count("\n")) == (2, 1)
+    assert f"'{address}' is not the address of a scheduler" in said
+
+
+def test_tls_without_certificates(capsys, tmp_path):
+    """An encrypted connection needs certificates from Dask's configuration."""
+    status, said = complaint(capsys, tmp_path, "--dask", "tls://127.0.0.1:8786")
+    assert status == 2
+    assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in said
+
+
+def test_distributed_missing(capsys, tmp_path, monkeypatch):
+    """Without Dask the message names what to install."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    status, said = complaint(capsys, tmp_path, "--dask", "tcp://127.0.0.1:8786")
+    assert status == 2
+    assert 'pip install "openimager[cluster]"' in said
+
+
+def test_scheduler_unreachable(capsys, tmp_path, monkeypatch):
+    """A scheduler that cannot be reached may be there later."""
+    monkeypatch.setattr(cluster, "_TIMEOUT", 0.5)
+    address = f"tcp://127.0.0.1:{closed_port()}"
+    status, said = complaint(capsys, tmp_path, "--dask", address)
+    assert status == 1
+    assert f"The scheduler {address} cannot be reached" in said
+
+
+def test_no_workers(capsys, tmp_path, monkeypatch):
+    """A scheduler without workers is not waited for."""
+    monkeypatch.setattr(cluster, "_TIMEOUT", 0.5)
+    with local_cluster(0) as dask:
+        status, said = complaint(capsys, tmp_path, "--dask", dask.scheduler_address)
+    assert status == 1
+    assert "has no workers" in said and "dask worker tcp://" in said
+
+
+# Put before the real ones on a worker's path.
+OTHER = "Metadata-Version: 2.1\nName: openimager\nVersion: 9.9.9\n"
+HIDE = """
+import importlib.metadata
+
+def version(name, found=importlib.metadata.version):
+    if name == "openimager":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+
+importlib.metadata.version = version
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "has"),
+    [
+        ("openimager-9.9.9.dist-info/METADATA", OTHER, "has openimager 9.9.9"),
+        ("sitecustomize.py", HIDE, "has no openimager"),
+    ],
+)
+def test_other_version(capsys, tmp_path, name, text, has):
+    """A worker with another openimager, or none, is noticed before the first photo."""
+    path = tmp_path / "first" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    with (
+        local_cluster(0) as dask,
+        other_worker(dask.scheduler_address, env={"PYTHONPATH": str(tmp_path / "first")}),
+    ):
+        status, said = complaint(capsys, tmp_path, "--dask", dask.scheduler_address)
+    assert status == 2
+    assert has in said and "pip install" in said
+    assert not (tmp_path / "data" / "images").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
+def test_folder_of_this_machine(executor, tmp_path, monkeypatch):
+    """A folder that is another one for the workers is noticed before the first photo."""
+    monkeypatch.chdir(tmp_path)
+    # To every process the one in which it runs.
+    store = Store("/proc/self/cwd/data")
+    with pytest.raises(BadInput, match=r"2 of 2 workers cannot use .*s3://bucket/folder"):
+        cluster.check(executor, store)
+    assert not list(tmp_path.rglob("seen-*"))
+
+
+def test_site_of_this_machine(executor, tmp_path, monkeypatch):
+    """Workers must see the folder from which photos are read."""
+    with pytest.raises(BadInput, match="No such file or directory: '/proc/self/fd/nothing'"):
+        cluster.check(executor, Store(tmp_path), "/proc/self/fd/nothing")
+
+
+def test_relative_folder(executor, tmp_path, monkeypatch):
+    """A relative folder is the client's, not the worker's."""
+    monkeypatch.chdir(tmp_path)
+    cluster.check(executor, Store("data"))
+    assert not list(tmp_path.rglob("seen-*"))
+
+
+def test_equal_tasks(dask):
+    """An executor that merges equal tasks is refused."""
+    with (
+        distributed.Client(dask, set_as_default=False) as client,
+        pytest.raises(BadInput, match="pure=False"),
+    ):
+        cluster.check(client.get_executor(), Store("data"))
+
+
+def test_other_executors_need_no_check():
+    """Threads of this process see what it sees."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as executor:
+        cluster.check(executor, Store("nowhere"))
+        assert sorted(n for _, n in partitions.run(len, ["a", "bc"], executor=executor)) == [1, 2]
