@@ -19,7 +19,7 @@ setup(
         "duckdb>=1.3",
         "pandas>=2.2.2",
         "requests>=2.31",
-        "urllib3>=2",
+        "urllib3>=2.2",
         "certifi>=2023.7.22",
         "tqdm>=4.66",
         "Pillow>=10.3",

@@ -104,7 +104,7 @@ def photo(size=96_000):
 def serve(ready, latency, throttled, retry_after):
     """Answer GETs after `latency` seconds; if throttled, with 429 once the budget is spent.
 
-    ``GET /counts`` returns how many requests were answered with 200 and with 429, and starts anew.
+    ``GET /counts`` returns the numbers of both kinds of answers, and starts anew.
     """
     data, counts = photo(), {}
 
@@ -236,8 +236,8 @@ def bulk(folder):
         for options in ({}, {"processes": 2}):
             own.append(ours(folder, tables, **options))
         for run, name in zip(own, ("one process", "two processes"), strict=True):
-            print(f"bulk, {name}: {run['ok'] / run['wall']:.0f} photos/s; {memory(run)}")
-        print(f"bulk, {FEW} photos: {memory(few)}")
+            print(f"bulk, {name}: {run['ok'] / run['wall']:.0f}/s, {run['memory']:.0f} MB more")
+        print(f"bulk, {FEW} photos: {few['memory']:.0f} MB more than imports")
         best = max(run["ok"] / run["wall"] for run in own)
         if theirs:
             print(f"bulk, img2dataset, two processes: {theirs:.0f} photos/s")
@@ -248,11 +248,6 @@ def bulk(folder):
     finally:
         server.terminate()
         server.wait()
-
-
-def memory(run):
-    """Return what a run needed, in words."""
-    return f"{run['memory']:.0f} MB above imports, {run['above_selection']:.0f} above selection"
 
 
 def rival(folder, url):

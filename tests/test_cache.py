@@ -252,6 +252,8 @@ def test_killed_during_the_check(tmp_path, notes):
             else body(b"again")
         )(handler, times)
         fetch_one(server.url + "/a", tmp_path / "a")
+        # Version 0.1 did not note the length, so the server is asked.
+        assert server.times("/a") == notes.startswith('"')
     assert (tmp_path / "a").read_bytes() == data
 
 
@@ -379,3 +381,18 @@ def test_what_is_no_base(base):
     """A base that is neither a web address nor a directory is bad input."""
     with pytest.raises(BadInput, match=r"http://|directory"):
         local([BOX], base)
+
+
+def test_boxes_and_photos_arrive_together(server, tmp_path):
+    """A selection from one subset fetches its two tables at the same time."""
+    meet = threading.Barrier(2, timeout=20)
+    for path in (BOXES, PHOTOS):
+        page = server.pages[f"/2018_04/{path}"]
+        server.pages[f"/2018_04/{path}"] = lambda handler, times, page=page: (
+            meet.wait(),
+            page(handler, times),
+        )
+    site = cache.Site("v4", server.url + "/2018_04/", tmp_path / "cache", quiet=True)
+    found = site.tables(["train"], "photos", "boxes")
+    assert [len(found[kind]) for kind in ("boxes", "photos")] == [1, 1]
+    assert "photos" in str(cache.Site(boxes="b.csv", photos="p.csv").tables([], "photos"))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import distributed
@@ -368,10 +369,23 @@ def test_equal_tasks(dask):
         cluster.check(client.get_executor(), Store("data"))
 
 
+def test_cancelled():
+    """Partitions that have not begun when a run ends are cancelled."""
+    begun = []
+
+    def task(number):
+        begun.append(number)
+        time.sleep(0.2)
+
+    with ThreadPoolExecutor(1) as executor:
+        running = partitions.run(task, range(5), executor=executor, in_flight=5)
+        next(running)
+        running.close()
+    assert len(begun) <= 2
+
+
 def test_other_executors_need_no_check():
     """Threads of this process see what it sees."""
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(2) as executor:
         cluster.check(executor, Store("nowhere"))
         assert sorted(n for _, n in partitions.run(len, ["a", "bc"], executor=executor)) == [1, 2]

@@ -2,9 +2,12 @@
 
 import io
 import math
+import pickle
+import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from PIL import Image
 
 from openimager import crops
 from openimager.crops import box_to_pixels, crop_box, crop_path, cut, folder_name, rotate_box, write
-from openimager.crops.geometry import pad_box
+from openimager.crops.geometry import draft_scale, pad_box
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy, lock
 from openimager.store import CROP_COLUMNS, PIXELS, Store
@@ -549,3 +552,89 @@ def test_what_happened_is_told_unless_quiet(site, capsys):
     assert len(lines) == 2 and "1 made" in lines[0] and "1 could not be cropped" in lines[1]
     crops.write_crops(site.data_dir, quiet=True)
     assert capsys.readouterr() == ("", "")
+
+
+# -- options and tables -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind, ending", [("png", "png"), ("webp", "webp"), ("jpeg", "jpg")])
+def test_the_format_is_an_option(site, kind, ending):
+    """The file is what its name says and carries nothing of the photo; another format replaces."""
+    site.box(site.photo(jpeg(scene(), comment=b"secret", icc_profile=b"x" * 200)))
+    frame = site.crop()
+    frame = site.crop(format=kind)
+    assert counts(frame, "kept", "removed") == ((1, 0) if kind == "jpeg" else (0, 1))
+    path = crop_path(site.data_dir, frame["CropPath"][0])
+    with Image.open(path) as crop:
+        assert path.suffix == f".{ending}" and crop.format == kind.upper()
+        assert not {"comment", "icc_profile", "exif"} & set(crop.info)
+    assert len(site.files()) == 1
+
+
+def test_excluded_crops_leave_train_and_validation_but_not_test(site, tmp_path):
+    """A CSV of ImageID and n; a test crop that it lists stays and is counted."""
+    ids = [
+        site.photo(scene(seed=k), subset=s) for k, s in enumerate(("train", "validation", "test"))
+    ]
+    for image_id in ids:
+        site.box(image_id)
+        site.box(image_id, (0, 0.5, 0, 0.5))
+    listed = pd.DataFrame({"ImageID": [*ids, "f" * 16], "n": 1, "Category": "Cat"})
+    listed.to_csv(tmp_path / "wrong.csv", index=False)
+    site.crop()
+    with pytest.warns(UserWarning, match=f"1 of the crops .* do not exist, such as {'f' * 16} 1"):
+        frame = site.crop(exclude=tmp_path / "wrong.csv")
+    assert counts(frame, "excluded", "disputed", "kept", "removed") == (2, 1, 4, 2)
+    assert frame.loc[frame["Excluded"] == 1, "CropPath"].str.contains("/test/").tolist() == [
+        0,
+        0,
+        1,
+    ]
+    assert frame.loc[frame["CropPath"] == "", "Error"].str.contains("Excluded").all()
+    assert counts(site.crop(), "made", "kept", "excluded") == (2, 4, 0)
+    for name, text in (
+        ("none.csv", None),
+        ("bad.csv", "ImageID\n1\n"),
+        ("worse.csv", "ImageID,n\n1,x\n"),
+    ):
+        if text:
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(BadInput, match=name):
+            site.crop(exclude=tmp_path / name)
+
+
+def test_an_executor_gives_the_same(site, monkeypatch):
+    """Partitions run on any executor, or in processes, and the table does not depend on it."""
+    monkeypatch.setattr(write, "_PARTITION", 3)
+    for seed in range(10):
+        site.box(site.photo(scene(seed=seed)))
+    alone = site.crop()
+    before = site.files()
+    shutil.rmtree(site.data_dir / "crops")
+    with ThreadPoolExecutor(3) as pool:
+        assert site.crop(executor=pool).equals(alone)
+    assert site.files() == before
+
+
+def test_tables_in_and_outcomes_out(site):
+    """hash_rows and crop_rows are picklable and do one table; trouble is a row."""
+    site.box(site.photo(scene()))
+    site.box(site.photo(b"no picture"))
+    store = Store(site.write())
+    rows = store.read_table("boxes.csv").assign(n=0, Rotation=0.0, Key="k")
+    facts = pickle.loads(pickle.dumps(crops.hash_rows))(rows, store)
+    assert facts["Hash"].str.len().tolist() == [64, 0] and facts["Width"].tolist() == [320, 0]
+    rows["CropPath"] = [f"data/crops/train/Cat/{i}_0.jpg" for i in rows["ImageID"]]
+    done = crops.crop_rows(rows, store, crops.Options(size=32))
+    assert list(done.index) == list(rows.index) and done["CropPath"].tolist() == [
+        rows["CropPath"][0],
+        "",
+    ]
+    assert len(site.files()) == 1 and "format" in done["Error"][1]
+
+
+def test_only_originals_of_cameras_are_decoded_coarsely():
+    """What a copy of a photo gives does not depend on it; the original needs less decoding."""
+    cut = (0, 0, 800, 800)
+    assert draft_scale(cut, 128, False, (1024, 768)) == 2
+    assert draft_scale(cut, 128, False, (3000, 2000)) == 4

@@ -74,7 +74,7 @@ class Selector:
             query.merge,
         )
         self.categories, self.query = labels.names, replace(query, categories=labels.given)
-        files = {kind: site.tables(kind, query.subsets) for kind in ("boxes", "photos")}
+        files = site.tables(query.subsets, "boxes", "photos")
         self._source = {
             kind: " UNION ALL ".join(convert.source(path, kind) for path in paths)
             for kind, paths in files.items()

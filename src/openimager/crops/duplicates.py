@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 
-# Bits of 256 in which the hashes of two photos of the same thing may differ. Of the 1.6 million
-# pairs among 1,780 real photos none that show different things came below 60 (pairs of studio
-# pictures on white; below 86 for photos of pets), while a copy that was resized, compressed anew,
-# made brighter or trimmed by 2 % of each side stays below 56, all but one in a hundred.
+# Bits of 256 in which the hashes of copies may differ. Of the 1.6 million pairs among 1,780 real
+# photos none that show different things came below 60, while 99 of 100 copies that were resized,
+# compressed, made brighter or trimmed by 2 % of each side stay below 56.
 DISTANCE = 56
-# Mean difference in grey levels (of 255) of a picture from itself blurred, below which there is
-# too little in it to hash: a clear sky looks like any other. Those photos have 3 and more.
+# Mean difference (of 255) of a picture from itself blurred, below which it shows too little to
+# hash, such as a clear sky. Those photos have 3 and more.
 _DETAIL = 1.5
 _BLOCK = 256
 _SIDE = 64
@@ -35,19 +34,10 @@ def photo_hash(picture: Image.Image) -> str:
 
 
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
-    """Return the pairs of hashes that differ in at most `distance` bits.
+    """Return the positions (i, j), i < j, of hashes that differ in at most `distance` bits.
 
-    All pairs are compared, a block at a time, in a few megabytes and in a time that depends on
-    nothing but their number: 30,000 hashes take some ten seconds.
-
-    Parameters
-    ----------
-    hashes : numpy.ndarray of uint64, shape (n, words)
-
-    Returns
-    -------
-    numpy.ndarray of int, shape (pairs, 2)
-        Positions (i, j) with i < j.
+    `hashes` are uint64 of shape (n, words). All pairs are compared, a block at a time: 30,000
+    hashes take some ten seconds and a few megabytes.
 
     Examples
     --------
@@ -70,14 +60,7 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
 def group(hashes: dict[str, str], distance: int = DISTANCE) -> pd.Series:
     """Return the group of each photo, named by the smallest ImageID in it.
 
-    Parameters
-    ----------
-    hashes : dict
-        ImageID to `photo_hash`. A photo without a hash ("") stays by itself.
-
-    Returns
-    -------
-    pandas.Series of str, indexed by ImageID
+    `hashes` maps ImageID to `photo_hash`; a photo without a hash ("") stays by itself.
 
     Examples
     --------

@@ -38,21 +38,15 @@ def folder_name(category: str) -> str:
 
 
 def folder_names(categories: Iterable[str]) -> dict[str, str]:
-    """Return the folder of each category.
-
-    Raises
-    ------
-    BadInput
-        If two of them would share one where capitals do not count, as on Windows and macOS.
-    """
+    """Return the folder of each category; on Windows and macOS no two may differ in case alone."""
     names, taken = {}, {}
     for category in categories:
         names[category] = folder_name(category)
         other = taken.setdefault(names[category].casefold(), category)
         if other != category:
             raise BadInput(
-                f"The categories '{other}' and '{category}' would share one folder where "
-                "capitals do not count. Rename one of them in boxes.csv."
+                f"The categories '{other}' and '{category}' would share one folder on systems that "
+                "ignore case. Rename one of them in boxes.csv."
             )
     return names
 
@@ -69,23 +63,14 @@ def crop_path(data_dir: str | os.PathLike | Store, path: str) -> Path:
 
 
 def tidy(store: Store, belong: Collection[str], folders: Iterable[str]) -> int:
-    """Remove crops that do not belong, and make every category's folder in every split.
+    """Remove crops that do not belong, and return how many; files of other names stay.
 
-    Keras takes its classes from the folders that it finds, so a category without a crop in one
-    split needs its (empty) folder there. Files that are not named as crops stay.
-
-    Returns
-    -------
-    int
-        The number of crops removed.
+    Every category gets a folder in every split, because Keras takes its classes from the folders.
     """
-    found = store.sizes(store.crops)
-    parts = [path for path in found if _PART.fullmatch(path.rpartition("/")[2])]
-    stale = [
-        path
-        for path in found
-        if _CROP.fullmatch(path.rpartition("/")[2]) and f"data/crops/{path}" not in belong
-    ]
+    found = {path: path.rpartition("/")[2] for path in store.sizes(store.crops)}
+    parts = [path for path, name in found.items() if _PART.fullmatch(name)]
+    crops = [path for path, name in found.items() if _CROP.fullmatch(name)]
+    stale = [path for path in crops if f"data/crops/{path}" not in belong]
     store.remove(*(store.crops / path for path in (*parts, *stale)))
     if store.is_local:
         wanted = {store.crops / split / folder for split in SUBSETS for folder in folders}

@@ -5,16 +5,11 @@ import math
 from PIL import Image
 
 from openimager.errors import BadInput
+from openimager.store import ROTATIONS
 
-ROTATIONS = (0, 90, 180, 270)
 _ORIGINAL = 4_000_000  # pixels from which a photo is taken for a camera's original
-
 # Pillow turns counter-clockwise, as the Rotation column does.
-_TURN = {
-    90: Image.Transpose.ROTATE_90,
-    180: Image.Transpose.ROTATE_180,
-    270: Image.Transpose.ROTATE_270,
-}
+_TURN = {degrees: Image.Transpose[f"ROTATE_{degrees}"] for degrees in (90, 180, 270)}
 
 
 def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
@@ -32,8 +27,7 @@ def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
     -------
     tuple of int
         Pillow's (left, upper, right, lower). Left and upper are floored, right and lower ceiled;
-        always inside the picture and at least one pixel wide and high, even for a box of no
-        width or one outside the photo.
+        always inside the picture and at least one pixel wide and high.
 
     Raises
     ------
@@ -44,8 +38,6 @@ def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
     --------
     >>> box_to_pixels((0.25, 0.5, 0.1, 0.96), width=10, height=10)
     (2, 1, 5, 10)
-    >>> box_to_pixels((1.0, 1.0, 0.0, 0.0), width=10, height=10)
-    (9, 0, 10, 1)
     """
     x_min, x_max, y_min, y_max = box = [float(edge) for edge in box]
     if not all(map(math.isfinite, box)) or x_min > x_max or y_min > y_max:
@@ -63,28 +55,18 @@ def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def rotate_box(box, rotation: float) -> tuple[float, float, float, float]:
-    """Return where a box lies once its photo has been turned.
+    """Return a box of a photo that is turned by `rotation` degrees.
 
     Parameters
     ----------
     box : sequence of four float
         XMin, XMax, YMin, YMax as fractions of the stored photo.
     rotation : float
-        Degrees counter-clockwise to apply: 0, 90, 180 or 270. NaN (not recorded) counts as 0.
-
-    Returns
-    -------
-    tuple of float
-        XMin, XMax, YMin, YMax as fractions of the turned photo.
-
-    Raises
-    ------
-    BadInput
-        If `rotation` is none of these.
+        Counter-clockwise: 0, 90, 180 or 270. NaN (not recorded) counts as 0; others are BadInput.
 
     Examples
     --------
-    A box in the upper right corner; a quarter turn counter-clockwise brings it to the upper left.
+    The upper right corner comes to the upper left by a quarter turn.
 
     >>> rotate_box((0.75, 1.0, 0.0, 0.5), 90)
     (0.0, 0.5, 0.0, 0.25)
@@ -118,19 +100,10 @@ def upright(picture: Image.Image, rotation: float) -> Image.Image:
 
 
 def decode(photo: Image.Image, scale: int = 1) -> Image.Image:
-    """Decode a photo that was opened as RGB; EXIF is not applied.
+    """Decode an opened photo of any mode as RGB; EXIF is not applied.
 
-    Parameters
-    ----------
-    photo : PIL.Image.Image
-        As `PIL.Image.open` returns it: grey, CMYK, palette, 16 bits, with transparency ...
-    scale : int
-        1, 2, 4 or 8: a JPEG is decoded at this fraction of its size; other formats whole.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB. What is transparent shows white beneath it, as to the people who drew the boxes.
+    A JPEG is decoded at 1/`scale` of its size (1, 2, 4 or 8). Transparent parts become white, as
+    they were to the people who drew the boxes.
     """
     photo.draft(None, (photo.width // scale, photo.height // scale))
     photo.load()
@@ -160,45 +133,37 @@ def crop_box(
     box : sequence of four float
         XMin, XMax, YMin, YMax as fractions of the photo.
     size : int or None
-        Side of the result in pixels; None keeps the box's own size.
+        Side of the square result in pixels; None keeps the box's own size.
     rotation : float
         Degrees counter-clockwise to apply: 0, 90, 180, 270; NaN (not recorded) counts as 0.
     padding : float
-        Grow the box on each side by this share of its width and height, as far as the photo goes.
+        Grow the box on each side by this share of its width and height, within the photo.
     keep_aspect : bool
         Fit the crop into the square, centred on black, instead of stretching it.
     stored : (width, height), optional
-        Size of the photo in pixels where `picture` was decoded at 1/2, 1/4 or 1/8 of it
-        (`PIL.Image.Image.draft`). The box is rounded to pixels of the stored photo all the same.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB; `size` x `size` pixels, or the box's own size.
+        Size of the photo in pixels where `picture` was decoded at 1/2, 1/4 or 1/8 of it. The box
+        is rounded to pixels of the stored photo all the same.
 
     Examples
     --------
     >>> photo = Image.new("RGB", (40, 20))
     >>> crop_box(photo, (0, 0.5, 0, 1), size=None, rotation=90).size
     (20, 20)
-    >>> crop_box(photo, (0, 0.25, 0, 1), size=8).size
-    (8, 8)
     """
-    width, height = stored or picture.size
-    pixels = box_to_pixels(pad_box(box, padding), width, height)
-    scale = _scale_of(picture.size, (width, height))
-    edges = [edge / scale for edge in pixels]
+    stored = stored or picture.size
+    pixels = box_to_pixels(pad_box(box, padding), *stored)
+    sides = {tuple(-(-side // n) for side in stored): n for n in (8, 4, 2, 1)}  # rounded up
+    if picture.size not in sides:
+        raise BadInput(f"{picture.size} is not 1/1, 1/2, 1/4 or 1/8 of a photo of {stored} pixels.")
+    edges = [edge / sides[picture.size] for edge in pixels]
     # Resizing straight from the photo (`resize(box=)`) would let the filter reach beyond the box;
     # cutting first stops it at the first whole pixel.
     left, upper = math.floor(edges[0]), math.floor(edges[1])
     cut = picture.crop((left, upper, math.ceil(edges[2]), math.ceil(edges[3])))
     if size is None:
         return upright(cut, rotation)
-    cut = cut.resize(
-        fitted(pixels, size, keep_aspect),
-        Image.Resampling.BICUBIC,
-        box=(edges[0] - left, edges[1] - upper, edges[2] - left, edges[3] - upper),
-    )
+    within = (edges[0] - left, edges[1] - upper, edges[2] - left, edges[3] - upper)
+    cut = cut.resize(fitted(pixels, size, keep_aspect), Image.Resampling.BICUBIC, box=within)
     cut = upright(cut, rotation)
     if cut.size == (size, size):
         return cut
@@ -215,11 +180,9 @@ def fitted(pixels, size: int, keep_aspect: bool) -> tuple[int, int]:
     >>> fitted((0, 0, 400, 100), 128, keep_aspect=True)
     (128, 32)
     """
-    if not keep_aspect:
-        return size, size
     width, height = pixels[2] - pixels[0], pixels[3] - pixels[1]
-    longer = max(width, height)
-    return max(1, round(width * size / longer)), max(1, round(height * size / longer))
+    longer = max(width, height) if keep_aspect else None
+    return tuple(max(1, round(side * size / (longer or side))) for side in (width, height))
 
 
 def draft_scale(
@@ -227,23 +190,14 @@ def draft_scale(
 ) -> int:
     """Return the coarsest of 1, 2, 4, 8 at which a cut still has more pixels than it needs.
 
-    Parameters
-    ----------
-    pixels : (left, upper, right, lower)
-        The cut in pixels of the stored photo.
-    size : int or None
-        Side of the crop to be made of it; None needs every pixel.
-    keep_aspect : bool
-    photo : (width, height), optional
-        The stored photo. A camera's original has less detail than pixels and takes long to
-        decode, so 1.5 times what is needed suffices in place of 2 (52 dB in place of 55).
+    Twice as many, but 1.5 times in a camera's original (`photo` is its size): this has less detail
+    than pixels and takes long to decode, and 52 dB remain of 55.
 
     Examples
     --------
-    >>> draft_scale((0, 0, 900, 900), 128, keep_aspect=False)
-    2
-    >>> draft_scale((0, 0, 900, 900), 128, keep_aspect=False, photo=(3000, 2000))
-    4
+    >>> cut = (0, 0, 900, 900)
+    >>> draft_scale(cut, 128, False), draft_scale(cut, 128, False, photo=(3000, 2000))
+    (2, 4)
     """
     if size is None:
         return 1
@@ -251,17 +205,6 @@ def draft_scale(
     spare = 1.5 if photo and photo[0] * photo[1] >= _ORIGINAL else 2
     room = min((pixels[2] - pixels[0]) / width, (pixels[3] - pixels[1]) / height) / spare
     return max(scale for scale in (1, 2, 4, 8) if scale <= max(room, 1))
-
-
-def _scale_of(size: tuple[int, int], stored: tuple[int, int]) -> int:
-    """Return which of 1, 2, 4, 8 brings a stored photo to `size`; JPEG decoding rounds up."""
-    for scale in (1, 2, 4, 8):
-        if tuple(-(-side // scale) for side in stored) == tuple(size):
-            return scale
-    raise BadInput(
-        f"A picture of {size[0]} x {size[1]} pixels is no draft (1/1, 1/2, 1/4 or 1/8) "
-        f"of a photo of {stored[0]} x {stored[1]}."
-    )
 
 
 def _degrees(rotation: float) -> int:

@@ -10,13 +10,7 @@ SHARES = (70, 15, 15)
 
 
 def split_of(image_id: str, shares=SHARES) -> str:
-    """Return the split that a hash of the ImageID chooses.
-
-    Parameters
-    ----------
-    image_id : str
-    shares : sequence of three float
-        Of train, validation and test, in any unit.
+    """Return the split that a hash of the ImageID chooses; `shares` may have any unit.
 
     Examples
     --------
@@ -46,6 +40,7 @@ def assign_splits(groups: pd.Series, subset: pd.Series, shares=SHARES) -> pd.Ser
         ImageID to the smallest ImageID of its group (`openimager.crops.duplicates.group`), and to
         its official subset.
     shares : sequence of three float
+        Of train, validation and test.
 
     Returns
     -------

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -13,27 +12,15 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from openimager import cluster, partitions
-from openimager.crops import duplicates, split, state
-from openimager.crops.cut import (
-    FORMATS,
-    MISSING,
-    SMALL,
-    Options,
-    crop_rows,
-    hash_rows,
-    judge,
-    key,
-)
+from openimager.crops import duplicates, split, state, tables
+from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows, judge
 from openimager.crops.folders import folder_names, tidy
 from openimager.errors import BadInput, TryAgain
 from openimager.selection import drop_flags, without_flags
-from openimager.store import COORDINATES, CROP_COLUMNS, FLAGS, IMAGE_ID, PIXELS, SUBSETS, Store
+from openimager.store import CROP_COLUMNS, PIXELS, Store
 
-COUNTS = (
-    *("made", "remade", "kept", "moved", "failed", "repeats", "small", "dropped", "excluded"),
-    *("disputed", "removed"),
-)
-_SAME = ["ImageID", "n", "Key"]
+COUNTS = ("made", "remade", "kept", "moved", "failed", "repeats", "small", "dropped")
+COUNTS += ("excluded", "disputed", "removed")
 _REPEATS = "The photo repeats one of a later subset."
 _EXCLUDED = "Excluded from train and validation on request."
 # Photos per partition: about a second of work on one core.
@@ -65,7 +52,7 @@ def write_crops(
     Parameters
     ----------
     data_dir : path-like
-        The data directory: a folder, or a URL such as ``"s3://bucket/pets"``.
+        A folder, or a URL such as ``"s3://bucket/pets"``.
     size : int or None
         Side of the square crops in pixels; None keeps each box's own size.
     quality : int
@@ -89,7 +76,7 @@ def write_crops(
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
-        CSV with the columns ImageID and n of crops to leave out of train and validation. Those of
+        CSV with the columns ImageID and n of crops to leave out of train and validation; those of
         the test split stay, and are counted.
     processes : int
         Processes to run in, or partitions to keep in flight with `executor`.
@@ -100,32 +87,30 @@ def write_crops(
     -------
     pandas.DataFrame
         The contents of crops.csv, sorted by ImageID and n. Left, Upper, Right, Lower are pixels of
-        the stored photo (padding included). A box that could not be cropped, is excluded, or whose
-        photo repeats one of a later subset, has the reason in Error, and no Subset, CropPath,
-        pixels or SHA256. Excluded is 1 for boxes that `exclude` lists.
-        ``attrs["counts"]`` counts crops: made, remade (changed options, box or photo), kept,
-        failed, repeats, small, dropped, excluded, disputed (excluded ones that stay because they
-        are in test), removed. ``attrs["moved"]`` lists photos whose split is another than before.
+        the stored photo (padding included). A row without a crop has the reason in Error, and no
+        Subset, CropPath, pixels or SHA256. Excluded is 1 for boxes that `exclude` lists.
+        ``attrs["counts"]`` counts `COUNTS`; disputed crops are excluded ones that stay because
+        they are in test. ``attrs["moved"]`` lists photos whose split is another than before.
 
     Raises
     ------
     BadInput
         If an option or a table cannot be used.
     TryAgain
-        If another run crops here (`openimager.store.Busy`), or a crop cannot be written.
+        If another run crops here (`openimager.files.Busy`), or a crop cannot be written.
     """
-    _check(size, quality, padding, min_pixels, shares, format)
     flags = drop_flags(drop)
     store = Store(data_dir)
     threads = workers or (1 if executor else os.cpu_count() * (1 if store.is_local else 4))
     if executor is None:
         threads = max(1, threads // processes)
     options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
-    photos, boxes = _photos_and_boxes(store)
+    _check(options, shares)
+    photos, boxes = tables.photos_and_boxes(store)
     rows = without_flags(boxes, flags, drop_unknown).reset_index(drop=True)
     folders = folder_names(sorted(boxes["Category"].unique()))
     rows["Folder"] = rows["Category"].map(folders)
-    rows["Excluded"] = _listed(exclude, rows) if exclude is not None else 0
+    rows["Excluded"] = tables.listed(exclude, rows) if exclude is not None else 0
 
     def run(task, rows: pd.DataFrame, kind: str, what: str) -> pd.DataFrame:
         work = functools.partial(_partition, task=task, kind=kind, store=store, options=options)
@@ -144,7 +129,7 @@ def write_crops(
     with _os_errors_explained(store), store.lock("crops"):
         cluster.check(executor, store)
         before = state.records(store)
-        rows = _with_existing(store, rows, before, options)
+        rows = tables.with_existing(store, rows, before, options)
         facts = _facts(store, rows, run)
         rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
         groups = duplicates.group(facts["Hash"].to_dict())
@@ -187,86 +172,21 @@ def _os_errors_explained(store: Store) -> Iterator[None]:
         ) from error
 
 
-def _check(size, quality, padding, min_pixels, shares, format) -> None:
+def _check(options: Options, shares) -> None:
     """Raise BadInput for the first option that cannot be used."""
-    if size is not None and not (isinstance(size, int) and 1 <= size <= 10_000):
-        raise BadInput(f"size {size!r} cannot be used: a side of 1 to 10000 pixels, or None.")
-    if not (isinstance(quality, int) and 1 <= quality <= 100):
-        raise BadInput(f"quality {quality!r} cannot be used: a whole number from 1 to 100.")
-    if not 0 <= padding < math.inf:
-        raise BadInput(f"padding {padding!r} cannot be used: 0 for none, 0.1 for a tenth, ...")
-    if not (isinstance(min_pixels, int) and min_pixels >= 1):
-        raise BadInput(f"min_pixels {min_pixels!r} cannot be used: a whole number from 1 on.")
-    if len(shares) != 3 or min(shares) < 0 or not 0 < sum(shares) < math.inf:
-        raise BadInput(
-            f"shares {shares!r} cannot be used: three numbers for train, validation and test, "
-            "none below 0 and not all 0, such as (70, 15, 15)."
-        )
-    if format not in FORMATS:
-        raise BadInput(f"format {format!r} cannot be used. Allowed: {', '.join(FORMATS)}.")
-
-
-def _photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the photos that are on disk and their boxes, sorted by ImageID and n."""
-    photos = store.read_table("images.csv", ("ImageID", "Subset", "Rotation", "Status"))
-    boxes = store.read_table("boxes.csv", ("ImageID", "Source", "Category", *COORDINATES, *FLAGS))
-    photos = photos[photos["Status"] == "ok"].copy()
-    if len(twice := photos.loc[photos["ImageID"].duplicated(), "ImageID"]):
-        raise BadInput(f"images.csv has photo {twice.iloc[0]} more than once.")
-    if len(strange := photos.loc[~photos["ImageID"].str.fullmatch(IMAGE_ID), "ImageID"]):
-        raise BadInput(f"'{strange.iloc[0]}' in images.csv is not an ImageID: 16 hex digits.")
-    if len(strange := photos[~photos["Subset"].isin(SUBSETS)]):
-        raise BadInput(
-            f"Photo {strange.iloc[0]['ImageID']} in images.csv has the subset "
-            f"'{strange.iloc[0]['Subset']}'. Allowed: {', '.join(SUBSETS)}."
-        )
-    sizes = store.sizes(store.images)
-    photos["PhotoBytes"] = [sizes.get(f"{image_id}.jpg", -1) for image_id in photos["ImageID"]]
-    boxes["n"] = boxes.groupby("ImageID").cumcount()
-    boxes = boxes.merge(photos[["ImageID", "Rotation", "PhotoBytes"]], on="ImageID")
-    if len(boxes) and (boxes["PhotoBytes"] < 0).all():
-        # Crops may have come without photos, in a package; they must not be removed.
-        raise BadInput(
-            f"None of the photos of images.csv is in {store.images}: download them first."
-        )
-    return photos, boxes.sort_values(["ImageID", "n"])
-
-
-def _listed(exclude: str | os.PathLike, rows: pd.DataFrame) -> list[int]:
-    """Return 1 for each row that a CSV lists, else 0; warn of what it lists in vain."""
-    try:
-        listed = pd.read_csv(exclude, dtype=str, usecols=["ImageID", "n"])
-        listed = set(zip(listed["ImageID"], listed["n"].astype(int), strict=True))
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"exclude '{exclude}' cannot be used: a CSV file with the columns ImageID and n "
-            f"(a whole number) is needed. {error}"
-        ) from None
-    boxes = list(zip(rows["ImageID"], rows["n"], strict=True))
-    if unknown := sorted(listed - {*boxes}):
-        some = ", ".join(f"{image_id} {n}" for image_id, n in unknown[:3])
-        warnings.warn(
-            f"{len(unknown)} of the crops in {exclude} do not exist, such as {some}.", stacklevel=3
-        )
-    return [int(box in listed) for box in boxes]
-
-
-def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, options: Options):
-    """Add Key, Name and, where a crop with that key exists, its path as Existing, SHA256, Bytes.
-
-    Old tells whether a file of that name exists, however it was made.
-    """
-    sizes = store.sizes(store.crops)
-    found = [sizes.get(path.removeprefix("data/crops/"), -1) for path in before["CropPath"]]
-    before = before.loc[before["Bytes"].eq(found), [*_SAME, "CropPath", "SHA256", "Bytes"]]
-    keys = [key(row, row.PhotoBytes, options) for row in rows.itertuples()]
-    rows["Key"] = pd.Series(keys, rows.index, dtype=str)
-    rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=_SAME)
-    ending = FORMATS[options.format]
-    names = [f"{row.Folder}/{row.ImageID}_{row.n}.{ending}" for row in rows.itertuples()]
-    rows["Name"] = pd.Series(names, rows.index, dtype=str)
-    rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
-    return rows.fillna({"Existing": "", "SHA256": ""})
+    size, quality, least = options.size, options.quality, options.min_pixels
+    whole = isinstance(size, int) and 1 <= size <= 10_000
+    triple = len(shares) == 3 and min(shares) >= 0 and 0 < sum(shares) < math.inf
+    for name, value, fine, allowed in (
+        ("size", size, size is None or whole, "a side of 1 to 10000 pixels, or None"),
+        ("quality", quality, quality in range(1, 101), "a whole number from 1 to 100"),
+        ("padding", options.padding, 0 <= options.padding < math.inf, "0 for none, 0.1, ..."),
+        ("min_pixels", least, isinstance(least, int) and least >= 1, "a whole number from 1 on"),
+        ("format", options.format, options.format in FORMATS, ", ".join(FORMATS)),
+        ("shares", shares, triple, "for train, validation and test, such as (70, 15, 15)"),
+    ):
+        if not fine:
+            raise BadInput(f"{name} {value!r} cannot be used. Allowed: {allowed}.")
 
 
 def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
@@ -329,13 +249,10 @@ def _partition(rows: pd.DataFrame, task, kind: str, store: Store, options: Optio
 
 def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Return the photos that the run before had in another split."""
-    old, new = (
-        frame[frame["CropPath"] != ""].drop_duplicates("ImageID").set_index("ImageID")["CropPath"]
-        for frame in (before, rows)
-    )
-    old = old.reindex(new.index, fill_value="")
-    old, new = (paths.str.split("/").str[2] for paths in (old, new))
-    return sorted(new.index[old.notna() & (old != new)])
+    old = {row.ImageID: row.CropPath.split("/")[2] for row in before.itertuples()}
+    there = rows[rows["CropPath"] != ""].drop_duplicates("ImageID")
+    pairs = zip(there["ImageID"], there["Subset"], strict=True)
+    return sorted(image_id for image_id, split in pairs if old.get(image_id, split) != split)
 
 
 def _report(counts: Counter, moved: list[str]) -> str:

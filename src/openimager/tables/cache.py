@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,28 +75,23 @@ class Site:
         except MissingTable:
             return None
 
-    def tables(self, kind: str, subsets: tuple[str, ...]) -> list[Path]:
-        """Return the tables of boxes or photos: those on disk, or the subsets' own."""
-        mine = {"boxes": self.boxes, "photos": self.photos}.get(kind)
-        return [Path(mine)] if mine else self.local(*((kind, subset) for subset in subsets))
+    def tables(self, subsets: Sequence[str], *kinds: str) -> dict[str, list[Path]]:
+        """Return the tables of each kind: the one on disk, or those of the subsets."""
+        given = {"boxes": self.boxes, "photos": self.photos}
+        found = {kind: [Path(given[kind])] for kind in kinds if given.get(kind)}
+        wanted = [(kind, subset) for kind in kinds if kind not in found for subset in subsets]
+        for (kind, _), path in zip(wanted, self.local(*wanted), strict=True):
+            found.setdefault(kind, []).append(path)
+        return found
 
     def local(self, *wanted: tuple[str, str | None]) -> list[Path]:
-        """Return tables as local files, fetching those that the cache lacks, two at a time.
+        """Return tables, by kind and subset, as local files: CSV, Parquet or JSON.
 
-        A table is checked before it gets its name: size and hash for the files of Open Images
-        itself, length, announced MD5 and columns for any other site. Then it is converted to
-        Parquet and the CSV removed. A directory is read in place. Tables of a loopback address
-        are fetched by every run: the next site at that port may be another one.
-
-        Parameters
-        ----------
-        *wanted : (kind, subset)
-            As for `catalogue.table_path`.
-
-        Returns
-        -------
-        list of Path
-            CSV, Parquet or, for the hierarchy, JSON; in the order of `wanted`.
+        Those that the cache lacks are fetched, two at a time, and checked before they get their
+        names: size and hash for the files of Open Images itself, length, announced MD5 and columns
+        for any other site. Then they are converted to Parquet and the CSV removed. A directory is
+        read in place. Tables of a loopback address are fetched by every run: the next site at that
+        port may be another one.
 
         Raises
         ------
@@ -148,8 +144,8 @@ class Site:
                 path = path.removeprefix(catalogue.FOLDER)
             try:
                 return self._fetch_one(folder, path, kind, stop, notes)
-            except NotThere as not_there:
-                error = self._missing(str(not_there), kind)
+            except NotThere:
+                error = self._missing(urljoin(folder, path), kind)
         raise error
 
     def _fetch_one(self, base: str, path: str, kind: str, stop, notes: list[str]) -> Path:

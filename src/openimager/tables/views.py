@@ -1,5 +1,6 @@
 """Questions in SQL: a DuckDB connection with the tables of a release as views."""
 
+import contextlib
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
@@ -56,13 +57,10 @@ def open_site(site: Site, subsets: Sequence[str]) -> "duckdb.DuckDBPyConnection"
     con = convert.open_database(cache_folder(site.cache_dir))
     con.execute("CREATE TABLE classes (LabelName VARCHAR, Category VARCHAR)")
     con.executemany("INSERT INTO classes VALUES (?, ?)", [*map(list, site.classes().items())])
-    for kind in convert.COLUMNS:
-        try:
-            paths = site.tables(kind, subsets)
-        except MissingTable:
-            if kind != "labels":
-                raise
-            continue
+    tables = site.tables(subsets, "boxes", "photos")
+    with contextlib.suppress(MissingTable):
+        tables |= site.tables(subsets, "labels")
+    for kind, paths in tables.items():
         selects = []
         for path, name in zip(paths, subsets if len(paths) == len(subsets) else [""], strict=True):
             source = convert.source(_as_parquet(path, kind, site), kind)
