@@ -29,17 +29,10 @@ _DATA = (
 _UNKNOWN = (*_TABLES, "query.json", *_CROPS)
 _MODELS = ("*.keras", "*.json", "*.csv", "*.txt", "*.png", "README.md")
 _NEEDED = {
-    "data/images.csv": "build-dataset",
-    "data/boxes.csv": "build-dataset",
-    "data/ATTRIBUTION.csv": "build-dataset",
-    "data/images": "build-dataset",
-    "data/crops.csv": "build-dataset",
-    "data/crops": "build-dataset",
-    "models/latest.keras": "build-model",
-    "models/history.json": "build-model",
+    **dict.fromkeys([f"data/{name}" for name in (*_TABLES, "images", "crops")], "build-dataset"),
+    **dict.fromkeys(["models/latest.keras", "models/history.json"], "build-model"),
     "models/trained_on.txt": "build-model",
-    "models/metrics.json": "evaluate-model",
-    "models/predictions.csv": "evaluate-model",
+    **dict.fromkeys(["models/metrics.json", "models/predictions.csv"], "evaluate-model"),
 }
 _SCORES = (
     *("network", "accuracy", "low", "high", "crops", "photos"),
@@ -229,11 +222,11 @@ def default_name(about: dict) -> str:
     """
     if about["drawn"]:
         return "quilt/open_images"
-    plain = unicodedata.normalize("NFKD", "_".join(about["categories"])).lower()
-    name = re.sub(r"[^a-z0-9_]+", "-", plain.encode("ascii", "ignore").decode()).strip("-_")
+    names = "_".join(about["categories"])
+    plain = unicodedata.normalize("NFKD", names).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")
     if len(name) > 60 or not name:
-        digest = hashlib.sha256("_".join(about["categories"]).encode()).hexdigest()
-        name = f"{name[:52]}-{digest[:6]}".lstrip("-")
+        name = f"{name[:52]}-{hashlib.sha256(names.encode()).hexdigest()[:6]}".lstrip("-")
     return f"quilt/{name}"
 
 
