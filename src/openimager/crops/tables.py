@@ -21,11 +21,9 @@ def photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise BadInput(f"images.csv has photo {twice.iloc[0]} more than once.")
     if len(strange := photos.loc[~photos["ImageID"].str.fullmatch(IMAGE_ID), "ImageID"]):
         raise BadInput(f"'{strange.iloc[0]}' in images.csv is not an ImageID: 16 hex digits.")
-    if len(strange := photos[~photos["Subset"].isin(SUBSETS)]):
-        raise BadInput(
-            f"Photo {strange.iloc[0]['ImageID']} in images.csv has the subset "
-            f"'{strange.iloc[0]['Subset']}'. Allowed: {', '.join(SUBSETS)}."
-        )
+    if len(strange := photos.loc[~photos["Subset"].isin(SUBSETS), "Subset"]):
+        allowed = ", ".join(SUBSETS)
+        raise BadInput(f"'{strange.iloc[0]}' in images.csv is not a subset. Allowed: {allowed}.")
     sizes = store.sizes(store.images)
     photos["PhotoBytes"] = [sizes.get(f"{image_id}.jpg", -1) for image_id in photos["ImageID"]]
     boxes["n"] = boxes.groupby("ImageID").cumcount()
@@ -63,9 +61,9 @@ def with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, option
     Old tells whether a file of that name exists, however it was made.
     """
     sizes = store.sizes(store.crops)
-    found = [sizes.get(path.removeprefix("data/crops/"), -1) for path in before["CropPath"]]
-    before = before.loc[before["Bytes"].eq(found), [*_SAME, "CropPath", "SHA256", "Bytes"]]
-    keys = [key(row, row.PhotoBytes, options) for row in rows.itertuples()]
+    whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
+    before = before.loc[whole, [*_SAME, "CropPath", "SHA256", "Bytes"]]
+    keys = [key(row, options) for row in rows.itertuples()]
     rows["Key"] = pd.Series(keys, rows.index, dtype=str)
     rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=_SAME)
     ending = FORMATS[options.format]

@@ -1,6 +1,5 @@
 """The run that turns photos and boxes into labelled folders of crops."""
 
-import contextlib
 import functools
 import math
 import os
@@ -15,12 +14,21 @@ from openimager import cluster, partitions
 from openimager.crops import duplicates, split, state, tables
 from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows, judge
 from openimager.crops.folders import folder_names, tidy
-from openimager.errors import BadInput, TryAgain
+from openimager.errors import BadInput, explained_os_errors
 from openimager.selection import drop_flags, without_flags
 from openimager.store import CROP_COLUMNS, PIXELS, Store
 
-COUNTS = ("made", "remade", "kept", "moved", "failed", "repeats", "small", "dropped")
-COUNTS += ("excluded", "disputed", "removed")
+# What is counted besides crops that are there, and how the report says it.
+_LEFT_OUT = {
+    "failed": "could not be cropped; see Error in crops.csv",
+    "repeats": "left out: the photo repeats one of a later subset",
+    "small": "left out: too few pixels",
+    "dropped": "left out for their flags",
+    "excluded": "left out of train and validation because exclude lists them",
+    "disputed": "listed by exclude but kept, because they are in the test split",
+    "removed": "crops removed that no longer belong",
+}
+COUNTS = ("made", "remade", "kept", "moved", *_LEFT_OUT)
 _REPEATS = "The photo repeats one of a later subset."
 _EXCLUDED = "Excluded from train and validation on request."
 # Photos per partition: about a second of work on one core.
@@ -76,8 +84,7 @@ def write_crops(
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
-        CSV with the columns ImageID and n of crops to leave out of train and validation; those of
-        the test split stay, and are counted.
+        CSV with ImageID and n of crops to leave out of train and validation; in test they stay.
     processes : int
         Processes to run in, or partitions to keep in flight with `executor`.
     executor : concurrent.futures.Executor, optional
@@ -89,8 +96,7 @@ def write_crops(
         The contents of crops.csv, sorted by ImageID and n. Left, Upper, Right, Lower are pixels of
         the stored photo (padding included). A row without a crop has the reason in Error, and no
         Subset, CropPath, pixels or SHA256. Excluded is 1 for boxes that `exclude` lists.
-        ``attrs["counts"]`` counts `COUNTS`; disputed crops are excluded ones that stay because
-        they are in test. ``attrs["moved"]`` lists photos whose split is another than before.
+        ``attrs["counts"]`` has `COUNTS`, ``attrs["moved"]`` the photos whose split has changed.
 
     Raises
     ------
@@ -112,21 +118,21 @@ def write_crops(
     rows["Folder"] = rows["Category"].map(folders)
     rows["Excluded"] = tables.listed(exclude, rows) if exclude is not None else 0
 
-    def run(task, rows: pd.DataFrame, kind: str, what: str) -> pd.DataFrame:
-        work = functools.partial(_partition, task=task, kind=kind, store=store, options=options)
-        in_flight = processes if processes > 1 else None
+    def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
+        work = functools.partial(task, store=store, options=options)
+        jobs = partitions.run(
+            work, _divided(rows, slots), processes, executor, processes if processes > 1 else None
+        )
         outcomes = [pd.DataFrame()]
         total = rows["ImageID"].nunique()
         with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
-            for partition, done in partitions.run(
-                work, _divided(rows, slots), processes, executor, in_flight
-            ):
+            for partition, done in jobs:
                 outcomes.append(done)
                 progress.update(partition["ImageID"].nunique())
         return pd.concat(outcomes)
 
     slots = cluster.slots(executor) if executor else processes
-    with _os_errors_explained(store), store.lock("crops"):
+    with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
         before = state.records(store)
         rows = tables.with_existing(store, rows, before, options)
@@ -140,10 +146,12 @@ def write_crops(
         decided = [_decided(row, options) for row in rows.itertuples()]
         rows[columns] = pd.DataFrame(decided, rows.index, columns)
         todo = (rows["CropPath"] != "") & (rows["CropPath"] != rows["Existing"])
-        done = run(crop_rows, rows[todo], "crops", "Cropping")
+        done = run(crop_rows, rows[todo], "Cropping")
         if len(done):
             rows.loc[done.index, [*state.OUTCOME]] = done
-        rows.loc[rows["CropPath"] == "", ["SHA256", "Key", "Subset"]] = ""
+        absent = rows["CropPath"] == ""
+        rows.loc[absent, ["SHA256", "Key", "Subset"]] = ""
+        rows.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
         counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
         rows = rows[(rows["Error"] != SMALL)].reset_index(drop=True)[list(CROP_COLUMNS)]
         counts["removed"] = tidy(store, {*rows["CropPath"]}, folders.values()) - counts["moved"]
@@ -159,17 +167,6 @@ def write_crops(
 def read_crops(data_dir: str | os.PathLike | Store = "data") -> pd.DataFrame:
     """Return crops.csv as `write_crops` returned it: empty text is "", not NaN."""
     return Store(data_dir).read_table("crops.csv", CROP_COLUMNS)
-
-
-@contextlib.contextmanager
-def _os_errors_explained(store: Store) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TryAgain(
-            f"{error.filename or store.root}: {error.strerror or error}. Everything complete is "
-            "kept; free space or repair it, and run again for the rest."
-        ) from error
 
 
 def _check(options: Options, shares) -> None:
@@ -192,12 +189,10 @@ def _check(options: Options, shares) -> None:
 def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
     """Return the facts about the photo of every row, by ImageID; hash those that are new."""
     photos = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    facts = photos.merge(state.facts(store), on="ImageID", suffixes=(" now", ""))
-    same = facts["Rotation"].astype(str) == facts["Rotation now"].astype(str)  # NaN is NaN
-    facts = facts.loc[same & facts["Bytes"].eq(facts["PhotoBytes"]), [*state.FACTS]]
+    facts = photos.merge(state.facts(store), on=[*photos])[[*state.FACTS]]
     new = rows[~rows["ImageID"].isin(facts["ImageID"]) & (rows["PhotoBytes"] >= 0)]
     if len(new):
-        facts = pd.concat([facts, run(hash_rows, new, "photos", "Decoding")])
+        facts = pd.concat([facts, run(hash_rows, new, "Decoding")])
         store.write_table(facts, ".openimager/photos.csv")
     facts = facts.set_index("ImageID").reindex(photos["ImageID"])
     return facts.fillna({"Error": MISSING, "Hash": "", "Stage": ""})
@@ -230,49 +225,33 @@ def _counted(rows: pd.DataFrame) -> Counter:
 
 
 def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
-    """Yield rows of at most `_PARTITION` photos, together where their crops are staged together."""
-    stages = rows["Stage"] if "Stage" in rows else pd.Series("", rows.index)
-    for stage, own in rows.groupby(stages, sort=False):
-        place = own.groupby("ImageID", sort=False).ngroup()
-        count, end = int(place.iloc[-1]) + 1, 0
-        for size in [count] if stage else partitions.sizes(count, slots, _PARTITION, least=8):
-            start, end = end, end + size
-            yield own.iloc[place.searchsorted(start) : place.searchsorted(end)]
-
-
-def _partition(rows: pd.DataFrame, task, kind: str, store: Store, options: Options):
-    """Run one partition, where it runs, and write its outcomes to the journal."""
-    outcomes = task(rows, store, options)
-    state.note(store, kind, outcomes)
-    return outcomes
+    """Yield the rows of at most `_PARTITION` photos at a time."""
+    place = rows.groupby("ImageID", sort=False).ngroup()
+    end = 0
+    for size in partitions.sizes(rows["ImageID"].nunique(), slots, _PARTITION, least=8):
+        start, end = end, end + size
+        yield rows.iloc[place.searchsorted(start) : place.searchsorted(end)]
 
 
 def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Return the photos that the run before had in another split."""
-    old = {row.ImageID: row.CropPath.split("/")[2] for row in before.itertuples()}
-    there = rows[rows["CropPath"] != ""].drop_duplicates("ImageID")
-    pairs = zip(there["ImageID"], there["Subset"], strict=True)
-    return sorted(image_id for image_id, split in pairs if old.get(image_id, split) != split)
+    old, new = (
+        frame[frame["CropPath"] != ""].drop_duplicates("ImageID").set_index("ImageID")["CropPath"]
+        for frame in (before, rows)
+    )
+    old, new = (paths.str.split("/").str[2] for paths in old.align(new, join="inner"))
+    return sorted(new.index[new != old])
 
 
 def _report(counts: Counter, moved: list[str]) -> str:
     """Return what happened, one line per fact that is not nothing."""
-    there = sum(counts[name] for name in ("made", "remade", "kept", "moved"))
+    kept = counts["kept"] + counts["moved"]
     lines = [
-        f"{there:,} crops: {counts['made']:,} made, {counts['remade']:,} remade because the "
-        f"options, the box or the photo changed, {counts['kept'] + counts['moved']:,} kept."
+        f"{counts['made'] + counts['remade'] + kept:,} crops: {counts['made']:,} made, "
+        f"{counts['remade']:,} remade because the options, the box or the photo changed, "
+        f"{kept:,} kept."
     ]
-    for name, text in {
-        "failed": "could not be cropped; see Error in crops.csv",
-        "repeats": "left out: the photo repeats one of a later subset",
-        "small": "left out: too few pixels",
-        "dropped": "left out for their flags",
-        "excluded": "left out of train and validation because exclude lists them",
-        "disputed": "listed by exclude but kept, because they are in the test split",
-        "removed": "crops removed that no longer belong",
-    }.items():
-        if counts[name]:
-            lines.append(f"{counts[name]:,} {text}.")
+    lines += [f"{counts[name]:,} {text}." for name, text in _LEFT_OUT.items() if counts[name]]
     if moved:
         some = ", ".join(moved[:5]) + (", ..." if len(moved) > 5 else "")
         lines.append(f"{len(moved):,} photos changed their split: {some}")

@@ -9,7 +9,7 @@ from dataclasses import replace as changed
 from typing import TYPE_CHECKING
 
 from openimager import cluster, selection
-from openimager.errors import BadInput, TryAgain
+from openimager.errors import BadInput, TryAgain, explained_os_errors
 from openimager.files import Busy
 from openimager.photos import repeat, sources
 from openimager.photos.photo import Settings
@@ -141,7 +141,7 @@ def download(
         return nothing_to_do(table, quiet)
     selector = selection.Selector(query, site)
     settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
-    with _explained_os_errors(), _claimed(store):
+    with explained_os_errors("Whole photos"), _claimed(store):
         cluster.check(executor, store, *([site.base] if catalogue.is_directory(site.base) else []))
         run = Run(store, selector, settings, retry_gone, quiet)
         return run.all(executor, slots, partitions, replace)
@@ -168,15 +168,3 @@ def _claimed(store: Store) -> Iterator[None]:
                 "--data-dir."
             ) from None
         yield
-
-
-@contextlib.contextmanager
-def _explained_os_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise TryAgain(
-            f"The disk refuses what is written: {error.strerror or error}{where}. Whole photos are "
-            "kept; make room or repair it, and run again for the rest."
-        ) from error
