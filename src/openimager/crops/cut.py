@@ -7,17 +7,15 @@ import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from openimager.crops import state
+from openimager.crops import tables
 from openimager.crops.duplicates import photo_hash
 from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box, upright
 from openimager.store import Store
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 MISSING = "The photo is not on disk; download it again."
@@ -69,7 +67,7 @@ def key(row, options: Options) -> str:
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def hash_rows(rows: "pd.DataFrame", store: Store, options: Options | None = None) -> "pd.DataFrame":
+def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) -> pd.DataFrame:
     """Hash photos, so that near-identical ones are found.
 
     Parameters
@@ -79,13 +77,12 @@ def hash_rows(rows: "pd.DataFrame", store: Store, options: Options | None = None
         coordinates, Key and Existing ("" unless the crop exists already).
     store : Store
     options : Options, optional
-        Cut the boxes from the same decoded photo, because decoding is most of the work. The crops
-        are kept among the state of the data directory until `crop_rows` takes them.
+        Cut boxes too, because decoding is most of the work, and stage them for `crop_rows`.
 
     Returns
     -------
     pandas.DataFrame
-        One row per photo: `state.FACTS`. Error says why there is no hash.
+        One row per photo: `tables.FACTS`. Error says why there is no hash.
     """
     staged: dict[str, bytes] = {}
 
@@ -93,38 +90,26 @@ def hash_rows(rows: "pd.DataFrame", store: Store, options: Options | None = None
         first, wanted = boxes[0], [row for row in boxes if options and not row.Existing]
         cut = _cut(store, first, wanted, options or Options(), hashed=True)
         for row in wanted:
-            if row.Index in cut.crops and sum(map(len, staged.values())) < state.MOST:
-                staged[state.entry(row)] = cut.crops[row.Index]
+            if row.Index in cut.crops and sum(map(len, staged.values())) < tables.MOST:
+                staged[tables.entry(row)] = cut.crops[row.Index]
         return [(first.ImageID, first.Rotation, cut.bytes, *cut.size, cut.hash, cut.error)]
 
     facts = _each_photo(one, rows, options.workers if options else 1)
-    stage = state.save_crops(store, staged)
-    return state.note(store, "photos", [(*fact, stage) for fact in facts])
+    stage = tables.save_crops(store, staged) if staged else ""
+    return tables.note(store, "photos", [(*fact, stage) for fact in facts])
 
 
-def crop_rows(rows: "pd.DataFrame", store: Store, options: Options) -> "pd.DataFrame":
-    """Cut boxes out of photos and write the crops.
+def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFrame:
+    """Cut boxes out of photos and write the crops; return one outcome per row, `tables.OUTCOME`.
 
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        One row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key, CropPath
-        and, optionally, the Stage that `hash_rows` returned.
-    store : Store
-    options : Options
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per row given, with the same index: `state.OUTCOME`. Where Error says why there is
-        no crop, CropPath is "".
+    `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key,
+    CropPath and, optionally, the Stage that `hash_rows` returned. The outcomes have the same index;
+    where Error says why there is no crop, CropPath is "".
     """
-    import pandas as pd
-
-    staged = state.load_crops(store, rows["Stage"]) if "Stage" in rows else {}
+    staged = tables.load_crops(store, rows["Stage"]) if "Stage" in rows else {}
 
     def one(boxes: list) -> list[tuple]:
-        done = {row.Index: staged.get(state.entry(row)) for row in boxes}
+        done = {row.Index: staged.get(tables.entry(row)) for row in boxes}
         todo = [row for row in boxes if not done[row.Index]]
         cut = _cut(store, todo[0], todo, options) if todo else Cut()
         return [write(row, done[row.Index] or cut.crops.get(row.Index), cut) for row in boxes]
@@ -138,7 +123,7 @@ def crop_rows(rows: "pd.DataFrame", store: Store, options: Options) -> "pd.DataF
         return row.ImageID, row.n, row.CropPath, digest, len(data), "", row.Key
 
     outcomes = _each_photo(one, rows, options.workers)
-    return state.note(store, "crops", outcomes).set_index(rows.index)
+    return tables.note(store, "crops", outcomes).set_index(rows.index)
 
 
 def _cut(store: Store, photo, rows: list, options: Options, hashed: bool = False) -> Cut:
@@ -177,7 +162,7 @@ def _file(crop: Image.Image, options: Options) -> bytes:
     return stream.getvalue()
 
 
-def _each_photo(one: Callable, rows: "pd.DataFrame", workers: int) -> list[tuple]:
+def _each_photo(one: Callable, rows: pd.DataFrame, workers: int) -> list[tuple]:
     """Return what `one` returns for the rows of each photo, in their order."""
     photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
     with ThreadPoolExecutor(workers) as pool:

@@ -11,7 +11,6 @@ DISTANCE = 56
 # Mean difference (of 255) of a picture from itself blurred, below which it shows too little to
 # hash, such as a clear sky. Those photos have 3 and more.
 _DETAIL = 1.5
-_BLOCK = 256
 _SIDE = 64
 # The first 16 rows of the matrix of the discrete cosine transform.
 _COSINES = np.cos(np.pi / _SIDE * np.outer(np.arange(16), np.arange(_SIDE) + 0.5))
@@ -36,25 +35,18 @@ def photo_hash(picture: Image.Image) -> str:
 def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     """Return the positions (i, j), i < j, of hashes that differ in at most `distance` bits.
 
-    `hashes` are uint64 of shape (n, words). All pairs are compared, a block at a time: 30,000
-    hashes take some ten seconds and a few megabytes.
+    `hashes` are uint64 of shape (n, words). All pairs are compared: 30,000 hashes take seconds.
 
     Examples
     --------
     >>> near_pairs(np.array([[0b0000], [0b0111], [0b0001]], dtype=np.uint64), distance=1).tolist()
     [[0, 2]]
     """
-    found = [np.empty((0, 2), dtype=int)]
-    for start in range(0, len(hashes), _BLOCK):
-        rows = hashes[start : start + _BLOCK]
-        for begin in range(start, len(hashes), 16 * _BLOCK):
-            others = hashes[begin : begin + 16 * _BLOCK]
-            bits = np.zeros((len(rows), len(others)), dtype=np.uint16)
-            for word in range(hashes.shape[1]):
-                bits += np.bitwise_count(rows[:, None, word] ^ others[None, :, word])
-            pairs = np.argwhere(bits <= distance) + np.array([start, begin])
-            found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
+    words, found = np.ascontiguousarray(hashes.T), []
+    for i in range(len(hashes)):
+        bits = np.bitwise_count(words[:, i + 1 :] ^ words[:, i, None]).sum(axis=0, dtype=np.uint16)
+        found += [(i, i + 1 + j) for j in np.flatnonzero(bits <= distance)]
+    return np.array(found, dtype=int).reshape(-1, 2)
 
 
 def group(hashes: dict[str, str], distance: int = DISTANCE) -> pd.Series:
@@ -75,12 +67,9 @@ def group(hashes: dict[str, str], distance: int = DISTANCE) -> pd.Series:
             image_id = leader[image_id]
         return image_id
 
-    first_with = {}
-    for image_id in leader:
-        if hashes[image_id]:
-            leader[image_id] = first_with.setdefault(hashes[image_id], image_id)
-    values = np.frombuffer(bytes.fromhex("".join(first_with)), dtype=np.uint64).reshape(-1, 4)
-    hashed = list(first_with.values())
+    hashed = [image_id for image_id in leader if hashes[image_id]]
+    digits = "".join(hashes[image_id] for image_id in hashed)
+    values = np.frombuffer(bytes.fromhex(digits), dtype=np.uint64).reshape(-1, 4)
     for i, j in near_pairs(values, distance):
         first, second = sorted((find(hashed[i]), find(hashed[j])))
         leader[second] = first

@@ -30,22 +30,10 @@ def assign_splits(groups: pd.Series, subset: pd.Series, shares=SHARES) -> pd.Ser
     """Return the split of each photo.
 
     Photos of several official subsets stay in their own, but a photo that repeats one of a later
-    subset (train, validation, test) is left out: a model must not be tested on what it has seen.
-    Photos of one subset are divided by hash: a group goes where its first ImageID sends it, so a
-    new photo moves nothing but the group that it joins.
-
-    Parameters
-    ----------
-    groups, subset : pandas.Series of str
-        ImageID to the smallest ImageID of its group (`openimager.crops.duplicates.group`), and to
-        its official subset.
-    shares : sequence of three float
-        Of train, validation and test.
-
-    Returns
-    -------
-    pandas.Series of str, indexed by ImageID
-        "" for a photo that is left out.
+    subset (train, validation, test) is left out (""): a model must not be tested on what it has
+    seen. Photos of one subset are divided by hash: a group goes where its first ImageID sends it,
+    so a new photo moves nothing but the group that it joins. `groups` and `subset` map ImageID to
+    the first ImageID of its group (`openimager.crops.duplicates.group`) and to its official subset.
 
     Examples
     --------

@@ -11,8 +11,17 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from openimager import cluster, partitions
-from openimager.crops import duplicates, split, state, tables
-from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows, judge
+from openimager.crops import duplicates, split, tables
+from openimager.crops.cut import (
+    FORMATS,
+    MISSING,
+    SMALL,
+    Options,
+    crop_rows,
+    hash_rows,
+    judge,
+    key,
+)
 from openimager.crops.folders import folder_names, tidy
 from openimager.errors import BadInput, explained_os_errors
 from openimager.selection import drop_flags, without_flags
@@ -71,16 +80,14 @@ def write_crops(
         Fit the box into the square, centred on black, instead of stretching it.
     min_pixels : int
         Leave out boxes with fewer pixels than this along a side of the photo on disk.
-    drop : str or sequence of str
-        Leave out boxes with these flags: "occluded", "truncated", "group", "depiction", "inside".
-    drop_unknown : bool
-        Leave out boxes whose flags are unknown.
+    drop, drop_unknown
+        Leave out boxes by their flags, as `openimager.selection.Query` does.
     shares : sequence of three float
         Of train, validation and test, where all photos come from one subset.
     workers : int, optional
         Threads in all; by default one per core, and one per partition with `executor`.
     quiet : bool
-        Show no progress and do not print the report.
+        Print nothing.
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
@@ -103,13 +110,12 @@ def write_crops(
     BadInput
         If an option or a table cannot be used.
     TryAgain
-        If another run crops here (`openimager.files.Busy`), or a crop cannot be written.
+        If another run crops here, or a crop cannot be written.
     """
     flags = drop_flags(drop)
     store = Store(data_dir)
     threads = workers or (1 if executor else os.cpu_count() * (1 if store.is_local else 4))
-    if executor is None:
-        threads = max(1, threads // processes)
+    threads = threads if executor else max(1, threads // processes)
     options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
     _check(options, shares)
     photos, boxes = tables.photos_and_boxes(store)
@@ -120,11 +126,9 @@ def write_crops(
 
     def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
         work = functools.partial(task, store=store, options=options)
-        jobs = partitions.run(
-            work, _divided(rows, slots), processes, executor, processes if processes > 1 else None
-        )
-        outcomes = [pd.DataFrame()]
-        total = rows["ImageID"].nunique()
+        in_flight = processes if processes > 1 else None
+        jobs = partitions.run(work, _divided(rows, slots), processes, executor, in_flight)
+        outcomes, total = [pd.DataFrame()], rows["ImageID"].nunique()
         with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
             for partition, done in jobs:
                 outcomes.append(done)
@@ -134,8 +138,8 @@ def write_crops(
     slots = cluster.slots(executor) if executor else processes
     with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
-        before = state.records(store)
-        rows = tables.with_existing(store, rows, before, options)
+        before = tables.records(store)
+        rows = _with_existing(store, rows, before, options)
         facts = _facts(store, rows, run)
         rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
         groups = duplicates.group(facts["Hash"].to_dict())
@@ -148,7 +152,7 @@ def write_crops(
         todo = (rows["CropPath"] != "") & (rows["CropPath"] != rows["Existing"])
         done = run(crop_rows, rows[todo], "Cropping")
         if len(done):
-            rows.loc[done.index, [*state.OUTCOME]] = done
+            rows.loc[done.index, [*tables.OUTCOME]] = done
         absent = rows["CropPath"] == ""
         rows.loc[absent, ["SHA256", "Key", "Subset"]] = ""
         rows.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
@@ -156,7 +160,7 @@ def write_crops(
         rows = rows[(rows["Error"] != SMALL)].reset_index(drop=True)[list(CROP_COLUMNS)]
         counts["removed"] = tidy(store, {*rows["CropPath"]}, folders.values()) - counts["moved"]
         store.write_table(rows, "crops.csv")
-        state.clear(store)
+        tables.clear(store)
     moved = _moved(before, rows)
     rows.attrs.update(counts={name: counts[name] for name in COUNTS}, moved=moved)
     if not quiet:
@@ -186,10 +190,28 @@ def _check(options: Options, shares) -> None:
             raise BadInput(f"{name} {value!r} cannot be used. Allowed: {allowed}.")
 
 
+def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, options: Options):
+    """Add Key, Name and, where a crop with that key exists, its path as Existing, SHA256, Bytes.
+
+    Old tells whether a file of that name exists, however it was made.
+    """
+    same, sizes = ["ImageID", "n", "Key"], store.sizes(store.crops)
+    whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
+    before = before.loc[whole, [*same, "CropPath", "SHA256", "Bytes"]]
+    keys = [key(row, options) for row in rows.itertuples()]
+    rows["Key"] = pd.Series(keys, rows.index, dtype=str)
+    rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
+    ending = FORMATS[options.format]
+    names = [f"{row.Folder}/{row.ImageID}_{row.n}.{ending}" for row in rows.itertuples()]
+    rows["Name"] = pd.Series(names, rows.index, dtype=str)
+    rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
+    return rows.fillna({"Existing": "", "SHA256": ""})
+
+
 def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
     """Return the facts about the photo of every row, by ImageID; hash those that are new."""
     photos = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    facts = photos.merge(state.facts(store), on=[*photos])[[*state.FACTS]]
+    facts = photos.merge(tables.facts(store), on=[*photos])[[*tables.FACTS]]
     new = rows[~rows["ImageID"].isin(facts["ImageID"]) & (rows["PhotoBytes"] >= 0)]
     if len(new):
         facts = pd.concat([facts, run(hash_rows, new, "Decoding")])
@@ -235,12 +257,10 @@ def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
 
 def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Return the photos that the run before had in another split."""
-    old, new = (
-        frame[frame["CropPath"] != ""].drop_duplicates("ImageID").set_index("ImageID")["CropPath"]
-        for frame in (before, rows)
-    )
-    old, new = (paths.str.split("/").str[2] for paths in old.align(new, join="inner"))
-    return sorted(new.index[new != old])
+    splits = before["CropPath"].str.split("/").str[2]
+    old = rows["ImageID"].map(dict(zip(before["ImageID"], splits, strict=True)))
+    moved = (rows["CropPath"] != "") & old.notna() & (old != rows["Subset"])
+    return sorted({*rows.loc[moved, "ImageID"]})
 
 
 def _report(counts: Counter, moved: list[str]) -> str:
