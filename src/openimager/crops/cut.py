@@ -13,8 +13,8 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from openimager.crops import tables
-from openimager.crops.duplicates import photo_hash
 from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box, upright
+from openimager.crops.split import photo_hash
 from openimager.store import Store
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
@@ -68,21 +68,13 @@ def key(row, options: Options) -> str:
 
 
 def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) -> pd.DataFrame:
-    """Hash photos, so that near-identical ones are found.
+    """Hash photos, so that near-identical ones are found; return a row per photo, `tables.FACTS`.
 
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        ImageID and Rotation, sorted by ImageID. With `options` one row per box, and also n, the
-        coordinates, Key and Existing ("" unless the crop exists already).
-    store : Store
-    options : Options, optional
-        Cut boxes too, because decoding is most of the work, and stage them for `crop_rows`.
+    `rows` has ImageID and Rotation, sorted by ImageID. Error says why there is no hash.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per photo: `tables.FACTS`. Error says why there is no hash.
+    With `options` boxes are cut too, because decoding is most of the work, and staged for
+    `crop_rows`: `rows` then has one row per box, and also n, the coordinates, Key and Existing (""
+    unless the crop exists already).
     """
     staged: dict[str, bytes] = {}
 
@@ -135,18 +127,14 @@ def _cut(store: Store, photo, rows: list, options: Options, hashed: bool = False
     try:
         with Image.open(io.BytesIO(data)) as opened:
             size = opened.size
-            cuts = [(row, judge(row, size, options)[0]) for row in rows]
-            wanted = [(box, options.size, options.keep_aspect) for _, box in cuts if box]
+            cuts = [(row, box) for row in rows if (box := judge(row, size, options)[0])]
+            wanted = [(box, options.size, options.keep_aspect) for _, box in cuts]
             if hashed:  # for which 128 pixels suffice
                 wanted.append(((0, 0, *size), 64, False))
             scales = [draft_scale(*one, size) for one in wanted]
             picture = decode(opened, min(scales)) if scales else None
         how = options.size, photo.Rotation, options.padding, options.keep_aspect, size
-        crops = {
-            row.Index: _file(crop_box(picture, _box(row), *how), options)
-            for row, pixels in cuts
-            if pixels
-        }
+        crops = {row.Index: _file(crop_box(picture, _box(row), *how), options) for row, _ in cuts}
         digest = photo_hash(upright(picture, photo.Rotation)) if hashed else ""
         return Cut("", len(data), size, digest, crops)
     except UnidentifiedImageError:

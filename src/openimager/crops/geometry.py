@@ -11,20 +11,11 @@ _ORIGINAL = 4_000_000  # pixels from which a photo is taken for a camera's origi
 
 
 def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the smallest whole-pixel rectangle that covers a box.
+    """Return the smallest whole-pixel rectangle that covers a box, in a photo of this size.
 
-    Parameters
-    ----------
-    box : sequence of four float
-        XMin, XMax, YMin, YMax as fractions of the stored photo, y down. It is BadInput if a
-        number is missing or a Min is above its Max.
-    width, height : int
-        Size of the stored photo in pixels, each at least 1.
-
-    Returns
-    -------
-    tuple of int
-        Pillow's (left, upper, right, lower): inside the picture, at least one pixel each way.
+    `box` is XMin, XMax, YMin, YMax as fractions of the stored photo, y down; BadInput if a number
+    is missing or a Min is above its Max. The result is Pillow's (left, upper, right, lower), inside
+    the photo and at least one pixel wide and high.
 
     Examples
     --------

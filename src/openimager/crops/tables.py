@@ -15,17 +15,15 @@ from collections.abc import Iterable
 import pandas as pd
 
 from openimager.errors import BadInput
-from openimager.store import COORDINATES, FLAGS, IMAGE_ID, SUBSETS, Store, typed
+from openimager.store import COORDINATES, FLAGS, IMAGE_ID, SCHEMAS, SUBSETS, Store, typed
 
 # What is remembered of a photo, so that it need not be opened again.
 FACTS = {
     **{"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64", "Width": "Int64"},
     **{"Height": "Int64", "Hash": "str", "Error": "str", "Stage": "str"},
 }
-OUTCOME = {
-    **{"ImageID": "str", "n": "Int64", "CropPath": "str", "SHA256": "str", "Bytes": "Int64"},
-    **{"Error": "str", "Key": "str"},
-}
+_OUTCOME = ("ImageID", "n", "CropPath", "SHA256", "Bytes", "Error", "Key")
+OUTCOME = {name: SCHEMAS["crops.csv"][name] for name in _OUTCOME}
 _COLUMNS = {"photos": FACTS, "crops": OUTCOME}
 # Bytes of crops that one partition may keep; the rest is cut again from the photo.
 MOST = 32_000_000

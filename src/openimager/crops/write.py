@@ -11,17 +11,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from openimager import cluster, partitions
-from openimager.crops import duplicates, split, tables
-from openimager.crops.cut import (
-    FORMATS,
-    MISSING,
-    SMALL,
-    Options,
-    crop_rows,
-    hash_rows,
-    judge,
-    key,
-)
+from openimager.crops import cut, split, tables
+from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows
 from openimager.crops.folders import folder_names, tidy
 from openimager.errors import BadInput, explained_os_errors
 from openimager.selection import drop_flags, without_flags
@@ -92,10 +83,9 @@ def write_crops(
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
         CSV with ImageID and n of crops to leave out of train and validation; in test they stay.
-    processes : int
-        Processes to run in, or partitions to keep in flight with `executor`.
-    executor : concurrent.futures.Executor, optional
-        Runs partitions of photos in place of this process; it is not shut down.
+    processes, executor
+        Processes to start; or a `concurrent.futures.Executor`, which is not shut down, and how
+        many partitions to keep in flight there.
 
     Returns
     -------
@@ -107,10 +97,8 @@ def write_crops(
 
     Raises
     ------
-    BadInput
-        If an option or a table cannot be used.
-    TryAgain
-        If another run crops here, or a crop cannot be written.
+    BadInput, TryAgain
+        If an option or a table cannot be used; if another run crops here or the disk is full.
     """
     flags = drop_flags(drop)
     store = Store(data_dir)
@@ -142,7 +130,7 @@ def write_crops(
         rows = _with_existing(store, rows, before, options)
         facts = _facts(store, rows, run)
         rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
-        groups = duplicates.group(facts["Hash"].to_dict())
+        groups = split.group(facts["Hash"].to_dict())
         splits = split.assign_splits(groups, photos.set_index("ImageID")["Subset"], shares)
         rows["DuplicateGroup"] = rows["ImageID"].map(groups)
         rows["Subset"] = rows["ImageID"].map(splits)
@@ -198,7 +186,7 @@ def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, optio
     same, sizes = ["ImageID", "n", "Key"], store.sizes(store.crops)
     whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
     before = before.loc[whole, [*same, "CropPath", "SHA256", "Bytes"]]
-    keys = [key(row, options) for row in rows.itertuples()]
+    keys = [cut.key(row, options) for row in rows.itertuples()]
     rows["Key"] = pd.Series(keys, rows.index, dtype=str)
     rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
     ending = FORMATS[options.format]
@@ -228,7 +216,7 @@ def _decided(row, options: Options) -> tuple:
     elif row.Excluded and row.Subset != "test":
         error = _EXCLUDED
     elif not error:
-        pixels, error = judge(row, (row.Width, row.Height), options)
+        pixels, error = cut.judge(row, (row.Width, row.Height), options)
     path = "" if error else f"data/crops/{row.Subset}/{row.Name}"
     return path, error, *(pixels or [pd.NA] * len(PIXELS))
 
