@@ -153,12 +153,8 @@ def _file(crop: Image.Image, options: Options) -> bytes:
 def _each_photo(one: Callable, rows: pd.DataFrame, workers: int) -> list[tuple]:
     """Return what `one` returns for the rows of each photo, in their order."""
     photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            return [outcome for outcomes in pool.map(one, photos) for outcome in outcomes]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with ThreadPoolExecutor(workers) as pool:  # whose map cancels the rest after an exception
+        return [outcome for outcomes in pool.map(one, photos) for outcome in outcomes]
 
 
 def _box(row) -> tuple[float, float, float, float]:

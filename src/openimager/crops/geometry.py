@@ -102,17 +102,9 @@ def crop_box(
 ) -> Image.Image:
     """Cut a box out of a photo, set it upright and bring it to its size.
 
-    Parameters
-    ----------
-    picture : PIL.Image.Image
-        The photo as stored (EXIF not applied), RGB.
-    box, rotation
-        As for `rotate_box`.
-    size, padding, keep_aspect
-        As for `openimager.write_crops`.
-    stored : (width, height), optional
-        Size of the photo in pixels where `picture` was decoded at 1/2, 1/4 or 1/8 of it. The box
-        is rounded to pixels of the stored photo all the same.
+    `picture` is the photo as stored (EXIF not applied), RGB; `box` and `rotation` are as for
+    `rotate_box`, the options as for `openimager.write_crops`. Where `picture` was decoded at 1/2,
+    1/4 or 1/8, `stored` is the (width, height) of the photo: the box is rounded to its pixels.
 
     Examples
     --------
@@ -135,8 +127,6 @@ def crop_box(
     within = (edges[0] - left, edges[1] - upper, edges[2] - left, edges[3] - upper)
     cut = cut.resize(fitted(pixels, size, keep_aspect), Image.Resampling.BICUBIC, box=within)
     cut = upright(cut, rotation)
-    if cut.size == (size, size):
-        return cut
     square = Image.new("RGB", (size, size))
     square.paste(cut, ((size - cut.width) // 2, (size - cut.height) // 2))
     return square

@@ -47,9 +47,7 @@ def photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     boxes = boxes.merge(photos[["ImageID", "Rotation", "PhotoBytes"]], on="ImageID")
     if len(boxes) and (boxes["PhotoBytes"] < 0).all():
         # Crops may have come without photos, in a package; they must not be removed.
-        raise BadInput(
-            f"None of the photos of images.csv is in {store.images}: download them first."
-        )
+        raise BadInput(f"No photo of images.csv is in {store.images}: download them first.")
     return photos, boxes.sort_values(["ImageID", "n"])
 
 
@@ -58,10 +56,8 @@ def listed(exclude: str | os.PathLike, rows: pd.DataFrame) -> list[int]:
     try:
         table = pd.read_csv(exclude, dtype={"ImageID": str, "n": int}, usecols=["ImageID", "n"])
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"exclude '{exclude}' cannot be used: a CSV file with the columns ImageID and n "
-            f"(a whole number) is needed. {error}"
-        ) from None
+        needed = "a CSV file with the columns ImageID and n (a whole number) is needed"
+        raise BadInput(f"exclude '{exclude}' cannot be used: {needed}. {error}") from None
     wanted = {*zip(table["ImageID"], table["n"], strict=True)}
     boxes = list(zip(rows["ImageID"], rows["n"], strict=True))
     if unknown := sorted(wanted - {*boxes}):

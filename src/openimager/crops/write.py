@@ -100,14 +100,13 @@ def write_crops(
     BadInput, TryAgain
         If an option or a table cannot be used; if another run crops here or the disk is full.
     """
-    flags = drop_flags(drop)
     store = Store(data_dir)
     threads = workers or (1 if executor else os.cpu_count() * (1 if store.is_local else 4))
     threads = threads if executor else max(1, threads // processes)
     options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
     _check(options, shares)
     photos, boxes = tables.photos_and_boxes(store)
-    rows = without_flags(boxes, flags, drop_unknown).reset_index(drop=True)
+    rows = without_flags(boxes, drop_flags(drop), drop_unknown).reset_index(drop=True)
     folders = folder_names(sorted(boxes["Category"].unique()))
     rows["Folder"] = rows["Category"].map(folders)
     rows["Excluded"] = tables.listed(exclude, rows) if exclude is not None else 0
@@ -179,19 +178,15 @@ def _check(options: Options, shares) -> None:
 
 
 def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, options: Options):
-    """Add Key, Name and, where a crop with that key exists, its path as Existing, SHA256, Bytes.
-
-    Old tells whether a file of that name exists, however it was made.
-    """
+    """Add Key, Name, Old (a file of that name exists) and, of a crop with that key, Existing."""
     same, sizes = ["ImageID", "n", "Key"], store.sizes(store.crops)
     whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
     before = before.loc[whole, [*same, "CropPath", "SHA256", "Bytes"]]
     keys = [cut.key(row, options) for row in rows.itertuples()]
     rows["Key"] = pd.Series(keys, rows.index, dtype=str)
     rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
-    ending = FORMATS[options.format]
-    names = [f"{row.Folder}/{row.ImageID}_{row.n}.{ending}" for row in rows.itertuples()]
-    rows["Name"] = pd.Series(names, rows.index, dtype=str)
+    names = [f"{row.Folder}/{row.ImageID}_{row.n}" for row in rows.itertuples()]
+    rows["Name"] = pd.Series(names, rows.index, dtype=str) + f".{FORMATS[options.format]}"
     rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
     return rows.fillna({"Existing": "", "SHA256": ""})
 
