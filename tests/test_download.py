@@ -476,7 +476,7 @@ def test_overflow(tmp_path, server):
         tables = write_site(tmp_path, rows)
         frame = get(tmp_path, tables, source=source, workers=16, settings=patient)
         assert set(frame["Source"]) == {source[1]}
-        assert 1 <= len(busy.asked) <= 8
+        assert 1 <= len(busy.asked) <= 12
         skipped = frame.attrs["skipped"][source[1]]
         assert sum(skipped.values()) == 60
         assert set(skipped) == {"flickr: answered 429", "flickr: waiting after 429"}
@@ -529,7 +529,7 @@ def test_one_probe_at_a_time_until_it_answers(tmp_path, server):
     assert set(frame["Status"]) == {"ok"}
     assert at_once[1] <= 8
     # The first refusals are a burst; after that each probe is another photo.
-    probes = refusals[8:]
+    probes = refusals[12:]
     assert len(set(probes)) == len(probes)
 
 
