@@ -524,7 +524,7 @@ def test_one_probe_at_a_time_until_it_answers(tmp_path, server):
     frame = get(
         tmp_path,
         write_site(tmp_path, rows),
-        settings=replace(QUICK, pause=0.01, longest_pause=0.02),
+        settings=replace(QUICK, pause=0.05, longest_pause=0.05),
     )
     assert set(frame["Status"]) == {"ok"}
     assert at_once[1] <= 8
