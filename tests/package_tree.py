@@ -58,17 +58,18 @@ def write_model(root, model=100 * b"stands for a model of some size\n"):
     (models / "original.keras").write_bytes(b"the network of 2018")
     table = root / "data" / "crops.csv"
     crops = pd.read_csv(table, dtype=str, keep_default_na=False).query("Error == ''")
+    categories = sorted(set(crops["Category"]))
     hashes = {"model_sha256": digest(models / "latest.keras"), "crops_csv_sha256": digest(table)}
     history = {
         "parameters": {"EPOCHS": 3, "leave_out": []},
-        "categories": CATEGORIES,
+        "categories": categories,
         "crops_csv_sha256": hashes["crops_csv_sha256"],
         "models": {"latest": {"sha256": hashes["model_sha256"]}},
     }
     metrics = hashes | {
         **{"accuracy": 0.5, "low": 0.1, "high": 0.9, "crops": 2, "photos": 2},
         "network": "small_cnn",
-        "categories": CATEGORIES,
+        "categories": categories,
         "baselines": {"majority": {"accuracy": 0.25, "low": 0.0, "high": 0.75}},
         "differences": {"majority": {"difference": 0.25, "low": -0.5, "high": 0.75}},
         "per_category": [{"Category": "Cat", "Precision": 0.5, "Recall": 1.0}],
@@ -80,7 +81,7 @@ def write_model(root, model=100 * b"stands for a model of some size\n"):
     }
     judged = crops[crops["Subset"] != "train"][["ImageID", "n", "Subset", "Category"]]
     judged = judged.assign(Predicted="Cat", Probability=0.7)
-    judged = judged.assign(**{"P(Cat)": 0.7, "P(Hot dog)": 0.3}, Suspect=0.1)
+    judged = judged.assign(**{f"P({name})": 0.5 for name in categories}, Suspect=0.1)
     judged.to_csv(models / "predictions.csv", index=False)
     for name, content in (("history", history), ("metrics", metrics)):
         (models / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")

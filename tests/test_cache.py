@@ -252,6 +252,8 @@ def test_killed_during_the_check(tmp_path, notes):
             else body(b"again")
         )(handler, times)
         fetch_one(server.url + "/a", tmp_path / "a")
+        # Version 0.1 did not note the length, so the server is asked.
+        assert server.times("/a") == notes.startswith('"')
     assert (tmp_path / "a").read_bytes() == data
 
 

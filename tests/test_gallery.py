@@ -21,7 +21,7 @@ from builders import DataDir, jpeg, scene, write_csv
 from PIL import Image
 
 import openimager
-from openimager import gallery
+from openimager import cli, gallery
 from openimager.errors import BadInput
 
 GREY, RED = (120, 120, 120), (220, 30, 30)
@@ -738,3 +738,12 @@ def test_budgets():
         for name in ("gallery.py", "gallery_page/page.js")
     }
     assert lines["gallery.py"] <= 250 and lines["gallery_page/page.js"] <= 400
+
+
+def test_command_line(tmp_path, capsys):
+    """--gallery writes the page after a download and prints its path."""
+    data = tmp_path / "data"
+    words = ["Cat", "--sample", "--limit", "3", "--quiet", "--data-dir", str(data), "--gallery"]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == f"{data / 'gallery.html'}\n"
+    assert (data / "gallery.html").exists()

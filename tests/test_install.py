@@ -9,13 +9,16 @@ from pathlib import Path
 import mlcroissant
 import pytest
 import seaweed
-from package_tree import METADATA, NAME, make_tree
+import yaml
+from package_tree import METADATA, NAME, make_tree, write_model
 
 import openimager
 from openimager import install, registry
+from openimager.crops import rotate_box
 from openimager.errors import BadInput, TryAgain
-from openimager.export import write_croissant
-from openimager.package import contents
+from openimager.export import write_coco, write_croissant, write_yolo
+from openimager.package import cards, contents
+from openimager.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
 
@@ -210,6 +213,65 @@ def test_interrupted_installation_goes_on(place, tmp_path, monkeypatch):
     there = installed(tmp_path / "new")
     assert len(there) == 5 and not [path for path in there if path.endswith(".part")]
     assert openimager.install_package(place, tmp_path / "new").kept == 5
+
+
+FRUIT = Path(__file__).resolve().parents[2] / "shared" / "mirror" / "fruit" / "2018_04"
+
+
+@pytest.mark.parametrize("site", ["sample", "fruit"])
+def test_stranger_gets_a_whole_site(site, tmp_path):
+    """Downloaded, cropped, described and pushed; a stranger reads crops and boxes as they were."""
+    if site == "fruit" and not FRUIT.is_dir():
+        pytest.skip("../shared/mirror with real photos is not here")
+    names = ["Apple", "Banana", "Orange"] if site == "fruit" else ["Cat", "Dog"]
+    where = {"base_url": FRUIT} if site == "fruit" else {"release": "sample"}
+    data, models = tmp_path / "clone" / "data", tmp_path / "clone" / "models"
+    openimager.download(names, data_dir=data, subset="all", limit=12, quiet=True, **where)
+    openimager.write_crops(data, quiet=True)
+    write_model(tmp_path / "clone")
+    write_coco(data)
+    write_croissant(data)
+    about = contents.describe(data, models, tmp_path / "clone")
+    name = contents.default_name(about)
+    assert name == ("quilt/apple_banana_orange" if site == "fruit" else NAME)
+    assert about["drawn"] is (site == "sample")
+    cards.write_data_card(data, about, name)
+    cards.write_model_card(models, about, name)
+    card = (data / "README.md").read_text(encoding="utf-8")
+    assert "| limit | 12 |" in card
+    assert f"| base_url | {FRUIT.as_posix() if site == 'fruit' else 'drawn on this'}" in card
+    files = contents.collect(tmp_path / "clone", data, models)
+    registry.push(files, name, tmp_path / "registry", about, "first")
+    there = tmp_path / "new"
+    openimager.install_package(tmp_path / "registry", there)
+    assert installed(there) == {
+        path: file.read_bytes() for path, file in files.items() if path[0] in "dm"
+    }
+    store = Store(there / "data")
+    crops = store.read_table("crops.csv").query("CropPath != ''")
+    records = list(mlcroissant.Dataset(there / "data" / "croissant.json").records("crops"))
+    assert {f"data/{row['crops/path'].decode()}" for row in records} == set(crops["CropPath"])
+    check_yolo(store)
+
+
+def check_yolo(store):
+    """Compare every label of a YOLO export with the table of boxes, turned photos included."""
+    write_yolo(store, quiet=True)
+    path = store.path("yolo/data.yaml")
+    names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
+    photos = store.read_table("images.csv").set_index("ImageID")
+    boxes = store.read_table("boxes.csv").groupby("ImageID")
+    labels = list(store.root.glob("yolo/labels/*/*.txt"))
+    assert len({photos.loc[label.stem, "Rotation"] for label in labels}) > 1
+    for label in labels:
+        turn = photos.loc[label.stem, "Rotation"]
+        rows = boxes.get_group(label.stem).itertuples()
+        for line, row in zip(label.read_text().splitlines(), rows, strict=True):
+            number, x, y, width, height = map(float, line.split())
+            box = (row.XMin, row.XMax, row.YMin, row.YMax)
+            expected = rotate_box(box, turn if turn > 0 else 0)
+            found = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
+            assert names[int(number)] == row.Category and found == pytest.approx(expected, abs=2e-6)
 
 
 @pytest.fixture(scope="module")

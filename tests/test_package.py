@@ -257,6 +257,12 @@ def trained_on_test(tree):
     (tree / "models" / "trained_on.txt").write_text("\n".join(crops["SHA256"]), encoding="utf-8")
 
 
+def old_croissant(tree):
+    """Describe the tables, then change one."""
+    write_croissant(tree / "data")
+    edit(tree, "images.csv", lambda t: t.assign(Title="another"))
+
+
 def old_predictions(tree):
     """Keep the predictions of fewer crops."""
     path = tree / "models" / "predictions.csv"
@@ -279,6 +285,7 @@ def old_predictions(tree):
         (foreign_crop, "crops/ has files that crops.csv does not list.*run build-dataset"),
         (new_split, "trained on other crops.*run build-model"),
         (trained_on_test, "trained on other crops.*run build-model"),
+        (old_croissant, "croissant.json describes another images.csv.*run distribute-model"),
         (old_predictions, "predictions.csv are about other crops.*run evaluate-model"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     what = made.add_argument_group("which photos")
     add = what.add_argument
     add("--release", metavar="RELEASE", help="v4, v5, v6, v7 or sample (v4)")
+    add("--gallery", action="store_true", help="afterwards open a page to look at the photos")
     add("--sample", action="store_true", help="the drawn sample, offline: --release sample")
     add(
         "--subset",
@@ -172,7 +173,7 @@ def _download(options: argparse.Namespace) -> int:
     from openimager.photos.download import download
 
     keywords = dict(vars(options))
-    for name in ("list", "dry_run", "dask"):
+    for name in ("list", "dry_run", "dask", "gallery"):
         del keywords[name]
     given = {name: value for name, value in keywords.items() if value is not None}
     if options.dask and options.processes > 1:
@@ -183,6 +184,10 @@ def _download(options: argparse.Namespace) -> int:
     if not options.quiet:
         for line in report.outcome(photos):
             _say(line)
+    if options.gallery:
+        from openimager import gallery
+
+        gallery.show(options.data_dir)
     return 0 if counts.get("ok", 0) and not counts.get("failed", 0) else 1
 
 

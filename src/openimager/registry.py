@@ -119,8 +119,14 @@ def _build(stored, name: str, registry: str, metadata: dict, message: str) -> st
     from quilt3.packages import PackageEntry
     from quilt3.util import PhysicalKey
 
+    folder = None if bucket_of(registry) else Path(key(registry).path)
     for path, entry, _ in stored:
-        address = PhysicalKey.from_url(entry.address)
+        # from_url would look up each part of each path on the disk.
+        address = (
+            PhysicalKey(None, in_registry(entry.address, folder).as_posix(), None)
+            if folder
+            else PhysicalKey.from_url(entry.address)
+        )
         digest = {"type": HASH, "value": entry.digest}
         package.set(path, PackageEntry(address, entry.size, digest, None))
     # quilt names revisions by the second: a second one within it would hide the first.

@@ -69,7 +69,8 @@ def facts(store: Store) -> "pd.DataFrame":
 def records(store: Store) -> "pd.DataFrame":
     """Return the crops that earlier runs wrote."""
     known = _joined(store, "crops.csv", "crops", OUTCOME)
-    return known[known["CropPath"] != ""].drop_duplicates(["ImageID", "n"], keep="last")
+    known = known[known["CropPath"].str.fullmatch(r"data/crops/[^/]+/[^/]+/[^/]+")]
+    return known.drop_duplicates(["ImageID", "n"], keep="last")
 
 
 def clear(store: Store) -> None:

@@ -7,9 +7,11 @@ import re
 import numpy as np
 import pandas as pd
 
-from openimager.export.licences import RELEASES, licence_name
+from openimager.export.licences import RELEASES, licence_name, release_of
 from openimager.store import COORDINATES, FLAGS, Store
 from openimager.tables.catalogue import CVDF_URL
+
+_ADDRESSES = {"flickr": "{OriginalURL}", "thumbnail": "{Thumbnail300KURL}", "cvdf": CVDF_URL}
 
 
 def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
@@ -29,21 +31,16 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
     -------
     dict
         What was written.
-
-    Raises
-    ------
-    BadInput
-        If a table is missing.
     """
     store = Store(data_dir)
     photos, boxes = store.read_table("images.csv"), store.read_table("boxes.csv")
     photos = photos[photos["Status"] == "ok"].sort_values("ImageID").reset_index(drop=True)
     licences = sorted(photos["License"].unique())
-    categories = sorted(boxes["Category"].unique())
-    release = next(iter(photos.get("Release", [])), "") or "v4"
+    names = sorted(boxes["Category"].unique())
+    release = release_of(photos)
     coco = {
         "info": {
-            "description": f"{RELEASES.get(release, release)}: {', '.join(categories)}",
+            "description": f"{RELEASES.get(release, release)}: {', '.join(names)}",
             "url": "https://storage.googleapis.com/openimages/web/index.html",
             "contributor": "Annotations: Google, CC BY 4.0; photos: see ATTRIBUTION.csv",
             "year": 2018,
@@ -52,39 +49,28 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
             {"id": i, "name": licence_name(url), "url": url} for i, url in enumerate(licences, 1)
         ],
         "categories": [
-            {"id": i, "name": name, "supercategory": name} for i, name in enumerate(categories, 1)
+            {"id": i, "name": name, "supercategory": name} for i, name in enumerate(names, 1)
         ],
-        "images": [
-            {
-                "id": number,
-                "file_name": f"images/{row['ImageID']}.jpg",
-                "width": int(row["Width"]),
-                "height": int(row["Height"]),
-                "license": licences.index(row["License"]) + 1,
-                **({"coco_url": url} if (url := _address(row)) else {}),
-                "flickr_url": row["OriginalLandingURL"],
-                "subset": row["Subset"],
-                "rotation": int(row["Rotation"]) if row["Rotation"] > 0 else 0,
-            }
-            for number, row in enumerate(photos.to_dict("records"), 1)
-        ],
-        "annotations": _annotations(photos, boxes, categories),
+        "images": [_image(i, row, licences) for i, row in enumerate(photos.to_dict("records"), 1)],
+        "annotations": _annotations(photos, boxes, names),
     }
     text = json.dumps(coco, ensure_ascii=False)
     store.write(store.path("boxes.coco.json"), text.encode("utf-8"))
     return coco
 
 
-def _address(row: dict) -> str:
-    """Return the web address that a photo was fetched from, or ""."""
-    templates = {
-        "flickr": "{OriginalURL}", "thumbnail": "{Thumbnail300KURL}", "cvdf": CVDF_URL
-    }  # fmt: skip
-    url = templates.get(row["Source"], row["Source"]).format_map(row)
-    return url if re.match(r"https?://[^/]", url) else ""
+def _image(number: int, row: dict, licences: list[str]) -> dict:
+    url = _ADDRESSES.get(row["Source"], row["Source"]).format_map(row)
+    image = {
+        **{"id": number, "file_name": f"images/{row['ImageID']}.jpg", "subset": row["Subset"]},
+        **{"width": int(row["Width"]), "height": int(row["Height"])},
+        **{"license": licences.index(row["License"]) + 1, "flickr_url": row["OriginalLandingURL"]},
+        "rotation": int(row["Rotation"]) if row["Rotation"] > 0 else 0,
+    }
+    return image | ({"coco_url": url} if re.match(r"https?://[^/]", url) else {})
 
 
-def _annotations(photos: pd.DataFrame, boxes: pd.DataFrame, categories: list[str]) -> list[dict]:
+def _annotations(photos: pd.DataFrame, boxes: pd.DataFrame, names: list[str]) -> list[dict]:
     numbers = pd.Series(photos.index + 1, photos["ImageID"])
     boxes = boxes[boxes["ImageID"].isin(numbers.index)]
     number = numbers[boxes["ImageID"]].to_numpy()
@@ -93,20 +79,15 @@ def _annotations(photos: pd.DataFrame, boxes: pd.DataFrame, categories: list[str
     corner = np.column_stack([x_min, y_min]) * size
     # Hundredths of a pixel are finer than the boxes were drawn.
     sides = np.round(np.column_stack([x_max, y_max]) * size - corner, 2)
-    bbox = np.column_stack([np.round(corner, 2), sides])
-    rows = []
-    for image, box, row in zip(number, bbox.tolist(), boxes.to_dict("records"), strict=True):
-        if box[2] <= 0 or box[3] <= 0:
-            continue
-        rows.append(
-            {
-                "id": len(rows) + 1,
-                "image_id": int(image),
-                "category_id": categories.index(row["Category"]) + 1,
-                "bbox": box,
-                "area": round(box[2] * box[3], 2),
-                "iscrowd": int(row["IsGroupOf"] == 1),
-                "attributes": {flag: int(row[flag]) for flag in FLAGS},
-            }
-        )
-    return rows
+    bbox = np.column_stack([np.round(corner, 2), sides]).tolist()
+    found = []
+    for image, box, row in zip(number, bbox, boxes.to_dict("records"), strict=True):
+        if box[2] > 0 and box[3] > 0:
+            category = {"category_id": names.index(row["Category"]) + 1}
+            area = {"bbox": box, "area": round(box[2] * box[3], 2)}
+            flags = {flag: int(row[flag]) for flag in FLAGS}
+            crowd = {"iscrowd": int(flags["IsGroupOf"] == 1), "attributes": flags}
+            found.append(
+                {"id": len(found) + 1, "image_id": int(image), **category, **area, **crowd}
+            )
+    return found

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from openimager import files
-from openimager.export.licences import RELEASES, licence_name
+from openimager.export.licences import RELEASES, licence_name, release_of
 from openimager.store import SCHEMAS, SUBSETS, Store
 
 ANNOTATIONS_LICENCE = "https://creativecommons.org/licenses/by/4.0/"
@@ -36,18 +36,13 @@ def write_croissant(data_dir: str | os.PathLike | Store = "data", with_photos: b
     -------
     dict
         What was written.
-
-    Raises
-    ------
-    BadInput
-        If a table is missing.
     """
     store = Store(data_dir)
     tables = {name: store.read_table(table) for name, table in _TABLES.items()}
     photos = tables["photos"].query("Status == 'ok'")
     crops = tables["crop-table"].query("Error == ''")
     folders = crops["CropPath"].str.split("/").str[3].groupby(crops["Category"]).first()
-    release = next(iter(photos.get("Release", [])), "") or "v4"
+    release = release_of(photos)
     names, licences = ", ".join(folders.index), sorted(photos["License"].unique())
     croissant = template()
     croissant |= {

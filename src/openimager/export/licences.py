@@ -8,6 +8,11 @@ RELEASES = {
 }
 
 
+def release_of(photos) -> str:
+    """Return the release that the photos of images.csv are from."""
+    return next(iter(photos.get("Release", [])), "") or "v4"
+
+
 def licence_name(url: str) -> str:
     """Return the short name of a licence, or its address where the name is not known.
 

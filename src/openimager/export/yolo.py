@@ -31,13 +31,12 @@ def write_yolo(data_dir: str | os.PathLike | Store = "data", quiet: bool = False
     A photo is in the split that its crops are in; one without a crop is in none, so that a
     near-duplicate of a test photo stays out of train here, too. A photo with a Rotation or an
     EXIF orientation is written upright without EXIF, its boxes turned with it; any other is a
-    hard link, or a copy where the file system has none.
+    hard link, or a copy where the file system has none. An earlier export is replaced as a whole.
 
     Parameters
     ----------
     data_dir : path-like or Store
-        The data directory, local; images.csv, boxes.csv, crops.csv and the photos are read. An
-        earlier export is replaced as a whole.
+        The data directory, local; images.csv, boxes.csv, crops.csv and the photos are read.
     quiet : bool
         Show no progress.
 

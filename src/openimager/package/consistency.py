@@ -41,12 +41,17 @@ def check_data(store: Store, with_photos: bool = True) -> None:
     _refuse("crops.csv has crops of boxes that boxes.csv does not have", both.loc[~same, "ImageID"])
     _refuse("boxes.csv has boxes that were never cropped", _never_cropped(selected, boxes, crops))
     _check_crops(store, crops[crops["CropPath"] != ""])
+    for part in (store.read_json("croissant.json") or {}).get("distribution", ()):
+        if "sha256" in part and part["sha256"] != sha256(store.path(part["contentUrl"])):
+            raise BadInput(
+                f"croissant.json describes another {part['@id']}: run distribute-model again."
+            )
 
 
 def _check_query(store: Store, photos: pd.DataFrame, boxes: pd.DataFrame) -> None:
     query = store.read_json("query.json")
     if query is None:
-        return
+        raise BadInput("There is no readable data/query.json: run build-dataset again.")
     names = [*query.get("categories", ()), *dict(query.get("merge") or {})]
     wanted = {name.casefold() for name in names}
     known = boxes["Category"].str.casefold().isin(wanted) | boxes["LabelName"].isin(wanted)

@@ -14,7 +14,9 @@ from openimager.errors import BadInput
 from openimager.export.licences import licence_name
 from openimager.files import sha256
 from openimager.package.consistency import check_data, check_model
+from openimager.query import SITE
 from openimager.store import SUBSETS, Store
+from openimager.tables import catalogue
 
 # What of each folder is in the package; hidden files and data/yolo/ are not.
 _REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")
@@ -27,17 +29,10 @@ _DATA = (
 _UNKNOWN = (*_TABLES, "query.json", *_CROPS)
 _MODELS = ("*.keras", "*.json", "*.csv", "*.txt", "*.png", "README.md")
 _NEEDED = {
-    "data/images.csv": "build-dataset",
-    "data/boxes.csv": "build-dataset",
-    "data/ATTRIBUTION.csv": "build-dataset",
-    "data/images": "build-dataset",
-    "data/crops.csv": "build-dataset",
-    "data/crops": "build-dataset",
-    "models/latest.keras": "build-model",
-    "models/history.json": "build-model",
+    **dict.fromkeys([f"data/{name}" for name in (*_TABLES, "images", "crops")], "build-dataset"),
+    **dict.fromkeys(["models/latest.keras", "models/history.json"], "build-model"),
     "models/trained_on.txt": "build-model",
-    "models/metrics.json": "evaluate-model",
-    "models/predictions.csv": "evaluate-model",
+    **dict.fromkeys(["models/metrics.json", "models/predictions.csv"], "evaluate-model"),
 }
 _SCORES = (
     *("network", "accuracy", "low", "high", "crops", "photos"),
@@ -188,7 +183,7 @@ def describe(
             "annotations": "CC BY 4.0, Google LLC",
             "credits": "data/ATTRIBUTION.csv",
         },
-        "query": store.read_json("query.json") or {},
+        "query": _query(store),
         "with_photos": with_photos,
         # The sample's invented credits are at example.org.
         "drawn": bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all()),
@@ -199,6 +194,20 @@ def describe(
         "metrics": {name: metrics[name] for name in _SCORES if name in metrics},
         "tables": {name: sha256(store.path(name)) for name in _TABLES},
     }
+
+
+def _query(store: Store) -> dict:
+    """Return what was asked for, and the address that the tables came from."""
+    query = store.read_json("query.json") or {}
+    query.pop("downloaded", None)
+    site = store.read_json(SITE)
+    # An installed package has no record of its site.
+    if site is not None:
+        default = {"v4": catalogue.BASE_URL, "sample": "drawn on this machine"}
+        query["base_url"] = site.get("base_url") or default.get(
+            query["release"], catalogue.ROOT_URL
+        )
+    return query
 
 
 def default_name(about: dict) -> str:
@@ -213,11 +222,11 @@ def default_name(about: dict) -> str:
     """
     if about["drawn"]:
         return "quilt/open_images"
-    plain = unicodedata.normalize("NFKD", "_".join(about["categories"])).lower()
-    name = re.sub(r"[^a-z0-9_]+", "-", plain.encode("ascii", "ignore").decode()).strip("-_")
+    names = "_".join(about["categories"])
+    plain = unicodedata.normalize("NFKD", names).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")
     if len(name) > 60 or not name:
-        digest = hashlib.sha256("_".join(about["categories"]).encode()).hexdigest()
-        name = f"{name[:52]}-{digest[:6]}".lstrip("-")
+        name = f"{name[:52]}-{hashlib.sha256(names.encode()).hexdigest()[:6]}".lstrip("-")
     return f"quilt/{name}"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tqdm.auto import tqdm
 
@@ -155,7 +155,7 @@ def in_registry(address: str, folder: Path) -> Path | None:
     True
     """
     match = _OBJECT.search(address)
-    return folder.joinpath(*match.group().split("/")) if match else None
+    return folder.joinpath(*unquote(match.group()).split("/")) if match else None
 
 
 def store_in_folder(files: Mapping[str, os.PathLike], folder: str) -> Iterator[Stored]:
