@@ -39,6 +39,7 @@ setup(
             "scikit-learn>=1.5",
             "cleanlab>=2.7",
             "jinja2>=3.1",
+            "mlcroissant>=1.0",
         ],
         "s3": ["universal-pathlib>=0.3", "s3fs>=2025.3"],
         "cluster": ["distributed>=2025.3"],
