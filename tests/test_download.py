@@ -969,6 +969,8 @@ def test_no_bar_without_work(tmp_path, server, capsys, monkeypatch):
     """A run that has nothing to fetch shows no progress bar."""
     tables = write_site(tmp_path, photos_on(server, [1]))
     get(tmp_path, tables)
+    # A repeated query would not even begin a run.
+    (tmp_path / "data" / "query.json").unlink()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     get(tmp_path, tables, quiet=False)
     assert capsys.readouterr().err == "1 photos on disk, 0 to fetch.\n"
