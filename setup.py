@@ -13,7 +13,9 @@ setup(
     license="Apache-2.0",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"openimager": ["gallery_page/*", "export/*.json", "package/*.md", "package/*.json"]},
+    package_data={
+        "openimager": ["gallery_page/*", "export/*.json", "package/*.md", "package/*.json"]
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "duckdb>=1.3",
