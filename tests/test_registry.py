@@ -274,7 +274,7 @@ def test_registry_that_may_only_be_read(tree, place, monkeypatch, number):
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), str(place / "objects"))
 
-    monkeypatch.setattr("openimager.package.objects.replacing", refuse)
+    monkeypatch.setattr("openimager.package.objects._write_whole", refuse)
     with pytest.raises(BadInput, match="installing only needs to read") as caught:
         push(tree, place)
     assert str(place) in str(caught.value) and "\n" not in str(caught.value)
