@@ -13,7 +13,9 @@ setup(
     license="Apache-2.0",
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"openimager": ["gallery_page/*", "export/*.json", "package/*.md", "package/*.json"]},
+    package_data={
+        "openimager": ["gallery_page/*", "export/*.json", "package/*.md", "package/*.json"]
+    },
     python_requires=">=3.11,<3.14",
     install_requires=[
         "duckdb>=1.3",
@@ -39,6 +41,7 @@ setup(
             "scikit-learn>=1.5",
             "cleanlab>=2.7",
             "jinja2>=3.1",
+            "mlcroissant>=1.0",
         ],
         "s3": ["universal-pathlib>=0.3", "s3fs>=2025.3"],
         "cluster": ["distributed>=2025.3"],

@@ -44,7 +44,7 @@ from openimager import cluster as glue  # noqa: E402
 
 LATENCY, ROWS = 0.150, 200_000
 PHOTOS, BOXES, COPY = 1_743_042, 14_610_229, 294_000  # of train; bytes of a mirror copy
-MOST_MEMORY = 0.5e9
+MOST_MEMORY, PUTS = 0.5e9, 3500  # what S3 takes per second and prefix
 glue._TIMEOUT = 120.0  # processes may take long to start on a busy machine
 
 
@@ -69,7 +69,7 @@ def main() -> int:
         if options.only in (None, "crops"):
             goals += croppings(folder, options.crops, paper)
         if options.only in (None, "memory"):
-            goals += memory(options.rows)
+            goals += memory(options.rows, paper)
     missed = 0
     for what, value, bound, sign in goals:
         met = value * sign <= bound * sign
@@ -176,7 +176,6 @@ def downloads(folder: Path, photos: int, paper: dict) -> list[tuple]:
     server.terminate()
     used = runs[2]["used"]
     paper["fetch"] = (used["worker 0"] + used["worker 1"]) / photos
-    paper["client"] = (runs[2]["cpu"] + used["scheduler"]) / photos
     return [
         ("download, two workers to one, times", runs[1]["wall"] / runs[2]["wall"], 1.8, -1),
         ("download, Dask to processes", runs[2]["wall"] / runs[0]["wall"], 1.1, 1),
@@ -222,20 +221,28 @@ def photo() -> bytes:
 
 
 def croppings(folder: Path, photos: int, paper: dict) -> list[tuple]:
-    """Crop large photos with one and two workers, and copies such as the mirror's with one."""
+    """Crop large photos with one and two workers, and mirror copies into a bucket."""
     photos, boxes = crops.write_photos(folder / "large", photos)
     print(f"{photos} photos of {crops.WIDTH} x {crops.HEIGHT}, {boxes} boxes")
-    write_copies(folder / "copies", 200)
     runs = {}
-    for what, workers in (("large", 1), ("large", 2), ("copies", 1)):
-        for left in ("crops", "crops.csv", ".openimager"):
-            subprocess.run(["rm", "-rf", folder / what / left], check=True)
+    for workers in (1, 2):
+        left = [folder / "large" / name for name in ("crops", "crops.csv", ".openimager")]
+        subprocess.run(["rm", "-rf", *left], check=True)
         with cluster(workers, {}) as (address, processes):
-            words = ("crops", address, folder / what)
-            runs[what, workers] = measured(f"{what}, {workers} workers", processes, {}, *words)
-    paper["crop"] = runs["copies", 1]["used"]["worker 0"] / runs["copies", 1]["crops"]
-    times = runs["large", 1]["wall"] / runs["large", 2]["wall"]
-    return [("crops, two workers to one, times", times, 1.5, -1)]
+            words = ("crops", address, folder / "large")
+            runs[workers] = measured(f"{workers} workers", processes, {}, *words)
+    write_copies(folder / "copies", 200)
+    (folder / "weed").mkdir()
+    with (
+        seaweed.serving(folder / "weed") as environment,
+        cluster(1, environment) as (at, processes),
+    ):
+        client(environment, "upload", folder / "copies", "s3://unversioned/copies")
+        words = ("crops", at, "s3://unversioned/copies")
+        run = measured("mirror copies into a bucket, 1 worker", processes, environment, *words)
+    paper["crop"] = run["used"]["worker 0"] / run["crops"]
+    paper["row"] = run["row"]
+    return [("crops, two workers to one, times", runs[1]["wall"] / runs[2]["wall"], 1.5, -1)]
 
 
 def write_copies(data_dir: Path, count: int) -> None:
@@ -252,12 +259,13 @@ def write_copies(data_dir: Path, count: int) -> None:
 # Memory
 
 
-def memory(rows: int) -> list[tuple]:
+def memory(rows: int, paper: dict) -> list[tuple]:
     """Send rows through workers that do nothing; look at the client and the scheduler."""
     with cluster(2, {}) as (address, processes):
         run = measured(f"{rows:,} rows", processes, {}, "memory", address, rows)
         scheduler = processes["scheduler"].memory_info().rss
-    client, grown = run["peak"], run["grown"]
+    paper["client"] = (run["cpu"] + run["used"]["scheduler"]) / rows
+    client = run["peak"]
     print(
         f"client {run['start'] / 1e6:.0f} MB with the rows, {client / 1e6:.0f} MB at most, of "
         f"which outcomes {run['outcomes'] / 1e6:.0f} MB; scheduler {scheduler / 1e6:.0f} MB; "
@@ -266,29 +274,25 @@ def memory(rows: int) -> list[tuple]:
     return [
         ("memory of the client, GB", client / 1e9, MOST_MEMORY / 1e9, 1),
         ("memory of the scheduler, GB", scheduler / 1e9, MOST_MEMORY / 1e9, 1),
-        ("growth of the client without its outcomes, GB", grown / 1e9, 0.05, 1),
+        ("growth of the client without its outcomes, GB", run["grown"] / 1e9, 0.05, 1),
     ]
-
-
-# Everything
 
 
 def on_paper(paper: dict) -> None:
     """Extrapolate to all photos and crops, for workers of one core each."""
-    fetch_cpu, crop_cpu, client_cpu = (paper[name] for name in ("fetch", "crop", "client"))
+    fetch_cpu, crop_cpu, client_cpu = paper["fetch"], paper["crop"], paper["client"]
     print(
-        f"On paper: {PHOTOS:,} photos of {COPY / 1e3:.0f} kB from the mirror, {BOXES:,} crops; CPU "
-        f"per photo {fetch_cpu * 1e3:.1f} ms and {client_cpu * 1e3:.2f} ms in client and "
-        f"scheduler, per crop {crop_cpu * 1e3:.1f} ms"
+        f"On paper: {PHOTOS:,} photos of {COPY / 1e3:.0f} kB from the mirror, {BOXES:,} crops, a "
+        f"bucket that takes {PUTS:,} PUTs/s. CPU per photo {fetch_cpu * 1e3:.1f} ms, in client and "
+        f"scheduler {client_cpu * 1e3:.2f} ms; per crop {crop_cpu * 1e3:.1f} ms. crops.csv in the "
+        f"client: {BOXES * paper['row'] / 1e9:.0f} GB"
     )
-    print("cores  fetch, h  crop, h  Gbit/s each way  client and scheduler")
+    print("cores  fetch, h  crop, h  Gbit/s each way")
     for cores in (4, 16, 64, 256):
-        # The client feeds all workers, so that nothing is faster than it.
-        fetch = max(PHOTOS * fetch_cpu / cores, PHOTOS * client_cpu)
-        crop = BOXES * crop_cpu / cores
-        line = f"{cores:5}  {fetch / 3600:8.2f}  {crop / 3600:7.2f}"
-        line += f"  {PHOTOS * COPY * 8 / fetch / 1e9:15.1f}"
-        print(f"{line}  {PHOTOS * client_cpu / fetch:.0%} of a core")
+        fetch = PHOTOS * max(fetch_cpu / cores, client_cpu, 1 / PUTS)
+        crop = BOXES * max(crop_cpu / cores, 1 / PUTS)
+        gbits = PHOTOS * COPY * 8 / fetch / 1e9
+        print(f"{cores:5}  {fetch / 3600:8.2f}  {crop / 3600:7.2f}  {gbits:15.1f}")
 
 
 if __name__ == "__main__":

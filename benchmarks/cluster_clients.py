@@ -7,12 +7,12 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pandas as pd
 import psutil
-from openimager.photos.download import download as download_photos
-from openimager.photos.photo import Outcome
 
 from openimager import cluster, partitions
 from openimager.crops import write_crops
-from openimager.store import PHOTO_COLUMNS
+from openimager.photos.download import download as download_photos
+from openimager.photos.photo import Outcome
+from openimager.store import PHOTO_COLUMNS, Store
 
 THREADS = 8  # per worker
 
@@ -43,11 +43,19 @@ def download(address: str, workers: str, tables: str, source: str, data_dir: str
     return found | {"ok": int((frame["Status"] == "ok").sum())}
 
 
+def upload(folder: str, url: str) -> dict:
+    """Copy a data directory into a bucket."""
+    root = Store(url).root
+    root.fs.put(f"{folder}/", f"{root.path}/", recursive=True)
+    return {}
+
+
 def crops(address: str, data_dir: str) -> dict:
     """Crop with the workers of a cluster."""
     with cluster.connected(address) as executor, timed() as found:
         rows = write_crops(data_dir, executor=executor, quiet=True)
-    return found | {"crops": int((rows["CropPath"] != "").sum())}
+    row = rows.memory_usage(deep=True).sum() / len(rows)
+    return found | {"crops": int((rows["CropPath"] != "").sum()), "row": float(row)}
 
 
 def memory(address: str, rows: str) -> dict:

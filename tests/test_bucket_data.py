@@ -223,7 +223,11 @@ def test_the_second_of_two_runs_says_so(s3, monkeypatch):
     monkeypatch.setattr(bucket, "_BEAT", 0.3)
     monkeypatch.setattr(bucket, "_LEASE", 2)
     store = Store(s3())
-    with store.lock("crops"), pytest.raises(Busy, match="another run"), store.lock("crops"):
+    with (
+        store.lock("crops"),
+        pytest.raises(Busy, match="Another run is at work"),
+        store.lock("crops"),
+    ):
         pass
     assert not store.sizes(store.root)
     dead = store.state / "crops.lock"

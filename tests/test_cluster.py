@@ -68,17 +68,21 @@ def local_cluster(workers):
 
 
 @contextlib.contextmanager
-def other_worker(address, **options):
-    """Run a worker in an environment of its own."""
-    options["env"] = os.environ | options.get("env", {})
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard"]
+def process(what, *words, env=()):
+    """Run a scheduler or a worker in an environment of its own."""
+    command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *words, "--no-dashboard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    worker = subprocess.Popen([*command, "--nthreads=1", "--no-nanny"], **options, **quiet)
+    running = subprocess.Popen(command, env=os.environ | dict(env), **quiet)
     try:
-        yield
+        yield running
     finally:
-        worker.kill()
-        worker.wait()
+        running.kill()
+        running.wait()
+
+
+def other_worker(address, **options):
+    """Run a worker that nothing starts again."""
+    return process("worker", address, "--nthreads=1", "--no-nanny", **options)
 
 
 def served_site(folder, server, at=None, act=None):
@@ -229,21 +233,20 @@ def test_partition_kills_workers(dask, executor, monkeypatch):
         list(partitions.run(die, [1], executor=executor))
 
 
-def sleep(seconds):
-    time.sleep(seconds)
-    return seconds
-
-
-def test_scheduler_lost():
+def test_scheduler_lost(monkeypatch):
     """A scheduler that goes away ends the run with one sentence."""
+    monkeypatch.setattr(cluster, "_TIMEOUT", 60)  # it is only starting
+    port = closed_port()
+    address = f"tcp://127.0.0.1:{port}"
     with (
-        local_cluster(1) as dask,
-        cluster.connected(dask.scheduler_address) as executor,
+        process("scheduler", "--host=127.0.0.1", f"--port={port}") as scheduler,
+        other_worker(address),
+        cluster.connected(address) as executor,
     ):
         executor._client._timeout = 1  # seconds, for reconnecting
-        running = partitions.run(sleep, [0, 3], executor=executor)
+        running = partitions.run(time.sleep, [0, 60], executor=executor, in_flight=2)
         next(running)
-        dask.sync(dask.scheduler.close)
+        scheduler.kill()
         with pytest.raises(TryAgain, match="connection to the scheduler was lost"):
             next(running)
 

@@ -616,6 +616,17 @@ def test_an_executor_gives_the_same(site, monkeypatch):
     assert site.files() == before
 
 
+def test_a_script_without_a_main_guard_gets_a_sentence(site, tmp_path):
+    """Processes that import such a script run it again and end; the message says what it lacks."""
+    site.box(site.photo(scene()))
+    code = "import sys; from openimager import write_crops; write_crops(sys.argv[1], processes=2)"
+    (tmp_path / "script.py").write_text(code, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "script.py"), str(site.write())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=99)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("openimager.errors.TryAgain") and 'if __name__ == "__main__":' in last
+
+
 def test_tables_in_and_outcomes_out(site):
     """hash_rows and crop_rows are picklable and do one table; trouble is a row."""
     site.box(site.photo(scene()))

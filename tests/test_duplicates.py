@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from openimager import crops
-from openimager.crops import duplicates, split
+from openimager.crops import split
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ COPIES = {
 def test_a_copy_is_near_and_another_photo_is_not(copy):
     """A copy that somebody worked on hashes nearly alike; another photo far from it."""
     photo, other = scene(640, 480), scene(640, 480, seed=1)
-    hashed = duplicates.photo_hash(photo)
+    hashed = split.photo_hash(photo)
     assert len(hashed) == 64
-    assert bits(hashed, duplicates.photo_hash(COPIES[copy](photo))) <= duplicates.DISTANCE
+    assert bits(hashed, split.photo_hash(COPIES[copy](photo))) <= split.DISTANCE
     random = np.random.default_rng(5).integers(0, 255, (9, 12, 3), dtype=np.uint8)
     other = Image.fromarray(random).resize((640, 480), Image.Resampling.BICUBIC)
-    assert bits(hashed, duplicates.photo_hash(other)) > duplicates.DISTANCE
+    assert bits(hashed, split.photo_hash(other)) > split.DISTANCE
 
 
 @pytest.mark.parametrize("top, bottom", [(128, 128), (120, 220), (250, 240)])
@@ -51,8 +51,8 @@ def test_featureless_photos_have_no_hash(top, bottom):
     levels = np.linspace(top, bottom, 480)[:, None].repeat(640, axis=1)
     noise = np.random.default_rng(0).normal(0, 2, levels.shape)
     sky = Image.fromarray((levels + noise).clip(0, 255).astype(np.uint8)).convert("RGB")
-    assert duplicates.photo_hash(sky) == ""
-    assert duplicates.group({"a": "", "b": ""}).to_dict() == {"a": "a", "b": "b"}
+    assert split.photo_hash(sky) == ""
+    assert split.group({"a": "", "b": ""}).to_dict() == {"a": "a", "b": "b"}
 
 
 @settings(max_examples=20, deadline=None)
@@ -69,22 +69,13 @@ def test_pairs_are_those_of_comparing_all(count, distance, seed):
         for j in range(i + 1, count)
         if (words[i] ^ words[j]).bit_count() <= distance
     ]
-    assert sorted(duplicates.near_pairs(hashes, distance).tolist()) == expected
-
-
-def test_pairs_across_blocks_are_found(monkeypatch):
-    """A pair is found wherever its two stand."""
-    monkeypatch.setattr(duplicates, "_BLOCK", 3)
-    hashes = np.random.default_rng(0).integers(0, 2**63, (200, 4), dtype=np.uint64)
-    hashes[199] = hashes[0]
-    hashes[101] = hashes[100]
-    assert duplicates.near_pairs(hashes, 10).tolist() == [[0, 199], [100, 101]]
+    assert sorted(split.near_pairs(hashes, distance).tolist()) == expected
 
 
 def test_a_group_is_named_by_its_smallest_id():
     """Whatever the order, and for a chain of likenesses too."""
     chain = {"c": "00" * 32, "a": "00" * 31 + "0f", "b": "00" * 31 + "ff", "d": "ff" * 32}
-    groups = duplicates.group(chain, distance=4)
+    groups = split.group(chain, distance=4)
     assert groups.to_dict() == {"a": "a", "b": "a", "c": "a", "d": "d"}
 
 

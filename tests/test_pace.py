@@ -73,16 +73,19 @@ def test_no_cap():
         domain.sent(0.0)
 
 
-def test_window_grows_with_answers():
-    """Few requests are in flight before a domain has answered, more after that."""
-    domain = Pace(window=8)
-    for _ in range(8):
+def test_few_requests_in_flight_at_first():
+    """A domain that throttles after 20 to 30 photos refuses few; one that does not is opened."""
+    domain = Pace(window=12)
+    for _ in range(12):
         domain.sent(0.0)
-    assert domain.delay(0.0) == math.inf
-    for number in range(100):
+    for _ in range(36):
+        assert domain.delay(0.0) == math.inf
         domain.answered(0.0, 0.1, busy=False)
+        assert domain.delay(0.1) == 0.0
         domain.sent(0.1)
-        assert domain.window == 8 + (number + 1) // 4
+    for _ in range(1000):
+        assert domain.delay(0.1) == 0.0
+        domain.sent(0.1)
 
 
 @pytest.mark.parametrize("after", [0.5, 5.0, 7200.0])

@@ -10,11 +10,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from builders import DataDir, jpeg, scene
 from PIL import Image
 
 import openimager
 from openimager import files, metrics
 from openimager.errors import BadInput
+from openimager.store import Store
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("keras") is None, reason="models need the extra 'notebooks'"
@@ -135,6 +137,18 @@ def test_box_is_cut_to_the_pixel(models):
     model = openimager.load_model()
     pixels = [(model.pixels(picture, (k, k, k + 8, k + 8)) > 0).all() for k in range(3)]
     assert pixels == [False, True, False]
+
+
+def test_a_box_gives_the_pixels_of_its_crop(models, tmp_path):
+    """A photo of one's own is decoded at the scale of the crops that the model was trained on."""
+    site = DataDir(tmp_path / "data")
+    image_id = site.photo(jpeg(scene(2400, 1800)))
+    site.box(image_id, (600 / 2400, 700 / 2400, 900 / 1800, 1000 / 1800))
+    frame = site.crop(size=SIDE, format="png")
+    photo = site.data_dir / "images" / f"{image_id}.jpg"
+    crop = Store(site.data_dir).crop(frame["CropPath"][0])
+    pixels = openimager.load_model().pixels(photo, (600, 900, 700, 1000))
+    assert np.array_equal(pixels, np.asarray(Image.open(crop)))
 
 
 def test_same_probabilities_as_the_model_gives(models, tmp_path):

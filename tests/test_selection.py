@@ -60,6 +60,13 @@ def site(tmp_path):
     return site_of(tmp_path, labels)
 
 
+def test_boxes_as_published(site):
+    """As CSV, the boxes are the rows of the table of boxes, character by character."""
+    [table] = site.glob("train/*bbox.csv")
+    wanted = [f"{line},Cat" for line in table.read_text("utf-8").splitlines() if CAT in line]
+    assert take("Cat", site).boxes.to_csv(index=False).splitlines()[1:] == wanted
+
+
 # Names
 
 

@@ -175,7 +175,9 @@ def _wait_for_sign_of_life(held, url: str) -> None:
         if (now := held()) is None:
             return
         if now != before:
-            raise Busy(f"{url} is locked by another run.")
+            raise Busy(
+                f"Another run is at work in {url}. Wait until it ends, or give another --data-dir."
+            )
 
 
 def copied(root, names: Iterable[str], target: Path, quiet: bool = False) -> Path:

@@ -176,6 +176,8 @@ def _download(options: argparse.Namespace) -> int:
     for name in ("list", "dry_run", "dask", "gallery"):
         del keywords[name]
     given = {name: value for name, value in keywords.items() if value is not None}
+    if options.dask and options.processes > 1:
+        given["partitions"] = options.processes
     with cluster.connected(options.dask) if options.dask else contextlib.nullcontext() as executor:
         photos = download(given.pop("categories"), executor=executor, **given)
     counts = photos["Status"].value_counts()

@@ -232,7 +232,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except BrokenExecutor:
-        raise TryAgain(f"A process was killed, perhaps for its memory. {again}") from None
+        raise TryAgain(
+            "A process died: it was killed, perhaps for its memory, or the script that started it "
+            f'lacks `if __name__ == "__main__":` around its work. {again}'
+        ) from None
     except CancelledError:
         raise TryAgain(f"The connection to the scheduler was lost. {again}") from None
     except Exception as error:

@@ -125,7 +125,10 @@ def lock(
         # A blocking call could not be interrupted in a thread, so the waiting is done here.
         while not _acquired(stream):
             if not wait or stop.wait(0.1):
-                raise Busy(f"{path} is locked by another run.")
+                raise Busy(
+                    f"Another run is at work: it holds {path}. Wait until it ends, or give another "
+                    "--data-dir."
+                )
         try:
             yield
         finally:

@@ -13,18 +13,8 @@ from typing import NamedTuple
 
 from openimager.errors import BadInput, TryAgain
 from openimager.files import replacing
+from openimager.package import objects
 from openimager.package.bucket import bucket_of, explained
-from openimager.package.objects import (
-    bytes_hash,
-    content_hash,
-    import_quilt,
-    in_registry,
-    key,
-    manifest,
-    on_threads,
-    pointers,
-    read,
-)
 from openimager.registry import check
 
 PARTS = ("data", "models")
@@ -86,10 +76,12 @@ def install_package(
     address = check(registry, to_read=True)
     with explained(address):
         name, top_hash = _revision(address, name, top_hash)
-        wanted = _wanted(manifest(address, top_hash)[1], name, parts)
+        wanted = _wanted(objects.manifest(address, top_hash)[1], name, parts)
         targets = {path: Path(dest, *path.split("/")) for path in wanted}
         there = {path: target for path, target in targets.items() if target.is_file()}
-        found = on_threads(lambda path, file, _: (path, content_hash(file)[0]), there, "Comparing")
+        found = objects.on_threads(
+            lambda path, file, _: (path, objects.content_hash(file)[0]), there, "Comparing"
+        )
         same = {path for path, digest in found if digest == wanted[path].digest}
         differ = sorted(there.keys() - same)
         if differ and not overwrite:
@@ -105,21 +97,21 @@ def install_package(
         def fetch(path: str, target: Path, size: int) -> None:
             _fetch(address, path, wanted[path], target)
 
-        for _ in on_threads(fetch, missing, "Installing", sizes):
+        for _ in objects.on_threads(fetch, missing, "Installing", sizes):
             pass
     return Installed(name, top_hash, len(missing), sum(sizes.values()), len(same))
 
 
 def _revision(registry: str, name: str | None, top_hash: str | None) -> tuple[str, str]:
     """Return the name of the package and the whole top hash of its revision."""
-    names = sorted(import_quilt().list_packages(registry))
+    names = sorted(objects.import_quilt().list_packages(registry))
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:
         found = ", ".join(names) or "none"
         which = "Choose one with --name (name=)." if name is None else f"None is named {name!r}."
         raise BadInput(f"{registry} has these packages: {found}. {which}")
-    found = pointers(registry, name)
+    found = objects.pointers(registry, name)
     given = found["latest"] if top_hash is None else top_hash
     matching = {whole for whole in found.values() if whole.startswith(given)}
     if len(given) < 6 or len(matching) != 1:
@@ -145,16 +137,16 @@ def _wanted(entries: dict, name: str, parts: str | Sequence[str]) -> dict:
 
 def _fetch(registry: str, path: str, entry, target: Path) -> None:
     """Write a file of the package, if its bytes are what was pushed."""
-    source = None if bucket_of(registry) else in_registry(entry.address, Path(registry))
+    source = None if bucket_of(registry) else objects.in_registry(entry.address, Path(registry))
     with replacing(target) as part:
         digest = None
         if source is None:
-            content = read(key(entry.address))
+            content = objects.read(objects.key(entry.address))
             if content is not None:
                 part.write_bytes(content)
-                digest = bytes_hash(content)
+                digest = objects.bytes_hash(content)
         elif source.is_file():
-            digest, _ = content_hash(source, copy_to=part)
+            digest, _ = objects.content_hash(source, copy_to=part)
         if digest is None:
             raise BadInput(f"{registry} lacks the bytes of {path}: copy the registry again, whole.")
         if digest != entry.digest:

@@ -120,7 +120,8 @@ def _submitted(task, partitions, executor: Executor, in_flight: int):
                     partition = next(waiting)
                 except StopIteration:
                     break
-                running[cluster.submit(executor, task, partition)] = partition
+                with cluster.explained():
+                    running[cluster.submit(executor, task, partition)] = partition
             if not running:
                 return
             for future in _first_done(running, executor):

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from openimager import metrics
-from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
+from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box
 from openimager.errors import BadInput
 from openimager.files import sha256
 
@@ -179,7 +179,9 @@ class Classifier:
             size = photo.size if orientation < 5 else photo.size[::-1]
             part = (0, 1, 0, 1) if box is None else _fractions(box, *size)
             side, aspect = self.model.input_shape[1], self._crops["keep_aspect"]
-            picture = decode(photo, draft_scale(box_to_pixels(part, *size), side, aspect))
+            pixels = pad_box(part, self._crops["padding"])
+            scale = draft_scale(box_to_pixels(pixels, *size), side, aspect, size)
+            picture = decode(photo, scale)
         if orientation in _UPRIGHT:
             picture = picture.transpose(_UPRIGHT[orientation])
         return np.asarray(crop_box(picture, part, side, stored=size, **self._crops))

@@ -223,6 +223,9 @@ class Selector:
                 "ORDER BY box.ImageID, box.rowid"
             ).df()
             photos = self._photo_rows(ids)
+        if (boxes["Confidence"] % 1 == 0).all():
+            # Published as 0 and 1, and so they are written.
+            boxes = boxes.astype({"Confidence": "int64"})
         return Selection(photos, boxes, self.categories)
 
     def _photo_rows(self, ids) -> "pd.DataFrame":

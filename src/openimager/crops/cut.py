@@ -4,20 +4,18 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from openimager.crops import state
-from openimager.crops.duplicates import photo_hash
+from openimager.crops import tables
 from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box, upright
+from openimager.crops.split import photo_hash
 from openimager.store import Store
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 MISSING = "The photo is not on disk; download it again."
@@ -38,6 +36,16 @@ class Options(NamedTuple):
     workers: int = 1
 
 
+class Cut(NamedTuple):
+    """What a photo gave: its (width, height), its hash, and files of crops by Index of the row."""
+
+    error: str = ""
+    bytes: int = 0
+    size: tuple[int, int] = (0, 0)
+    hash: str = ""
+    crops: Mapping = {}
+
+
 def judge(row, size: tuple[int, int], options: Options) -> tuple[tuple | None, str]:
     """Return the pixels to cut from a photo of this (width, height), or None and the reason."""
     box = x_min, x_max, y_min, y_max = _box(row)
@@ -53,173 +61,100 @@ def judge(row, size: tuple[int, int], options: Options) -> tuple[tuple | None, s
     return box_to_pixels(pad_box(box, options.padding), *size), ""
 
 
-def key(row, photo_bytes: int, options: Options) -> str:
+def key(row, options: Options) -> str:
     """Return a digest of all that a crop is made from: options, box, rotation, photo (its size)."""
-    made_from = [_RULES, *options[:5], *_box(row), str(row.Rotation), int(photo_bytes)]
+    made_from = [_RULES, *options[:5], *_box(row), str(row.Rotation), int(row.PhotoBytes)]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def cut_photo(data: bytes, rotation: float, rows: list, options: Options, hashed: bool = True):
-    """Decode a photo once, at the coarsest scale that suffices, and cut boxes out of it.
+def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) -> pd.DataFrame:
+    """Hash photos, so that near-identical ones are found; return a row per photo, `tables.FACTS`.
 
-    Parameters
-    ----------
-    data : bytes
-        The file of the photo.
-    rotation : float
-        Degrees counter-clockwise to apply; NaN counts as 0.
-    rows : list of named tuples
-        Boxes: XMin, XMax, YMin, YMax.
-    options : Options
-    hashed : bool
-        Compute the perceptual hash too.
+    `rows` has ImageID and Rotation, sorted by ImageID. Error says why there is no hash.
 
-    Returns
-    -------
-    size, hash, crops
-        (width, height); 64 hex digits or ""; for each row (pixels, error, bytes of its file).
+    With `options` boxes are cut too, because decoding is most of the work, and staged for
+    `crop_rows`: `rows` then has one row per box, and also n, the coordinates, Key and Existing (""
+    unless the crop exists already).
     """
-    with Image.open(io.BytesIO(data)) as photo:
-        size = photo.size
-        cuts = [judge(row, size, options) for row in rows]
-        wanted = [(pixels, options.size, options.keep_aspect) for pixels, _ in cuts if pixels]
-        if hashed:  # for which 128 pixels suffice
-            wanted.append(((0, 0, *size), 64, False))
-        scales = [draft_scale(*cut, size) for cut in wanted]
-        picture = decode(photo, min(scales)) if scales else None
-    crops = []
-    for row, (pixels, error) in zip(rows, cuts, strict=True):
-        stream = io.BytesIO()
-        if pixels:
-            how = (options.size, rotation, options.padding, options.keep_aspect, size)
-            crop = crop_box(picture, _box(row), *how)
-            crop.info = {}  # Pillow would write the photo's comment and colour profile into it
-            crop.save(stream, options.format.upper(), quality=options.quality)
-        crops.append((pixels, error, stream.getvalue()))
-    return size, photo_hash(upright(picture, rotation)) if hashed else "", crops
-
-
-def hash_rows(rows: "pd.DataFrame", store: Store, options: Options | None = None) -> "pd.DataFrame":
-    """Hash photos, so that near-identical ones are found.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        ImageID and Rotation, sorted by ImageID. With `options` one row per box, and also n, the
-        coordinates, Key and Existing ("" unless the crop exists already).
-    store : Store
-    options : Options, optional
-        Cut the boxes from the same decoded photo, because decoding is most of the work. The crops
-        are kept among the state of the data directory until `crop_rows` takes them.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per photo: `state.FACTS`. Error says why there is no hash.
-    """
-    import pandas as pd
-
     staged: dict[str, bytes] = {}
 
     def one(boxes: list) -> list[tuple]:
         first, wanted = boxes[0], [row for row in boxes if options and not row.Existing]
-
-        def work(data: bytes):
-            return len(data), *cut_photo(data, first.Rotation, wanted, options or Options())
-
-        found, error = _attempt(work, store, first.ImageID)
-        length, size, digest, crops = found or (0, (0, 0), "", ())
-        for row, (_, _, data) in zip(wanted, crops, strict=False):
-            if data and sum(map(len, staged.values())) < state.MOST:
-                staged[state.entry(row)] = data
-        return [(first.ImageID, first.Rotation, length, *size, digest, error, "")]
+        cut = _cut(store, first, wanted, options or Options(), hashed=True)
+        for row in wanted:
+            if row.Index in cut.crops and sum(map(len, staged.values())) < tables.MOST:
+                staged[tables.entry(row)] = cut.crops[row.Index]
+        return [(first.ImageID, first.Rotation, cut.bytes, *cut.size, cut.hash, cut.error)]
 
     facts = _each_photo(one, rows, options.workers if options else 1)
-    name = state.save_crops(store, staged)
-    return pd.DataFrame(facts, columns=list(state.FACTS)).assign(Stage=name)
+    stage = tables.save_crops(store, staged) if staged else ""
+    return tables.note(store, "photos", [(*fact, stage) for fact in facts])
 
 
-def crop_rows(rows: "pd.DataFrame", store: Store, options: Options) -> "pd.DataFrame":
-    """Cut boxes out of photos and write the crops.
+def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFrame:
+    """Cut boxes out of photos and write the crops; return one outcome per row, `tables.OUTCOME`.
 
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        One row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key and
-        CropPath. Optional: Stage (from `hash_rows`), and Existing, the CropPath of a crop with
-        the same Key; with them Width and Height of the photo.
-    store : Store
-    options : Options
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per row given, with the same index: `state.OUTCOME`. Where Error says why there is
-        no crop, CropPath is "".
+    `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key,
+    CropPath and, optionally, the Stage that `hash_rows` returned. The outcomes have the same index;
+    where Error says why there is no crop, CropPath is "".
     """
-    import pandas as pd
-
-    stages = rows["Stage"].unique() if "Stage" in rows else ()
-    staged = {name: data for stage in stages for name, data in state.load_crops(store, stage)}
+    staged = tables.load_crops(store, rows["Stage"]) if "Stage" in rows else {}
 
     def one(boxes: list) -> list[tuple]:
-        done = {}
-        for row in boxes:
-            if data := staged.get(state.entry(row)) or _existing(store, row):
-                done[row.Index] = *judge(row, (row.Width, row.Height), options), data
-        if todo := [row for row in boxes if row.Index not in done]:
+        done = {row.Index: staged.get(tables.entry(row)) for row in boxes}
+        todo = [row for row in boxes if not done[row.Index]]
+        cut = _cut(store, todo[0], todo, options) if todo else Cut()
+        return [write(row, done[row.Index] or cut.crops.get(row.Index), cut) for row in boxes]
 
-            def work(data: bytes):
-                return cut_photo(data, boxes[0].Rotation, todo, options, hashed=False)[-1]
-
-            crops, error = _attempt(work, store, boxes[0].ImageID)
-            crops = crops or [(None, error, b"")] * len(todo)
-            done |= {row.Index: crop for row, crop in zip(todo, crops, strict=True)}
-        return [write(row, *done[row.Index]) for row in boxes]
-
-    def write(row, pixels, error: str, data: bytes) -> tuple:
+    def write(row, data: bytes | None, cut: Cut) -> tuple:
         if not data:
-            return row.ImageID, row.n, *[pd.NA] * 4, "", "", pd.NA, error, ""
+            error = cut.error or judge(row, cut.size, options)[1]
+            return row.ImageID, row.n, "", "", pd.NA, error, ""
         store.write(store.crop(row.CropPath), data)
         digest = hashlib.sha256(data).hexdigest()
-        return row.ImageID, row.n, *pixels, row.CropPath, digest, len(data), "", row.Key
+        return row.ImageID, row.n, row.CropPath, digest, len(data), "", row.Key
 
     outcomes = _each_photo(one, rows, options.workers)
-    return pd.DataFrame(outcomes, rows.index, list(state.OUTCOME))
+    return tables.note(store, "crops", outcomes).set_index(rows.index)
 
 
-def _existing(store: Store, row) -> bytes:
-    """Return a crop that was made in the same way and has another path, or b""."""
+def _cut(store: Store, photo, rows: list, options: Options, hashed: bool = False) -> Cut:
+    """Decode a photo once, at the coarsest scale that suffices; cut boxes out of it and hash it."""
     try:
-        path = getattr(row, "Existing", "")
-        return store.read(store.crop(path)) if path else b""
+        data = store.read(store.photo(photo.ImageID))
     except FileNotFoundError:
-        return b""
-
-
-def _attempt(work: Callable, store: Store, image_id: str) -> tuple:
-    """Return (work(file of the photo), "") or (None, why it cannot be done)."""
+        return Cut(MISSING)
     try:
-        data = store.read(store.photo(image_id))
-    except FileNotFoundError:
-        return None, MISSING
-    try:
-        return work(data), ""
+        with Image.open(io.BytesIO(data)) as opened:
+            size = opened.size
+            cuts = [(row, box) for row in rows if (box := judge(row, size, options)[0])]
+            wanted = [(box, options.size, options.keep_aspect) for _, box in cuts]
+            if hashed:  # for which 128 pixels suffice
+                wanted.append(((0, 0, *size), 64, False))
+            scales = [draft_scale(*one, size) for one in wanted]
+            picture = decode(opened, min(scales)) if scales else None
+        how = options.size, photo.Rotation, options.padding, options.keep_aspect, size
+        crops = {row.Index: _file(crop_box(picture, _box(row), *how), options) for row, _ in cuts}
+        digest = photo_hash(upright(picture, photo.Rotation)) if hashed else ""
+        return Cut("", len(data), size, digest, crops)
     except UnidentifiedImageError:
-        return None, "The photo is in no format that Pillow reads."
+        return Cut("The photo is in no format that Pillow reads.")
     except Exception as error:  # for a broken file Pillow raises nearly anything
-        return None, f"The photo cannot be cropped: {error}"
+        return Cut(f"The photo cannot be cropped: {error}")
 
 
-def _each_photo(one: Callable, rows: "pd.DataFrame", workers: int) -> list[tuple]:
+def _file(crop: Image.Image, options: Options) -> bytes:
+    crop.info = {}  # Pillow would write the photo's comment and colour profile into it
+    stream = io.BytesIO()
+    crop.save(stream, options.format.upper(), quality=options.quality)
+    return stream.getvalue()
+
+
+def _each_photo(one: Callable, rows: pd.DataFrame, workers: int) -> list[tuple]:
     """Return what `one` returns for the rows of each photo, in their order."""
     photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            return [outcome for outcomes in pool.map(one, photos) for outcome in outcomes]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with ThreadPoolExecutor(workers) as pool:  # whose map cancels the rest after an exception
+        return [outcome for outcomes in pool.map(one, photos) for outcome in outcomes]
 
 
 def _box(row) -> tuple[float, float, float, float]:

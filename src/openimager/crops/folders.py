@@ -20,8 +20,8 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 def folder_name(category: str) -> str:
     """Return the name of a category's folder, safe on every file system.
 
-    A name that is safe stays as it is. Another has its unsafe characters replaced and a digest
-    of the whole name added, so that two categories do not share a folder.
+    A name that is not has its unsafe characters replaced and a digest of it added, so that two
+    categories do not share a folder.
 
     Examples
     --------
@@ -52,13 +52,7 @@ def folder_names(categories: Iterable[str]) -> dict[str, str]:
 
 
 def crop_path(data_dir: str | os.PathLike | Store, path: str) -> Path:
-    """Return where the crop with this CropPath of crops.csv is, whatever the data directory.
-
-    Examples
-    --------
-    >>> crop_path("elsewhere", "data/crops/train/Cat/0123456789abcdef_0.jpg").as_posix()
-    'elsewhere/crops/train/Cat/0123456789abcdef_0.jpg'
-    """
+    """Return where the crop with this CropPath of crops.csv is: `openimager.store.Store.crop`."""
     return Store(data_dir).crop(path)
 
 

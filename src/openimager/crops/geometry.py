@@ -8,31 +8,14 @@ from openimager.errors import BadInput
 from openimager.store import ROTATIONS
 
 _ORIGINAL = 4_000_000  # pixels from which a photo is taken for a camera's original
-# Pillow turns counter-clockwise, as the Rotation column does.
-_TURN = {degrees: Image.Transpose[f"ROTATE_{degrees}"] for degrees in (90, 180, 270)}
 
 
 def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the smallest whole-pixel rectangle that covers a box.
+    """Return the smallest whole-pixel rectangle that covers a box, in a photo of this size.
 
-    Parameters
-    ----------
-    box : sequence of four float
-        XMin, XMax, YMin, YMax (the order of the dataset's columns) as fractions of the photo as
-        it is stored, y down.
-    width, height : int
-        Size of the stored photo in pixels, each at least 1.
-
-    Returns
-    -------
-    tuple of int
-        Pillow's (left, upper, right, lower). Left and upper are floored, right and lower ceiled;
-        always inside the picture and at least one pixel wide and high.
-
-    Raises
-    ------
-    BadInput
-        If a number is missing, the box is reversed, or the photo has no pixels.
+    `box` is XMin, XMax, YMin, YMax as fractions of the stored photo, y down; BadInput if a number
+    is missing or a Min is above its Max. The result is Pillow's (left, upper, right, lower), inside
+    the photo and at least one pixel wide and high.
 
     Examples
     --------
@@ -55,19 +38,12 @@ def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def rotate_box(box, rotation: float) -> tuple[float, float, float, float]:
-    """Return a box of a photo that is turned by `rotation` degrees.
+    """Return a box of a photo that is turned by `rotation` degrees counter-clockwise.
 
-    Parameters
-    ----------
-    box : sequence of four float
-        XMin, XMax, YMin, YMax as fractions of the stored photo.
-    rotation : float
-        Counter-clockwise: 0, 90, 180 or 270. NaN (not recorded) counts as 0; others are BadInput.
+    `rotation` is 0, 90, 180 or 270. NaN (not recorded) counts as 0; others are BadInput.
 
     Examples
     --------
-    The upper right corner comes to the upper left by a quarter turn.
-
     >>> rotate_box((0.75, 1.0, 0.0, 0.5), 90)
     (0.0, 0.5, 0.0, 0.25)
     """
@@ -96,7 +72,7 @@ def pad_box(box, padding: float) -> tuple[float, float, float, float]:
 def upright(picture: Image.Image, rotation: float) -> Image.Image:
     """Turn a picture by `rotation` degrees counter-clockwise (0, 90, 180, 270; NaN is 0)."""
     degrees = _degrees(rotation)
-    return picture.transpose(_TURN[degrees]) if degrees else picture
+    return picture.transpose(Image.Transpose[f"ROTATE_{degrees}"]) if degrees else picture
 
 
 def decode(photo: Image.Image, scale: int = 1) -> Image.Image:
@@ -126,23 +102,9 @@ def crop_box(
 ) -> Image.Image:
     """Cut a box out of a photo, set it upright and bring it to its size.
 
-    Parameters
-    ----------
-    picture : PIL.Image.Image
-        The photo as stored (EXIF not applied), RGB.
-    box : sequence of four float
-        XMin, XMax, YMin, YMax as fractions of the photo.
-    size : int or None
-        Side of the square result in pixels; None keeps the box's own size.
-    rotation : float
-        Degrees counter-clockwise to apply: 0, 90, 180, 270; NaN (not recorded) counts as 0.
-    padding : float
-        Grow the box on each side by this share of its width and height, within the photo.
-    keep_aspect : bool
-        Fit the crop into the square, centred on black, instead of stretching it.
-    stored : (width, height), optional
-        Size of the photo in pixels where `picture` was decoded at 1/2, 1/4 or 1/8 of it. The box
-        is rounded to pixels of the stored photo all the same.
+    `picture` is the photo as stored (EXIF not applied), RGB; `box` and `rotation` are as for
+    `rotate_box`, the options as for `openimager.write_crops`. Where `picture` was decoded at 1/2,
+    1/4 or 1/8, `stored` is the (width, height) of the photo: the box is rounded to its pixels.
 
     Examples
     --------
@@ -165,8 +127,6 @@ def crop_box(
     within = (edges[0] - left, edges[1] - upper, edges[2] - left, edges[3] - upper)
     cut = cut.resize(fitted(pixels, size, keep_aspect), Image.Resampling.BICUBIC, box=within)
     cut = upright(cut, rotation)
-    if cut.size == (size, size):
-        return cut
     square = Image.new("RGB", (size, size))
     square.paste(cut, ((size - cut.width) // 2, (size - cut.height) // 2))
     return square
@@ -185,24 +145,21 @@ def fitted(pixels, size: int, keep_aspect: bool) -> tuple[int, int]:
     return tuple(max(1, round(side * size / (longer or side))) for side in (width, height))
 
 
-def draft_scale(
-    pixels, size: int | None, keep_aspect: bool, photo: tuple[int, int] | None = None
-) -> int:
+def draft_scale(pixels, size: int | None, keep_aspect: bool, photo: tuple[int, int]) -> int:
     """Return the coarsest of 1, 2, 4, 8 at which a cut still has more pixels than it needs.
 
-    Twice as many, but 1.5 times in a camera's original (`photo` is its size): this has less detail
-    than pixels and takes long to decode, and 52 dB remain of 55.
+    Twice as many, but 1.5 times where `photo` has the size of a camera's original: this has less
+    detail than pixels and takes long to decode, and 52 dB remain of 55.
 
     Examples
     --------
-    >>> cut = (0, 0, 900, 900)
-    >>> draft_scale(cut, 128, False), draft_scale(cut, 128, False, photo=(3000, 2000))
-    (2, 4)
+    >>> draft_scale((0, 0, 900, 900), 128, keep_aspect=False, photo=(3000, 2000))
+    4
     """
     if size is None:
         return 1
     width, height = fitted(pixels, size, keep_aspect)
-    spare = 1.5 if photo and photo[0] * photo[1] >= _ORIGINAL else 2
+    spare = 1.5 if photo[0] * photo[1] >= _ORIGINAL else 2
     room = min((pixels[2] - pixels[0]) / width, (pixels[3] - pixels[1]) / height) / spare
     return max(scale for scale in (1, 2, 4, 8) if scale <= max(room, 1))
 

@@ -1,6 +1,5 @@
 """The run that turns photos and boxes into labelled folders of crops."""
 
-import contextlib
 import functools
 import math
 import os
@@ -12,15 +11,24 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from openimager import cluster, partitions
-from openimager.crops import duplicates, split, state, tables
-from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows, judge
+from openimager.crops import cut, split, tables
+from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows
 from openimager.crops.folders import folder_names, tidy
-from openimager.errors import BadInput, TryAgain
+from openimager.errors import BadInput, explained_os_errors
 from openimager.selection import drop_flags, without_flags
 from openimager.store import CROP_COLUMNS, PIXELS, Store
 
-COUNTS = ("made", "remade", "kept", "moved", "failed", "repeats", "small", "dropped")
-COUNTS += ("excluded", "disputed", "removed")
+# What is counted besides crops that are there, and how the report says it.
+_LEFT_OUT = {
+    "failed": "could not be cropped; see Error in crops.csv",
+    "repeats": "left out: the photo repeats one of a later subset",
+    "small": "left out: too few pixels",
+    "dropped": "left out for their flags",
+    "excluded": "left out of train and validation because exclude lists them",
+    "disputed": "listed by exclude but kept, because they are in the test split",
+    "removed": "crops removed that no longer belong",
+}
+COUNTS = ("made", "remade", "kept", "moved", *_LEFT_OUT)
 _REPEATS = "The photo repeats one of a later subset."
 _EXCLUDED = "Excluded from train and validation on request."
 # Photos per partition: about a second of work on one core.
@@ -63,25 +71,21 @@ def write_crops(
         Fit the box into the square, centred on black, instead of stretching it.
     min_pixels : int
         Leave out boxes with fewer pixels than this along a side of the photo on disk.
-    drop : str or sequence of str
-        Leave out boxes with these flags: "occluded", "truncated", "group", "depiction", "inside".
-    drop_unknown : bool
-        Leave out boxes whose flags are unknown.
+    drop, drop_unknown
+        Leave out boxes by their flags, as `openimager.selection.Query` does.
     shares : sequence of three float
         Of train, validation and test, where all photos come from one subset.
     workers : int, optional
         Threads in all; by default one per core, and one per partition with `executor`.
     quiet : bool
-        Show no progress and do not print the report.
+        Print nothing.
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
-        CSV with the columns ImageID and n of crops to leave out of train and validation; those of
-        the test split stay, and are counted.
-    processes : int
-        Processes to run in, or partitions to keep in flight with `executor`.
-    executor : concurrent.futures.Executor, optional
-        Runs partitions of photos in place of this process; it is not shut down.
+        CSV with ImageID and n of crops to leave out of train and validation; in test they stay.
+    processes, executor
+        Processes to start; or a `concurrent.futures.Executor`, which is not shut down, and how
+        many partitions to keep in flight there.
 
     Returns
     -------
@@ -89,50 +93,43 @@ def write_crops(
         The contents of crops.csv, sorted by ImageID and n. Left, Upper, Right, Lower are pixels of
         the stored photo (padding included). A row without a crop has the reason in Error, and no
         Subset, CropPath, pixels or SHA256. Excluded is 1 for boxes that `exclude` lists.
-        ``attrs["counts"]`` counts `COUNTS`; disputed crops are excluded ones that stay because
-        they are in test. ``attrs["moved"]`` lists photos whose split is another than before.
+        ``attrs["counts"]`` has `COUNTS`, ``attrs["moved"]`` the photos whose split has changed.
 
     Raises
     ------
-    BadInput
-        If an option or a table cannot be used.
-    TryAgain
-        If another run crops here (`openimager.files.Busy`), or a crop cannot be written.
+    BadInput, TryAgain
+        If an option or a table cannot be used; if another run crops here or the disk is full.
     """
-    flags = drop_flags(drop)
     store = Store(data_dir)
     threads = workers or (1 if executor else os.cpu_count() * (1 if store.is_local else 4))
-    if executor is None:
-        threads = max(1, threads // processes)
+    threads = threads if executor else max(1, threads // processes)
     options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
     _check(options, shares)
     photos, boxes = tables.photos_and_boxes(store)
-    rows = without_flags(boxes, flags, drop_unknown).reset_index(drop=True)
+    rows = without_flags(boxes, drop_flags(drop), drop_unknown).reset_index(drop=True)
     folders = folder_names(sorted(boxes["Category"].unique()))
     rows["Folder"] = rows["Category"].map(folders)
     rows["Excluded"] = tables.listed(exclude, rows) if exclude is not None else 0
 
-    def run(task, rows: pd.DataFrame, kind: str, what: str) -> pd.DataFrame:
-        work = functools.partial(_partition, task=task, kind=kind, store=store, options=options)
+    def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
+        work = functools.partial(task, store=store, options=options)
         in_flight = processes if processes > 1 else None
-        outcomes = [pd.DataFrame()]
-        total = rows["ImageID"].nunique()
+        jobs = partitions.run(work, _divided(rows, slots), processes, executor, in_flight)
+        outcomes, total = [pd.DataFrame()], rows["ImageID"].nunique()
         with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
-            for partition, done in partitions.run(
-                work, _divided(rows, slots), processes, executor, in_flight
-            ):
+            for partition, done in jobs:
                 outcomes.append(done)
                 progress.update(partition["ImageID"].nunique())
         return pd.concat(outcomes)
 
     slots = cluster.slots(executor) if executor else processes
-    with _os_errors_explained(store), store.lock("crops"):
+    with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
-        before = state.records(store)
-        rows = tables.with_existing(store, rows, before, options)
+        before = tables.records(store)
+        rows = _with_existing(store, rows, before, options)
         facts = _facts(store, rows, run)
         rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
-        groups = duplicates.group(facts["Hash"].to_dict())
+        groups = split.group(facts["Hash"].to_dict())
         splits = split.assign_splits(groups, photos.set_index("ImageID")["Subset"], shares)
         rows["DuplicateGroup"] = rows["ImageID"].map(groups)
         rows["Subset"] = rows["ImageID"].map(splits)
@@ -140,15 +137,17 @@ def write_crops(
         decided = [_decided(row, options) for row in rows.itertuples()]
         rows[columns] = pd.DataFrame(decided, rows.index, columns)
         todo = (rows["CropPath"] != "") & (rows["CropPath"] != rows["Existing"])
-        done = run(crop_rows, rows[todo], "crops", "Cropping")
+        done = run(crop_rows, rows[todo], "Cropping")
         if len(done):
-            rows.loc[done.index, [*state.OUTCOME]] = done
-        rows.loc[rows["CropPath"] == "", ["SHA256", "Key", "Subset"]] = ""
+            rows.loc[done.index, [*tables.OUTCOME]] = done
+        absent = rows["CropPath"] == ""
+        rows.loc[absent, ["SHA256", "Key", "Subset"]] = ""
+        rows.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
         counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
         rows = rows[(rows["Error"] != SMALL)].reset_index(drop=True)[list(CROP_COLUMNS)]
         counts["removed"] = tidy(store, {*rows["CropPath"]}, folders.values()) - counts["moved"]
         store.write_table(rows, "crops.csv")
-        state.clear(store)
+        tables.clear(store)
     moved = _moved(before, rows)
     rows.attrs.update(counts={name: counts[name] for name in COUNTS}, moved=moved)
     if not quiet:
@@ -159,17 +158,6 @@ def write_crops(
 def read_crops(data_dir: str | os.PathLike | Store = "data") -> pd.DataFrame:
     """Return crops.csv as `write_crops` returned it: empty text is "", not NaN."""
     return Store(data_dir).read_table("crops.csv", CROP_COLUMNS)
-
-
-@contextlib.contextmanager
-def _os_errors_explained(store: Store) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TryAgain(
-            f"{error.filename or store.root}: {error.strerror or error}. Everything complete is "
-            "kept; free space or repair it, and run again for the rest."
-        ) from error
 
 
 def _check(options: Options, shares) -> None:
@@ -189,15 +177,27 @@ def _check(options: Options, shares) -> None:
             raise BadInput(f"{name} {value!r} cannot be used. Allowed: {allowed}.")
 
 
+def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, options: Options):
+    """Add Key, Name, Old (a file of that name exists) and, of a crop with that key, Existing."""
+    same, sizes = ["ImageID", "n", "Key"], store.sizes(store.crops)
+    whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
+    before = before.loc[whole, [*same, "CropPath", "SHA256", "Bytes"]]
+    keys = [cut.key(row, options) for row in rows.itertuples()]
+    rows["Key"] = pd.Series(keys, rows.index, dtype=str)
+    rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
+    names = [f"{row.Folder}/{row.ImageID}_{row.n}" for row in rows.itertuples()]
+    rows["Name"] = pd.Series(names, rows.index, dtype=str) + f".{FORMATS[options.format]}"
+    rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
+    return rows.fillna({"Existing": "", "SHA256": ""})
+
+
 def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
     """Return the facts about the photo of every row, by ImageID; hash those that are new."""
     photos = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    facts = photos.merge(state.facts(store), on="ImageID", suffixes=(" now", ""))
-    same = facts["Rotation"].astype(str) == facts["Rotation now"].astype(str)  # NaN is NaN
-    facts = facts.loc[same & facts["Bytes"].eq(facts["PhotoBytes"]), [*state.FACTS]]
+    facts = photos.merge(tables.facts(store), on=[*photos])[[*tables.FACTS]]
     new = rows[~rows["ImageID"].isin(facts["ImageID"]) & (rows["PhotoBytes"] >= 0)]
     if len(new):
-        facts = pd.concat([facts, run(hash_rows, new, "photos", "Decoding")])
+        facts = pd.concat([facts, run(hash_rows, new, "Decoding")])
         store.write_table(facts, ".openimager/photos.csv")
     facts = facts.set_index("ImageID").reindex(photos["ImageID"])
     return facts.fillna({"Error": MISSING, "Hash": "", "Stage": ""})
@@ -211,7 +211,7 @@ def _decided(row, options: Options) -> tuple:
     elif row.Excluded and row.Subset != "test":
         error = _EXCLUDED
     elif not error:
-        pixels, error = judge(row, (row.Width, row.Height), options)
+        pixels, error = cut.judge(row, (row.Width, row.Height), options)
     path = "" if error else f"data/crops/{row.Subset}/{row.Name}"
     return path, error, *(pixels or [pd.NA] * len(PIXELS))
 
@@ -230,49 +230,31 @@ def _counted(rows: pd.DataFrame) -> Counter:
 
 
 def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
-    """Yield rows of at most `_PARTITION` photos, together where their crops are staged together."""
-    stages = rows["Stage"] if "Stage" in rows else pd.Series("", rows.index)
-    for stage, own in rows.groupby(stages, sort=False):
-        place = own.groupby("ImageID", sort=False).ngroup()
-        count, end = int(place.iloc[-1]) + 1, 0
-        for size in [count] if stage else partitions.sizes(count, slots, _PARTITION, least=8):
-            start, end = end, end + size
-            yield own.iloc[place.searchsorted(start) : place.searchsorted(end)]
-
-
-def _partition(rows: pd.DataFrame, task, kind: str, store: Store, options: Options):
-    """Run one partition, where it runs, and write its outcomes to the journal."""
-    outcomes = task(rows, store, options)
-    state.note(store, kind, outcomes)
-    return outcomes
+    """Yield the rows of at most `_PARTITION` photos at a time."""
+    place = rows.groupby("ImageID", sort=False).ngroup()
+    end = 0
+    for size in partitions.sizes(rows["ImageID"].nunique(), slots, _PARTITION, least=8):
+        start, end = end, end + size
+        yield rows.iloc[place.searchsorted(start) : place.searchsorted(end)]
 
 
 def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Return the photos that the run before had in another split."""
-    old = {row.ImageID: row.CropPath.split("/")[2] for row in before.itertuples()}
-    there = rows[rows["CropPath"] != ""].drop_duplicates("ImageID")
-    pairs = zip(there["ImageID"], there["Subset"], strict=True)
-    return sorted(image_id for image_id, split in pairs if old.get(image_id, split) != split)
+    splits = before["CropPath"].str.split("/").str[2]
+    old = rows["ImageID"].map(dict(zip(before["ImageID"], splits, strict=True)))
+    moved = (rows["CropPath"] != "") & old.notna() & (old != rows["Subset"])
+    return sorted({*rows.loc[moved, "ImageID"]})
 
 
 def _report(counts: Counter, moved: list[str]) -> str:
     """Return what happened, one line per fact that is not nothing."""
-    there = sum(counts[name] for name in ("made", "remade", "kept", "moved"))
+    kept = counts["kept"] + counts["moved"]
     lines = [
-        f"{there:,} crops: {counts['made']:,} made, {counts['remade']:,} remade because the "
-        f"options, the box or the photo changed, {counts['kept'] + counts['moved']:,} kept."
+        f"{counts['made'] + counts['remade'] + kept:,} crops: {counts['made']:,} made, "
+        f"{counts['remade']:,} remade because the options, the box or the photo changed, "
+        f"{kept:,} kept."
     ]
-    for name, text in {
-        "failed": "could not be cropped; see Error in crops.csv",
-        "repeats": "left out: the photo repeats one of a later subset",
-        "small": "left out: too few pixels",
-        "dropped": "left out for their flags",
-        "excluded": "left out of train and validation because exclude lists them",
-        "disputed": "listed by exclude but kept, because they are in the test split",
-        "removed": "crops removed that no longer belong",
-    }.items():
-        if counts[name]:
-            lines.append(f"{counts[name]:,} {text}.")
+    lines += [f"{counts[name]:,} {text}." for name, text in _LEFT_OUT.items() if counts[name]]
     if moved:
         some = ", ".join(moved[:5]) + (", ..." if len(moved) > 5 else "")
         lines.append(f"{len(moved):,} photos changed their split: {some}")

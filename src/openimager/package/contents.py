@@ -164,32 +164,29 @@ def describe(
     history = json.loads((models / "history.json").read_text(encoding="utf-8"))
     metrics = json.loads((models / "metrics.json").read_text(encoding="utf-8"))
     by_subset = crops.groupby(["Subset", "Category"]).size()
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    licences = sorted(photos["License"].unique())
     return {
         "categories": sorted(crops["Category"].unique()),
         "subsets": [subset for subset in SUBSETS if (crops["Subset"] == subset).any()],
         "counts": {
-            "photos": len(photos),
+            **{"photos": len(photos), "crops": len(crops)},
             "boxes": int(boxes["ImageID"].isin(photos["ImageID"]).sum()),
-            "crops": len(crops),
             "crops_by_subset": {
                 subset: {name: int(n) for name, n in counts.droplevel(0).items()}
                 for subset, counts in by_subset.groupby(level=0)
             },
         },
         "licence": {
-            "photos": [
-                f"{licence_name(url)} ({url})" for url in sorted(photos["License"].unique())
-            ],
-            "annotations": "CC BY 4.0, Google LLC",
-            "credits": "data/ATTRIBUTION.csv",
+            "photos": [f"{licence_name(url)} ({url})" for url in licences],
+            **{"annotations": "CC BY 4.0, Google LLC", "credits": "data/ATTRIBUTION.csv"},
         },
         "query": _query(store),
         "with_photos": with_photos,
         # The sample's invented credits are at example.org.
         "drawn": bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all()),
         "options": history.get("parameters", {}),
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {"python": platform.python_version()} | versions,
         "revision": code_revision(root),
         "metrics": {name: metrics[name] for name in _SCORES if name in metrics},
         "tables": {name: sha256(store.path(name)) for name in _TABLES},

@@ -1,6 +1,7 @@
 """One request for one photo: over kept connections, or from a local site."""
 
 import contextlib
+import functools
 import http.client
 import os
 import ssl
@@ -32,23 +33,14 @@ _HEADERS = {
 class Answer(NamedTuple):
     """How one request ended.
 
-    Attributes
-    ----------
-    kind : str
-        ``"ok"`` (`data` is a checked photo), ``"moved"`` (to `location`), ``"gone"`` (waiting will
-        not help), ``"busy"`` (429) or ``"failed"``.
-    error : str
-        A few words, the same for the same cause.
-    heard : bool
-        Whether the server answered at all.
-    after : float, optional
-        Seconds that the server asks to wait.
+    The kinds are ``"ok"`` (`data` is a checked photo), ``"moved"`` (to `location`), ``"gone"``
+    (waiting will not help), ``"busy"`` (429) and ``"failed"``.
     """
 
     kind: str
-    error: str = ""
-    heard: bool = True
-    after: float | None = None
+    error: str = ""  # the same words for the same cause
+    heard: bool = True  # whether the server answered at all
+    after: float | None = None  # seconds that the server asks to wait
     location: str = ""
     data: bytes = b""
     width: int = 0
@@ -56,21 +48,19 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Asks for photos; the threads of a run share it.
+    """Makes requests for photos; the threads of a run share it.
 
     Parameters
     ----------
-    settings : openimager.photos.fetch.Settings
+    settings : openimager.photos.photo.Settings
     """
 
     def __init__(self, settings):
         self.settings = settings
         self.stop = threading.Event()
         self._timeout = urllib3.Timeout(connect=settings.connect, read=settings.read)
-        self._proxies = urllib.request.getproxies()
-        self._managers: dict[str, urllib3.PoolManager] = {}
+        self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._guard = threading.Lock()
-        self._context: ssl.SSLContext | None = None
         # Decoding is all CPU: more at once than there are cores only takes memory.
         self._decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._site = None
@@ -97,82 +87,42 @@ class Client:
             return fault._replace(heard=False)
         if source.path:
             return self._read(source)
-        started = time.monotonic()
+        url, until = url or source.url, time.monotonic() + self.settings.whole
+        options = {"redirect": False, "retries": False, "preload_content": False}
         try:
-            response = self._get(url or source.url)
-        except (OSError, ValueError, http.client.HTTPException, exceptions.HTTPError) as error:
-            return _no_answer(error)
-        try:
-            answer = _by_status(response, url or source.url)
-            if answer is not None:
+            manager = self._manager(url)
+            with manager.urlopen("GET", url, timeout=self._timeout, **options) as response:
+                answer = _by_status(response, url)
+                if answer is None:
+                    return self._receive(response, source, until)
                 _drain(response)
                 return answer
-            return self._receive(response, source, started + self.settings.whole)
         except (OSError, ValueError, http.client.HTTPException, exceptions.HTTPError) as error:
             return _no_answer(error)
-        finally:
-            response.close()
-
-    def _get(self, url: str) -> urllib3.BaseHTTPResponse:
-        return self._manager(url).urlopen(
-            "GET", url, redirect=False, retries=False, preload_content=False, timeout=self._timeout
-        )
 
     def _manager(self, url: str) -> urllib3.PoolManager:
+        """Return the connections to the host of a URL, through the proxy of the environment."""
         parts = urlsplit(url)
-        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
-        if not proxy or catalogue.is_loopback(url) or urllib.request.proxy_bypass(parts.netloc):
-            proxy = ""
         with self._guard:
-            if parts.scheme == "https" and self._context is None:
-                # Shared by all connections, because reading the authorities takes 40 ms.
-                bundle = os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
-                self._context = urllib3.util.create_urllib3_context()
-                where = "capath" if os.path.isdir(bundle) else "cafile"
-                self._context.load_verify_locations(**{where: bundle})
-            key = f"{parts.scheme} {proxy}"
-            if key not in self._managers:
-                options = {
-                    "maxsize": self.settings.workers,
-                    "headers": _HEADERS,
-                    "ssl_context": self._context,
-                    "cert_reqs": "CERT_REQUIRED",
-                }
-                if proxy:
-                    auth = urllib3.util.parse_url(proxy).auth
-                    if auth:
-                        options["proxy_headers"] = urllib3.make_headers(
-                            proxy_basic_auth=urllib.request.unquote(auth)
-                        )
-                    self._managers[key] = urllib3.ProxyManager(proxy, **options)
-                else:
-                    self._managers[key] = urllib3.PoolManager(**options)
-            return self._managers[key]
+            if parts[:2] not in self._managers:
+                self._managers[parts[:2]] = _connections(url, self.settings.workers)
+            return self._managers[parts[:2]]
 
     def _receive(self, response, source: Source, until: float) -> Answer:
-        headers = response.headers
-        framed = response.chunked or "Content-Length" in headers
-        length = headers.get("Content-Length", "")
-        plain = headers.get("Content-Encoding", "identity") == "identity"
-        announced = int(length[:18]) if plain and length.isdigit() else 0
-        if fault := self._too_large(announced, source.size):
-            return fault
-        blocks, size, head = [], 0, b""
+        framed = response.chunked or "Content-Length" in response.headers
+        data = bytearray()
         while block := response.read1(_BLOCK, decode_content=True):
-            blocks.append(block)
-            size += len(block)
-            if len(head) < check.HEAD:
-                head = (head + block)[: check.HEAD]
-                if len(head) == check.HEAD and not check.format_of(head):
-                    return Answer("gone", check.NO_PHOTO)
-            if fault := self._too_large(size, source.size):
+            early = len(data) < check.HEAD
+            data += block
+            if early and len(data) >= check.HEAD and not check.format_of(data[: check.HEAD]):
+                return Answer("gone", check.NO_PHOTO)
+            if fault := self._too_large(len(data), source.size):
                 return fault
             if self.stop.is_set():
                 return Answer("failed", "interrupted")
             if time.monotonic() > until:
                 return Answer("failed", f"not whole after {self.settings.whole:g} s")
-        data = b"".join(blocks) if len(blocks) != 1 else blocks[0]
-        return self._check(data, source, headers.get("ETag", ""), framed)
+        return self._check(bytes(data), source, response.headers.get("ETag", ""), framed)
 
     def _read(self, source: Source) -> Answer:
         """Read a file of a local site, wherever its links lead inside the site's folder."""
@@ -243,29 +193,51 @@ def _drain(response) -> None:
             response.read(int(length) + 1)
 
 
+# The first that fits an error, or the cause that it carries.
+_CAUSES = (
+    (ConnectionRefusedError, "connection refused"),
+    (exceptions.NameResolutionError, "no such host, or no network"),
+    (exceptions.ProxyError, "the proxy does not answer"),
+    # It is one of urllib3's TimeoutErrors.
+    (exceptions.NewConnectionError, "the host cannot be reached"),
+    ((exceptions.TimeoutError, TimeoutError), "timed out"),
+    ((exceptions.SSLError, ssl.SSLError), "no secure connection (TLS)"),
+    ((http.client.IncompleteRead, exceptions.IncompleteRead), "cut short"),
+    ((http.client.RemoteDisconnected, ConnectionError), "the connection broke off"),
+)
+
+
 def _no_answer(error: Exception) -> Answer:
     """Put a network error into words that are the same for the same cause."""
     # urllib3 reports a bad address by ValueErrors of several kinds.
-    if isinstance(error, (ValueError, exceptions.LocationValueError)) and not isinstance(
-        error, OSError
-    ):
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
         return Answer("gone", "its address is not a URL", heard=False)
-    causes, cause = [], error
-    while cause is not None and len(causes) < 8:
-        causes.append(cause)
-        inner = [arg for arg in getattr(cause, "args", ()) if isinstance(arg, Exception)]
-        inner += [getattr(cause, "reason", None), getattr(cause, "original_error", None)]
-        cause = next((one for one in inner if isinstance(one, Exception)), cause.__cause__)
-    for kinds, words in (
-        ((ConnectionRefusedError,), "connection refused"),
-        ((exceptions.NameResolutionError,), "no such host, or no network"),
-        ((exceptions.ProxyError,), "the proxy does not answer"),
-        ((exceptions.TimeoutError, TimeoutError), "timed out"),
-        ((exceptions.NewConnectionError,), "the host cannot be reached"),
-        ((exceptions.SSLError, ssl.SSLError), "no secure connection (TLS)"),
-        ((http.client.IncompleteRead, exceptions.IncompleteRead), "cut short"),
-        ((http.client.RemoteDisconnected, ConnectionError), "the connection broke off"),
-    ):
-        if any(isinstance(cause, kinds) for cause in causes):
+    chain = [error, error.__cause__, *error.args]
+    for kinds, words in _CAUSES:
+        if any(isinstance(one, kinds) for one in chain):
             return Answer("failed", words, heard=False)
-    return Answer("failed", f"no answer ({type(causes[-1]).__name__})", heard=False)
+    return Answer("failed", f"no answer ({type(error).__name__})", heard=False)
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """Return the context of all connections: reading the authorities takes 40 ms."""
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
+    context = urllib3.util.create_urllib3_context()
+    context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+    return context
+
+
+def _connections(url: str, count: int) -> urllib3.PoolManager:
+    scheme, host = urlsplit(url)[:2]
+    options = {"maxsize": count, "headers": _HEADERS}
+    if scheme == "https":
+        options |= {"ssl_context": _tls_context(), "cert_reqs": "CERT_REQUIRED"}
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if not proxy or catalogue.is_loopback(url) or urllib.request.proxy_bypass(host):
+        return urllib3.PoolManager(**options)
+    if auth := urllib3.util.parse_url(proxy).auth:
+        password = urllib.request.unquote(auth)
+        options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=password)
+    return urllib3.ProxyManager(proxy, **options)

@@ -1,16 +1,14 @@
 """Download the photos of a query: the public function."""
 
-import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING
 
 from openimager import cluster, selection
-from openimager.errors import BadInput, TryAgain
-from openimager.files import Busy
+from openimager.errors import BadInput, explained_os_errors
 from openimager.photos import repeat, sources
 from openimager.photos.photo import Settings
 from openimager.photos.run import Run, nothing_to_do
@@ -71,28 +69,26 @@ def download(
     data_dir : path-like
         A folder, or any URL that fsspec opens, such as ``"s3://bucket/pets"``.
     subset, limit, seed, with_children, drop, drop_unknown, release, image_ids, without, merge
-        As for `openimager.selection.Query`. A photo that is gone is replaced by the next under a
-        limit; one that failed keeps its place for the next run.
+        As for `openimager.query.Query`. Under a limit, a photo that is gone is replaced by the
+        next; one that failed keeps its place for the next run.
     source : str or sequence of str, optional
         ``"flickr"``, ``"cvdf"``, ``"thumbnail"`` or a URL with V4 column names in it. A photo
         comes from the first that has it and does not wait after a 429. By default Flickr, then
         CVDF for photos that came from Flickr.
-    workers : int
-        Requests in flight, in all processes together.
-    rate : float, optional
-        Requests per second for each registered domain, 0 for no cap. By default 10, and no cap
-        for loopback addresses. CVDF's mirror is limited by `workers` alone.
+    workers, rate : int and float, optional
+        Requests in flight, in all processes together, and requests per second for each registered
+        domain: by default 10, and 0 for no cap. Neither CVDF's mirror nor, by default, a loopback
+        address has a cap.
     base_url, cache_dir, class_names, boxes, photos
-        As for `openimager.selection.Site`; the tables also under their names of 2018,
+        As for `openimager.query.Site`; the tables also under their names of 2018,
         `class_names_fp`, `train_boxed_fp` and `image_ids_fp`.
     sample, retry_gone, quiet : bool
         Use the drawn sample; request photos again that were gone; print nothing.
     processes : int
-        Processes to start; they share `workers` and `rate`, and one at a time asks Flickr.
-    executor : concurrent.futures.Executor, optional
-        Runs partitions of the photos in place of processes of our own.
-    partitions : int, optional
-        Partitions in flight on `executor`; by default twice what it runs at once.
+        Processes to start; one at a time asks Flickr.
+    executor, partitions : concurrent.futures.Executor and int, optional
+        Runs partitions of the photos in place of processes of our own; how many at once (by
+        default twice what it runs at once).
     replace : bool
         Go on where the selection drops categories or photos that the tables in `data_dir` hold.
 
@@ -141,7 +137,7 @@ def download(
         return nothing_to_do(table, quiet)
     selector = selection.Selector(query, site)
     settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
-    with _explained_os_errors(), _claimed(store):
+    with explained_os_errors("Whole photos"), store.lock("lock"):
         cluster.check(executor, store, *([site.base] if catalogue.is_directory(site.base) else []))
         run = Run(store, selector, settings, retry_gone, quiet)
         return run.all(executor, slots, partitions, replace)
@@ -155,28 +151,3 @@ def _check_numbers(workers: int, rate: float | None, slots: int) -> None:
         raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
     if not 1 <= slots <= MOST_WORKERS:
         raise BadInput(f"The number of processes is {slots}; allowed are 1 to {MOST_WORKERS}.")
-
-
-@contextlib.contextmanager
-def _claimed(store: Store) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(store.lock("lock"))
-        except Busy:
-            raise TryAgain(
-                f"Another run is at work in {store.root}. Wait until it ends, or give another "
-                "--data-dir."
-            ) from None
-        yield
-
-
-@contextlib.contextmanager
-def _explained_os_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise TryAgain(
-            f"The disk refuses what is written: {error.strerror or error}{where}. Whole photos are "
-            "kept; make room or repair it, and run again for the rest."
-        ) from error

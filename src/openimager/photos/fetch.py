@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from openimager.photos import check
 from openimager.photos.client import Client
-from openimager.photos.journal import Journal, begun_before, record
+from openimager.photos.journal import Journal, begun_before
 from openimager.photos.pace import Pace, Paces
 from openimager.photos.photo import Outcome, Photo, Settings, fetch_photo
 from openimager.photos.sources import of_photo
@@ -207,7 +207,7 @@ class _Run:
         try:
             if outcome.Status != "deferred":
                 # Before the photo: one that is recorded but missing is requested again.
-                self.journal.append(record(outcome, photo.row))
+                self.journal.append(outcome, photo.row)
             if photo.answer is not None:
                 self.store.write(self.store.photo(outcome.ImageID), photo.answer.data)
         finally:

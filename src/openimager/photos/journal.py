@@ -45,9 +45,10 @@ class Journal:
         if self._lines:
             self._store.write(self._path, b"".join(self._lines))
 
-    def append(self, record: Mapping) -> None:
-        """Record an outcome; on a local disk it survives the process."""
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+    def append(self, outcome, row: Mapping) -> None:
+        """Record an outcome and, for a photo on disk, its credits; a local file has it at once."""
+        credit = {"Credit": credits_of(row, outcome.Source)} if outcome.Status == "ok" else {}
+        line = _line(_record(outcome) | credit)
         with self._guard:
             if not self._store.is_local:
                 self._lines.append(line)
@@ -99,9 +100,7 @@ def compact(store: Store, outcomes: Iterable) -> None:
     old = [path for path in _paths(store) if path.name != _BEGIN + _END]
     if not old:
         return
-    found = ({name: value for name, value in one._asdict().items() if value} for one in outcomes)
-    lines = (json.dumps(one, separators=(",", ":")) + "\n" for one in found)
-    store.write(store.state / (_BEGIN + _END), "".join(lines).encode())
+    store.write(store.state / (_BEGIN + _END), b"".join(map(_line, map(_record, outcomes))))
     store.remove(*old)
 
 
@@ -111,12 +110,12 @@ def _paths(store: Store) -> list:
     return [store.state / name for name in sorted(names, key=lambda name: (len(name) > 14, name))]
 
 
-def record(outcome, row: Mapping) -> dict:
-    """Return the record of an outcome and, for a photo on disk, its credits."""
-    found = {name: value for name, value in outcome._asdict().items() if value}
-    if outcome.Status == "ok":
-        found["Credit"] = credits_of(row, outcome.Source)
-    return found
+def _record(outcome) -> dict:
+    return {name: value for name, value in outcome._asdict().items() if value}
+
+
+def _line(record: dict) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
 def credits_of(row: Mapping, source: str) -> list[str]:

@@ -25,9 +25,9 @@ _SECOND_LEVEL = {
     "uk": ("ac", "co", "gov", "org"),
     "za": ("co",),
 }
-# Requests in flight to a domain that has not been asked before, and answers per one more: a domain
-# that throttles after 20 to 30 photos refuses few requests before we know.
-_FIRST_WINDOW, _ANSWERS_PER_STEP = 8, 4
+# Requests in flight until a domain has answered so many: one that throttles after 20 to 30 photos
+# refuses few requests before we know.
+_TRIAL_WINDOW, _TRIAL = 12, 36
 # Requests in a row without any answer until the domain waits, and probes until it is given up.
 _SILENT, _PROBES = 8, 4
 
@@ -91,18 +91,18 @@ class Pace:
     It reads no clock and never sleeps: times go in and delays come out.
 
     A domain *waits* after a 429 or a Retry-After, or after several requests in a row without any
-    answer. After the wait it is probed by one request at a time; an answer opens it again. A
-    refusal of a request that was in flight when the wait began does not count.
+    answer. After the wait it is probed by one request at a time; an answer opens it again, and
+    each further one lets one more request be in flight. A refusal of a request that was in flight
+    when the wait began does not count.
 
     Parameters
     ----------
     rate : float
         Requests per second; 0 for no cap.
     window : float
-        Requests in flight at first; it grows with the answers.
+        Requests in flight until the domain has proven itself.
     pause, longest : float
-        Seconds to wait after a first 429 without Retry-After, and after any number of them; the
-        pause doubles each time.
+        Seconds to wait after a 429 without Retry-After, doubling, and their bound.
     backoff : float
         Seconds to wait after several requests without an answer, doubling.
 
@@ -129,7 +129,7 @@ class Pace:
         self.window, self.pause, self.longest, self.backoff = window, pause, longest, backoff
         self.strikes = self.silent = self.running = self.answers = 0
         self.until = self.struck = self.next = -math.inf
-        self.step, self.reason = _ANSWERS_PER_STEP, ""
+        self.reason = ""
 
     @property
     def closed(self) -> bool:
@@ -176,14 +176,16 @@ class Pace:
         else:
             self.strikes = self.silent = 0
             self.answers += 1
-            self.window += self.answers % self.step == 0
+            if self.struck > -math.inf:
+                self.window += 1
+            elif self.answers >= _TRIAL:
+                self.window = math.inf
 
     def _strike(self, sent: float, now: float, after: float | None, reason: str) -> None:
         if sent > self.struck:
             self.strikes += 1
             self.struck = now
-        # One by one at first, then as many as it answers.
-        self.window, self.step, self.answers, self.reason = 1, 1, 0, reason
+        self.window, self.reason = 1, reason
         if after is None:
             after = min(self.pause * 2 ** min(self.strikes - 1, 16), self.longest)
         else:
@@ -198,7 +200,7 @@ class Paces:
 
     Parameters
     ----------
-    settings : openimager.photos.fetch.Settings
+    settings : openimager.photos.photo.Settings
     waits : mapping
         Domains that refused earlier requests: until when (seconds since the epoch), how often.
     """
@@ -213,13 +215,13 @@ class Paces:
         domain = registered_domain(url)
         with self.changed:
             if domain not in self._paces:
-                one = self._settings
-                window = math.inf if urlsplit(url).hostname == MIRROR else _FIRST_WINDOW
+                one, now = self._settings, time.monotonic()
+                window = math.inf if urlsplit(url).hostname == MIRROR else _TRIAL_WINDOW
                 bounds = (one.pause, one.longest_pause, one.backoff)
                 pace = Pace(one.rate_of(domain, url), window, *bounds)
                 if domain in self._before:
                     until, pace.strikes = self._before[domain]
-                    pace.until = time.monotonic() + until - time.time()
+                    pace.until, pace.struck = now + until - time.time(), now
                     pace.window, pace.reason = 1, "after 429"
                     if until == math.inf:
                         pace.reason = "because only one partition at a time asks Flickr"

@@ -1,6 +1,5 @@
 """One photo: its sources in order, what each answers, and the outcome."""
 
-import itertools
 import random
 import time
 from collections.abc import Mapping
@@ -17,62 +16,30 @@ from openimager.tables import catalogue
 
 @dataclass(frozen=True)
 class Settings:
-    """What `fetch_rows` needs to know; picklable.
+    """What `fetch_rows` needs to know; picklable. Times are in seconds."""
 
-    Attributes
-    ----------
-    sources : tuple of str, optional
-        As `sources.checked` returns them.
-    base : str
-        URL or directory that relative addresses are resolved against.
-    workers : int
-        Requests in flight.
-    rate : float, optional
-        Requests per second for each registered domain, 0 for no cap. By default `pace.RATE`, and
-        no cap for loopback addresses. CVDF's mirror never has one.
-    share : int
-        Partitions in flight, which share the rate of every domain but Flickr's.
-    flickr : bool
-        Whether this partition may talk to Flickr. If not, Flickr counts as waiting, and a photo
-        that no other source has comes back with the status ``"deferred"``.
-    waits : dict
-        Domains that refused earlier requests: until when (seconds since the epoch), and how often.
-    connect, read, whole : float
-        Seconds until a connection stands, between two blocks, and for a whole request.
-    most_bytes, most_pixels : int
-        Bounds of one photo, whatever the table says.
-    tries, refusals, hops : int
-        Requests for one photo at one source that may fail or be answered with 429, and redirects
-        followed.
-    backoff : float
-        Seconds before a second try; they double from try to try, with jitter.
-    pause, longest_pause : float
-        Seconds that a domain waits after a 429 without Retry-After; they double.
-    patience : float
-        Seconds without a photo after which photos whose sources all wait have failed.
-    flickr_domains : tuple of str
-        Flickr's registered domains.
-    """
-
-    sources: tuple[str, ...] | None = None
-    base: str = catalogue.BASE_URL
-    workers: int = 32
-    rate: float | None = None
-    share: int = 1
+    sources: tuple[str, ...] | None = None  # as `sources.checked` returns them
+    base: str = catalogue.BASE_URL  # URL or directory that relative addresses start from
+    workers: int = 32  # requests in flight
+    rate: float | None = None  # as for `openimager.download`
+    share: int = 1  # partitions in flight, which share the rate of every domain but Flickr's
+    # Whether this partition may talk to Flickr. If not, Flickr counts as waiting, and a photo that
+    # no other source has comes back with the status "deferred".
     flickr: bool = True
+    # Domains that refused earlier requests: until when (since the epoch), and how often.
     waits: Mapping[str, tuple[float, int]] = field(default_factory=dict)
-    connect: float = 10.0
-    read: float = 30.0
-    whole: float = 600.0
-    most_bytes: int = 100 << 20
+    connect: float = 10.0  # until a connection stands
+    read: float = 30.0  # between two blocks
+    whole: float = 600.0  # for a whole request
+    most_bytes: int = 100 << 20  # bounds of one photo, whatever the table says
     most_pixels: int = check.MOST_PIXELS
-    tries: int = 4
-    refusals: int = 8
-    hops: int = 5
-    backoff: float = 1.0
-    pause: float = 30.0
+    tries: int = 4  # requests for one photo at one source that may fail
+    refusals: int = 8  # or be answered with 429
+    hops: int = 5  # redirects followed
+    backoff: float = 1.0  # before a second try; doubles from try to try, with jitter
+    pause: float = 30.0  # after a 429 without Retry-After; doubles
     longest_pause: float = 600.0
-    patience: float = 1800.0
+    patience: float = 1800.0  # without a photo, after which those whose sources all wait failed
     flickr_domains: tuple[str, ...] = FLICKR
 
     def rate_of(self, domain: str, url: str) -> float:
@@ -85,31 +52,18 @@ class Settings:
         return rate if domain in self.flickr_domains else rate / self.share
 
 
-_NONE: Mapping[str, str] = {}
-
-
 class Outcome(NamedTuple):
-    """The outcome of one photo, a row of what `fetch_rows` returns.
-
-    Attributes
-    ----------
-    ImageID, Status, Source, Width, Height, Bytes, Error
-        As in images.csv; Status may also be ``"deferred"``.
-    Gone : dict
-        Addresses that will never have the photo, and why.
-    Skipped : str
-        For a photo on disk: why earlier sources did not deliver it.
-    """
+    """The outcome of one photo, a row of what `fetch_rows` returns: as in images.csv, and more."""
 
     ImageID: str
-    Status: str
+    Status: str  # "ok", "gone", "failed" or "deferred"
     Source: str = ""
     Width: int | None = None
     Height: int | None = None
     Bytes: int | None = None
     Error: str = ""
-    Gone: Mapping[str, str] = _NONE
-    Skipped: str = ""
+    Gone: Mapping[str, str] | None = None  # addresses that will never have the photo, and why
+    Skipped: str = ""  # of a photo on disk: why earlier sources did not deliver it
 
 
 class Photo:
@@ -128,9 +82,9 @@ class Photo:
         self.row = row
         self.answer: Answer | None = None
         self.sources = of_photo(row, settings.sources, settings.base, settings.flickr_domains)
-        gone = row.get("Gone")
+        gone = row.get("Gone") or {}
         for source in self.sources:
-            if isinstance(gone, Mapping) and source.address in gone:
+            if source.address in gone:
                 source.settle(gone[source.address], gone=True)
             elif not source.url and not source.path:
                 reason = "its address is neither http nor https" if source.address else "no address"
@@ -146,34 +100,26 @@ class Photo:
 
     def outcome(self, status: str = "") -> Outcome:
         """Return the outcome: by default gone if every source says so, failed otherwise."""
-        gone = {one.address: one.error for one in self.sources if one.gone}
         status = status or ("gone" if all(one.gone for one in self.sources) else "failed")
-        return Outcome(self.row["ImageID"], status, Error=_reasons(self.sources), Gone=gone)
+        error = _reasons(self.sources)
+        return Outcome(self.row["ImageID"], status, Error=error, Gone=self._gone())
 
     def delivered(self, source: Source, answer: Answer) -> Outcome:
         """Return the outcome of a photo that has arrived, and keep it to be written."""
         self.answer = answer
-        gone = {one.address: one.error for one in self.sources if one.gone} or _NONE
-        before = _reasons(itertools.takewhile(lambda one: one is not source, self.sources))
+        skipped = _reasons(self.sources[: self.sources.index(source)])
         found = (source.name, answer.width, answer.height, len(answer.data))
-        return Outcome(self.row["ImageID"], "ok", *found, "", gone, before)
+        return Outcome(self.row["ImageID"], "ok", *found, "", self._gone(), skipped)
+
+    def _gone(self) -> dict[str, str] | None:
+        return {one.address: one.error for one in self.sources if one.gone} or None
 
 
 def fetch_photo(photo: Photo, client: Client, paces: Paces, settings: Settings) -> Outcome | None:
     """Try the sources of one photo, in order, except those that wait.
 
-    Parameters
-    ----------
-    photo : Photo
-        It remembers what its sources have answered.
-    client : Client
-    paces : Paces
-    settings : Settings
-
-    Returns
-    -------
-    Outcome, optional
-        None if every remaining source waits: call again later.
+    The photo remembers what they have answered. None means that every remaining source waits: call
+    again later.
     """
     while not paces.stopped and (source := photo.next_source(time.monotonic())):
         answer = _ask(source, client, paces, settings)

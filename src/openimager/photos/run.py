@@ -4,7 +4,7 @@ import contextlib
 import functools
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace as changed
@@ -31,10 +31,10 @@ class Run:
         self.store, self.selector, self.settings = store, selector, settings
         self.retry_gone, self.quiet = retry_gone, quiet
         self.known: dict[str, Outcome] = {}
-        # Every photo in play that has been looked at is in one of these, or missing.
-        self.on_disk: set[str] = set()
+        # Every photo in play that has been looked at is missing, gone or settled: on disk, or
+        # failed in this run.
         self.gone: set[str] = set()
-        self.failed: set[str] = set()
+        self.settled: set[str] = set()
         self._seen: set[str] = set()
 
     def all(
@@ -92,15 +92,15 @@ class Run:
         fresh = photos[~photos["ImageID"].isin(self._seen)]
         self._seen.update(fresh["ImageID"])
         sizes = self.store.sizes(self.store.images) if len(fresh) else {}
-        unsure, doubtful = set(), set()
+        unsure, doubtful = [], []
         for image_id in fresh["ImageID"]:
             size, one = sizes.get(f"{image_id}.jpg"), self.known.get(image_id)
             if size is not None:
                 self.gone.discard(image_id)
                 same = one is not None and one.Status == "ok" and one.Bytes == size
-                (self.on_disk if same else unsure).add(image_id)
+                self.settled.add(image_id) if same else unsure.append(image_id)
             elif one is not None and not self.retry_gone and (one.Gone or one.Status == "gone"):
-                doubtful.add(image_id)
+                doubtful.append(image_id)
         for row in fresh[fresh["ImageID"].isin(doubtful)].to_dict("records"):
             # With other sources than before, a photo may not be gone. An installed table does not
             # name the addresses.
@@ -128,19 +128,18 @@ class Run:
                         self.store.remove(self.store.photo(row["ImageID"]))
                         continue
                     self._record(outcome)
-                    log.append(journal.record(outcome, row))
+                    log.append(outcome, row)
 
     def _record(self, outcome: Outcome) -> None:
         self.known[outcome.ImageID] = outcome
-        kind = {"ok": self.on_disk, "gone": self.gone}.get(outcome.Status, self.failed)
-        kind.add(outcome.ImageID)
+        (self.gone if outcome.Status == "gone" else self.settled).add(outcome.ImageID)
 
     def _missing(self, found: selection.Selection) -> "pd.DataFrame":
         """Return the rows of photos to fetch, with what earlier runs know of their addresses."""
-        done = self.on_disk | self.gone | self.failed
-        rows = found.photos[~found.photos["ImageID"].isin(done)]
-        known, nothing = {} if self.retry_gone else self.known, Outcome("", "failed")
-        return rows.assign(Gone=[known.get(i, nothing).Gone for i in rows["ImageID"]])
+        rows = found.photos[~found.photos["ImageID"].isin(self.gone | self.settled)]
+        known = {} if self.retry_gone else self.known
+        gone = [known[i].Gone if i in known else None for i in rows["ImageID"]]
+        return rows.assign(Gone=gone)
 
     def _fetch(self, rows, bar: tqdm, executor, slots: int, in_flight: int | None) -> None:
         if executor is not None or slots > 1:
@@ -204,7 +203,7 @@ class Run:
         known, unsized = int(sizes.sum()), len(missing) - len(sizes)
         size = f", {_megabytes(known)}" if known else ""
         more = f" ({unsized:,} of unknown size)" if unsized else ""
-        self._say(f"{len(self.on_disk):,} photos on disk, {len(missing):,} to fetch{size}{more}.")
+        self._say(f"{len(self.settled):,} photos on disk, {len(missing):,} to fetch{size}{more}.")
         if not (self.store.is_local and known):
             return
         self.store.images.mkdir(parents=True, exist_ok=True)
@@ -230,41 +229,37 @@ class Run:
         self.store.write_table(images, "images.csv")
         repeat.record(self.store, self.selector, done=True)
         journal.compact(self.store, self.known.values())
-        skipped = Counter((one.Source, one.Skipped) for one in rows if one.Status == "ok")
-        images.attrs["skipped"] = {
-            source: {why: n for (of, why), n in skipped.items() if of == source and why}
-            for source, _ in skipped
-        }
+        skipped: dict[str, Counter] = defaultdict(Counter)
+        for one in rows:
+            if one.Status == "ok" and one.Skipped:
+                skipped[one.Source][one.Skipped] += 1
+        images.attrs["skipped"] = {name: dict(counts) for name, counts in skipped.items()}
         return images
 
     def _final(self, image_id: str, nothing: Outcome) -> Outcome:
         one = self.known.get(image_id, nothing)
-        return one if one.Status != "ok" or image_id in self.on_disk else nothing
+        return one if one.Status != "ok" or image_id in self.settled else nothing
 
     def _credits(self, images: "pd.DataFrame") -> "pd.DataFrame":
         """Return the credits of every photo on disk: of this selection, and of earlier ones."""
         import pandas as pd
 
-        there = {name[:-4] for name in self.store.sizes(self.store.images) if name[-4:] == ".jpg"}
-        there -= {name for name in there if name.startswith(".")}
+        there = {name.removesuffix(".jpg") for name in self.store.sizes(self.store.images)}
         mine = images[(images["Status"] == "ok") & images["ImageID"].isin(there)]
+        credits = {}
+        if others := there.difference(mine["ImageID"]):
+            with contextlib.suppress(BadInput):
+                frame = self.store.read_table("ATTRIBUTION.csv", CREDIT_COLUMNS)
+                credits = {row[0]: row for row in frame.itertuples(index=False, name=None)}
+            for one in journal.replay(self.store):
+                if "Credit" in one:
+                    credits[one["ImageID"]] = one["Credit"]
+            credits = {name: row for name, row in credits.items() if name in others}
         mine = mine[[*CREDIT_COLUMNS[:-1], "Source"]]
-        credits = (
-            journal.credits_of(dict(zip(mine, row, strict=True)), row[-1])
-            for row in mine.itertuples(index=False, name=None)
-        )
-        rows = [tuple(row) for row in credits]
-        others = there.difference(mine["ImageID"])
-        earlier = {}
-        with contextlib.suppress(BadInput):
-            frame = self.store.read_table("ATTRIBUTION.csv", CREDIT_COLUMNS)
-            frame = frame[frame["ImageID"].isin(others)]
-            earlier = {row[0]: row for row in frame.itertuples(index=False, name=None)}
-        for record in journal.replay(self.store) if others else ():
-            if record["ImageID"] in others and "Credit" in record:
-                earlier[record["ImageID"]] = record["Credit"]
-        frame = pd.DataFrame([*rows, *earlier.values()], columns=list(CREDIT_COLUMNS))
-        return frame.sort_values("ImageID", ignore_index=True)
+        for row in mine.itertuples(index=False, name=None):
+            credits[row[0]] = journal.credits_of(dict(zip(mine, row, strict=True)), row[-1])
+        rows = [credits[name] for name in sorted(credits)]
+        return pd.DataFrame(rows, columns=list(CREDIT_COLUMNS))
 
     def _remove_parts(self) -> None:
         """Remove files that a killed run left half written."""

@@ -23,48 +23,22 @@ CHANGES = {
 
 @dataclass(slots=True)
 class Source:
-    """One source of one photo, and what it has answered so far.
+    """One source of one photo, and what it has answered so far."""
 
-    Attributes
-    ----------
-    name : str
-        ``"flickr"``, ``"cvdf"``, ``"thumbnail"`` or the template.
-    address : str
-        As the table has it, perhaps relative: the key under which a verdict is recorded.
-    url : str
-        An absolute http or https URL, or empty.
-    path : pathlib.Path, optional
-        The file, if the address is relative and the site is a local directory.
-    size, md5 : int and str, optional
-        What the photo must have: OriginalSize, and OriginalMD5 (base64).
-    pace : Pace, optional
-        The domain that the next try waits for.
-    moved : str
-        Where a redirect led to a domain that waits.
-    tries, refusals : int
-        Requests so far that failed, and that were answered with 429.
-    later : float
-        When the next try may begin, on the monotonic clock.
-    error : str
-        Why it did not deliver the photo.
-    gone, done : bool
-        Whether it will never have the photo, and whether it is not to be asked again in this run.
-    """
-
-    name: str
-    address: str
-    url: str
-    path: Path | None = None
-    size: int | None = None
+    name: str  # one of `NAMES`, or the template
+    address: str  # as the table has it, perhaps relative: verdicts are recorded under it
+    url: str  # an absolute http or https URL, or empty
+    path: Path | None = None  # the file, if the address is relative and the site a directory
+    size: int | None = None  # OriginalSize and OriginalMD5 (base64), which only originals have
     md5: str | None = None
-    pace: Pace | None = None
-    moved: str = ""
-    tries: int = 0
-    refusals: int = 0
-    later: float = 0.0
-    error: str = ""
-    gone: bool = False
-    done: bool = False
+    pace: Pace | None = None  # of the domain that the next try waits for
+    moved: str = ""  # where a redirect led to a domain that waits
+    tries: int = 0  # requests that failed
+    refusals: int = 0  # and that were answered with 429
+    later: float = 0.0  # when the next try may begin, on the monotonic clock
+    error: str = ""  # why it did not deliver the photo
+    gone: bool = False  # whether it will never have the photo
+    done: bool = False  # whether it is not to be asked again in this run
 
     def settle(self, error: str, gone: bool) -> None:
         """Record that the source is not to be asked again in this run."""
@@ -124,24 +98,20 @@ def of_photo(
     """
     found = []
     for name in sources or DEFAULT:
-        size = md5 = None
+        size = md5 = path = None
         if name == "flickr":
             address = _text(row["OriginalURL"])
             size, md5 = _size(row["OriginalSize"]), _text(row["OriginalMD5"]) or None
         elif name == "thumbnail":
             address = _text(row["Thumbnail300KURL"])
-        elif name == "cvdf":
-            url = found[0].url if found else ""
-            if sources is None and not (url and registered_domain(url) in flickr):
-                continue
-            address = _expand(CVDF_URL, row)
         else:
-            address = _expand(name, row)
+            if sources is None and registered_domain(found[0].url) not in flickr:
+                continue
+            address = _expand(CVDF_URL if name == "cvdf" else name, row)
         if is_directory(base):
             path = _local(address, base)
-            found.append(Source(name, address, "" if path else absolute(address), path, size, md5))
-        else:
-            found.append(Source(name, address, absolute(address, base), None, size, md5))
+        url = "" if path else absolute(address, "" if is_directory(base) else base)
+        found.append(Source(name, address, url, path, size, md5))
     return found
 
 
