@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from builders import image_id
+from builders import BOX_COLUMNS, IMAGE_COLUMNS, image_id
 from PIL import Image
 
 import openimager
@@ -69,6 +69,10 @@ def make_crops(data):
         OriginalLandingURL="https://photos.example.com/1",
     )  # fmt: skip
     files.write_table(credits, data / "ATTRIBUTION.csv")
+    photos = credits.assign(Subset=table["Subset"], Rotation=0, Status="ok", Width=100, Height=100)
+    files.write_table(photos.reindex(columns=IMAGE_COLUMNS, fill_value=""), data / "images.csv")
+    boxes = table.reindex(columns=[*BOX_COLUMNS, "Category"], fill_value="")
+    files.write_table(boxes, data / "boxes.csv")
 
 
 def script_of(name, folder, **parameters):

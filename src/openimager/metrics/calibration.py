@@ -8,6 +8,7 @@ from openimager.metrics.intervals import interval
 # Beyond these a temperature says "always certain" or "never", not how far confidence is off.
 TEMPERATURES = (0.05, 20.0)
 _SMALLEST = 1e-12  # a probability of 0 has no logarithm
+_CHI2 = 3.84  # 95 % quantile for one degree of freedom
 
 
 def scale(probabilities, temperature: float) -> np.ndarray:
@@ -41,8 +42,10 @@ def log_loss(truth, probabilities) -> float:
 def fit_temperature(truth, probabilities) -> float:
     """Return the temperature that minimises the log loss of validation crops.
 
-    As in Platt scaling one label in crops + 2 is taken to be wrong, so that a handful of crops
-    that are all correct does not ask for complete certainty. Without crops it is 1.
+    It is 1 unless the crops show that another one is better (likelihood-ratio test, 5 %): fitting
+    a few crops whose probabilities are good already would only add noise. As in Platt scaling one
+    label in crops + 2 is taken to be wrong, so that crops that are all correct do not ask for
+    complete certainty.
 
     Examples
     --------
@@ -67,7 +70,7 @@ def fit_temperature(truth, probabilities) -> float:
         return -(target * np.log(np.clip(scaled, _SMALLEST, 1))).sum() / crops
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return float(np.exp(found.x))
+    return float(np.exp(found.x)) if 2 * crops * (loss(0) - found.fun) > _CHI2 else 1.0
 
 
 def reliability(truth, probabilities, photos, bins: int = 10, seed: int = 0) -> pd.DataFrame:
