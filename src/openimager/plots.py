@@ -209,7 +209,9 @@ def reliability(tables: dict, title: str, lowest: float = 0.0):
     )
     ax.plot([0, 1], [0, 1], "--", color=GREY, label="perfectly calibrated")
     width = 0.04
-    for k, (name, table) in enumerate(tables.items()):
+    for k, (name, frame) in enumerate(tables.items()):
+        # As arrays: for a single bin matplotlib warns of what it does with a Series.
+        table = {column: frame[column].to_numpy() for column in frame}
         place = (table["From"] + table["To"]) / 2 + (k - (len(tables) - 1) / 2) * width
         below.bar(place, table["Crops"], width, color=PALETTE[k])
         # No line between the bins: it would give one of three crops the weight of one of ninety.
