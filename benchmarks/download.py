@@ -104,7 +104,7 @@ def photo(size=96_000):
 def serve(ready, latency, throttled, retry_after):
     """Answer GETs after `latency` seconds; if throttled, with 429 once the budget is spent.
 
-    ``GET /counts`` returns the numbers of both kinds of answers, and starts anew.
+    ``GET /counts`` returns the numbers of both kinds of answers, and resets them.
     """
     data, counts = photo(), {}
 

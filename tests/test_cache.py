@@ -151,7 +151,7 @@ def test_directory_with_parquet(site):
 
 
 def test_resumed_where_it_broke_off(tmp_path):
-    """What has arrived is not asked for again."""
+    """Bytes that have arrived are not requested again."""
     data = bytes(range(256)) * 40
     with web() as server:
         server.pages["/a"] = with_ranges(data, '"one"', keep=0.5)
@@ -180,7 +180,7 @@ def test_resumed_by_a_later_run(tmp_path, monkeypatch):
 
 
 def test_changed_meanwhile(tmp_path):
-    """A file that changed on the server between two tries is begun anew, never mixed."""
+    """A file that changed on the server between two tries is downloaded from the start."""
     old, new = b"o" * 10_000, b"n" * 10_000
     with web() as server:
         server.pages["/a"] = lambda handler, times: (
@@ -334,7 +334,7 @@ def test_nobody_there(tmp_path):
 
 
 def test_stopped(tmp_path):
-    """A fetch that is told to stop ends soon and keeps what has arrived."""
+    """A stopped fetch ends soon and keeps what has arrived."""
     stop = threading.Event()
     stop.set()
     with web() as server:

@@ -628,7 +628,7 @@ def test_a_script_without_a_main_guard_gets_a_sentence(site, tmp_path):
 
 
 def test_tables_in_and_outcomes_out(site):
-    """hash_rows and crop_rows are picklable and do one table; trouble is a row."""
+    """hash_rows and crop_rows are picklable and take one table; an error is a row."""
     site.box(site.photo(scene()))
     site.box(site.photo(b"no picture"))
     store = Store(site.write())

@@ -195,7 +195,7 @@ def test_redirects(tmp_path, server):
 
 
 def test_gone_is_remembered(tmp_path, server):
-    """A gone photo is not asked for again, unless that is asked for."""
+    """A gone photo is not requested again without retry_gone."""
     tables = write_site(tmp_path, photos_on(server, [1, 2]))
     data = server.pages.pop("/1.jpg")
     frame = get(tmp_path, tables)
@@ -324,7 +324,7 @@ def test_limit_counts_a_photo_for_both_categories(tmp_path, server):
 
 
 def test_deleted_and_damaged_photos_are_fetched_again(tmp_path, server):
-    """What was deleted, or cut on disk, is asked for again, and nothing else."""
+    """Photos deleted or cut short on disk are requested again, and nothing else."""
     tables = write_site(tmp_path, photos_on(server, range(6)))
     get(tmp_path, tables)
     asked(server)

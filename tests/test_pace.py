@@ -135,7 +135,7 @@ def test_one_probe_at_a_time_and_open_after_an_answer():
     domain.sent(31.0)
     domain.sent(31.0)
     assert not domain.waits(31.0) and domain.delay(31.0) == math.inf
-    # The pause begins anew.
+    # The pause starts from its first length.
     domain.answered(31.0, 31.1, busy=True)
     assert domain.until == pytest.approx(61.1)
 
