@@ -38,7 +38,7 @@ from web import body, closed_port, cut, endless, hang, once, redirect, status, u
 
 from openimager.errors import BadInput, TryAgain
 from openimager.photos import download as module
-from openimager.photos import run, sources
+from openimager.photos import run
 from openimager.photos.download import download
 from openimager.photos.fetch import fetch_rows
 from openimager.photos.pace import registered_domain
@@ -242,7 +242,7 @@ def test_failed_if_one_source_failed(tmp_path, server):
 
 def test_cvdf_only_for_what_came_from_flickr(tmp_path, server, monkeypatch):
     """By default nobody asks CVDF for a photo of another site; said by name, it is asked."""
-    monkeypatch.setattr(sources, "CVDF_URL", server.url + "/cvdf/{Subset}/{ImageID}.jpg")
+    monkeypatch.setattr(catalogue, "CVDF_URL", server.url + "/cvdf/{Subset}/{ImageID}.jpg")
     tables = write_site(tmp_path, [photo_row(1, f"{server.url}/1.jpg", jpeg(1))])
     server.pages[f"/cvdf/train/{image_id(1)}.jpg"] = jpeg(2)
     assert list(get(tmp_path, tables)["Status"]) == ["gone"]

@@ -1,4 +1,4 @@
-"""Checks: tell photos from placeholders, other photos and broken files."""
+"""Tell photos from placeholders, other photos and broken files."""
 
 import hashlib
 import io
@@ -29,22 +29,12 @@ _FORMATS = {
 
 
 class Look(NamedTuple):
-    """The result of a check.
+    """The result of a check."""
 
-    Attributes
-    ----------
-    width, height : int
-        In pixels as stored, whatever EXIF says.
-    fault : str
-        What is wrong; empty for a whole photo.
-    known : bool
-        Whether the MD5 is the recorded one.
-    """
-
-    width: int = 0
+    width: int = 0  # in pixels as stored, whatever EXIF says
     height: int = 0
-    fault: str = ""
-    known: bool = False
+    fault: str = ""  # what is wrong; empty for a whole photo
+    known: bool = False  # whether the MD5 is the recorded one
 
 
 def look(
@@ -59,20 +49,9 @@ def look(
 
     A photo is a JPEG that decodes to its last row. Neither the recorded MD5 nor an ETag that is
     the MD5 of `data` leaves anything for decoding to find. PNG, GIF and WebP, which Flickr keeps
-    as originals, are accepted with the recorded MD5.
-
-    Parameters
-    ----------
-    data : bytes
-    size, md5 : int and str, optional
-        OriginalSize and OriginalMD5.
-    etag : str
-        The ETag header, which on S3 is the MD5 in hex.
-    most_pixels : int
-        Largest width times height.
-    framed : bool
-        Whether the transfer is known to be complete. If not, one that ends too early is `DAMAGED`
-        and no other photo.
+    as originals, are accepted with the recorded MD5. `size` and `md5` are OriginalSize and
+    OriginalMD5. A transfer that is not `framed` may have ended too early: what does not decode is
+    then `DAMAGED` and no other photo.
 
     Examples
     --------
@@ -100,14 +79,8 @@ def look(
     return Look(width, height, fault, known)
 
 
-def _decode(
-    data: bytes, most_pixels: int, any_format: bool, to_the_end: bool
-) -> tuple[int, int, str]:
-    """Return width, height and what is wrong.
-
-    A JPEG is decoded at an eighth of its size, and its brightness alone: that takes half the time,
-    and the decoder still has to read the last block of the last row.
-    """
+def _decode(data: bytes, most_pixels: int, any_format: bool, to_the_end: bool):
+    """Return width, height and what is wrong."""
     kind = format_of(data[:HEAD])
     if not kind:
         return 0, 0, NO_PHOTO
@@ -120,6 +93,8 @@ def _decode(
             if width * height > most_pixels:
                 return 0, 0, f"too many pixels: {width:,} x {height:,}"
             if to_the_end:
+                # An eighth of the size and brightness alone take half the time, and the decoder
+                # still has to read the last block of the last row.
                 image.draft("L", (max(1, width // 8), max(1, height // 8)))
                 image.load()
     except Exception:
