@@ -177,9 +177,7 @@ def sources_of(row: Mapping, settings: Settings) -> list[Source]:
             size = max(int(row["OriginalSize"] or 0), 0) or None
         elif name == "thumbnail":
             address = row["Thumbnail300KURL"]
-        elif (
-            not settings.sources and registered_domain(found[0].url) not in settings.flickr_domains
-        ):
+        elif not settings.sources and registered_domain(found[0].url) not in flickr:
             continue
         else:
             template = catalogue.CVDF_URL if name == "cvdf" else name
