@@ -14,20 +14,20 @@ import contextlib
 import csv
 import functools
 import hashlib
-import importlib.util
 import json
 import os
 import posixpath
 import re
-import secrets
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -67,12 +67,12 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
     if photos < 12:
         raise BadInput(f"The sample needs at least 12 photos, not {photos}.")
     made_by = {"seed": seed, "photos": photos, "drawn by": _source_hash()}
+    # No lock file in somebody's folder; the rename at the end is safe by itself.
+    turn = contextlib.nullcontext()
     if directory is None:
         directory = cache_folder() / f"sample-{seed}-{photos}-{made_by['drawn by'][:12]}"
         turn = lock(directory.with_name(f".{directory.name}.lock"))
-    else:
-        # No lock file in somebody's folder; the rename at the end is safe by itself.
-        directory, turn = Path(directory), contextlib.nullcontext()
+    directory = Path(directory)
     mark, text = directory / "sample.json", json.dumps(made_by)
     with turn:
         if mark.is_file() and mark.read_text(encoding="utf-8") == text:
@@ -84,15 +84,14 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
                     "size. Give a new folder, or remove that one."
                 )
             directory.rmdir()
-        part = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.part")
-        try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(".part", f".{directory.name}.", directory.parent) as part:
             from openimager_sample.site import draw_site
 
-            draw_site(part, seed, photos)
-            (part / mark.name).write_text(text, encoding="utf-8", newline="\n")
-            os.replace(part, directory)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            site = Path(part, "site")
+            draw_site(site, seed, photos)
+            (site / mark.name).write_text(text, encoding="utf-8", newline="\n")
+            os.replace(site, directory)
     return directory / TABLES
 
 
@@ -100,11 +99,9 @@ def _source_hash() -> str:
     """Return a hash of the code that draws, so that a sample in the cache is never an older one."""
     import PIL
 
-    digest = hashlib.sha256(PIL.__version__.encode())
-    for folder in importlib.util.find_spec("openimager_sample").submodule_search_locations:
-        for path in sorted(Path(folder).glob("*.py")):
-            digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()
+    files = sorted(Path(str(resources.files("openimager_sample"))).glob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
+    return hashlib.sha256((PIL.__version__ + code).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -121,7 +118,7 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
         0 takes a free one.
     """
     try:
-        server = _Server(tables_folder(build() if directory is None else directory), port)
+        server = _Server(_tables(build() if directory is None else directory), port)
     except (OSError, OverflowError) as error:
         raise BadInput(
             f"Port {port} cannot be used ({error}). Give another one, or none for a free one."
@@ -129,7 +126,7 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield server.base_url
+        yield f"http://127.0.0.1:{server.server_port}/{quote(server.tables.name)}/"
     finally:
         # Connections that clients have kept open get no more answers.
         server.is_open = False
@@ -138,7 +135,7 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
         thread.join()
 
 
-def tables_folder(directory: str | os.PathLike) -> Path:
+def _tables(directory: str | os.PathLike) -> Path:
     """Return the folder of the tables of a site: `directory` itself, or one directly in it."""
     root = Path(directory).resolve()
     if not root.is_dir():
@@ -159,14 +156,13 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
     # On Windows this option would let two servers share a port instead of refusing the second.
     allow_reuse_address = os.name != "nt"
+    is_open = True
 
     def __init__(self, tables: Path, port: int):
         self.tables, self.root = tables, tables.parent
         path = self.root / "responses.json"
         self.responses = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        self.is_open = True
         super().__init__(("127.0.0.1", port), _Handler)
-        self.base_url = f"http://127.0.0.1:{self.server_port}/{quote(tables.name)}/"
 
     @functools.cached_property
     def photos(self) -> set[str]:
@@ -194,25 +190,6 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, *args):
         """Ignore clients that disconnect."""
-
-
-def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """Return the bytes [start, stop) of a Range header for a file of `size` bytes.
-
-    None is the whole file: other units and several ranges may be ignored. An empty span
-    (start == stop) cannot be satisfied.
-
-    >>> [parse_range(f"bytes={text}", 10) for text in ("2-5", "7-", "-3", "10-", "1-2,4-5")]
-    [(2, 6), (7, 10), (7, 10), (10, 10), None]
-    """
-    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.replace(" ", ""))
-    first, last = match.groups() if match else ("", "")
-    if not first:
-        return (max(0, size - int(last)), size) if last else None
-    if last and int(last) < int(first):
-        return None
-    start = min(int(first), size)
-    return start, max(start, min(int(last) + 1, size)) if last else size
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -247,42 +224,38 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, stream, kind: str) -> None:
         stat = os.fstat(stream.fileno())
         size, tag = stat.st_size, f'"{stat.st_size:x}-{stat.st_mtime_ns:x}"'
-        same = self.headers.get("If-Range", tag) == tag
-        span = parse_range(self.headers.get("Range", ""), size) if same else None
-        start, stop = span or (0, size)
-        if span and start == stop:
-            status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-            return self._answer(status, Content_Range=f"bytes */{size}")
         headers = {"Content_Type": kind, "ETag": tag, "Accept_Ranges": "bytes"}
-        if span:
-            headers["Content_Range"] = f"bytes {start}-{stop - 1}/{size}"
-        status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
-        self._answer(status, stop - start, **headers)
+        status, start = HTTPStatus.OK, 0
+        # Who resumes a download asks for the rest of the file; other ranges may be ignored.
+        rest = re.fullmatch(r"bytes=(\d{1,18})-", self.headers.get("Range", ""))
+        if rest and self.headers.get("If-Range", tag) == tag:
+            status, start = HTTPStatus.PARTIAL_CONTENT, int(rest[1])
+            headers["Content_Range"] = f"bytes {start}-{size - 1}/{size}"
+            if start >= size:
+                status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+                return self._answer(status, Content_Range=f"bytes */{size}")
+        self._answer(status, size - start, **headers)
         if self.command == "GET":
             stream.seek(start)
-            while block := stream.read(min(1 << 16, stop - stream.tell())):
-                self.wfile.write(block)
-            # A file that shrank cannot keep the promised length.
-            self.close_connection |= stream.tell() < stop
+            shutil.copyfileobj(stream, self.wfile)
+            # A file that has changed cannot keep the promised length.
+            self.close_connection |= stream.tell() != size
 
-    def log_message(self, format, *args):
+    def log_message(self, *args):
         """Keep quiet: standard error belongs to the user."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve the sample or a directory until interrupted; stdout's first line is the base URL."""
-    parser = argparse.ArgumentParser(
-        prog="python -m openimager.sample",
-        description="Serve a small Open Images on this machine until Ctrl-C.",
-    )
+    about = "Serve a small Open Images on this machine until Ctrl-C."
+    parser = argparse.ArgumentParser(prog="python -m openimager.sample", description=about)
     text = "a site in the V4 layout, or its folder of tables (default: the drawn sample)"
     parser.add_argument("directory", nargs="?", metavar="DIRECTORY", help=text)
     parser.add_argument("--port", type=int, default=0, metavar="P", help="default: a free one")
-    options = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        with serve(options.directory, options.port) as base_url:
+        with serve(**vars(parser.parse_args(argv))) as base_url:
             print(base_url, flush=True)
             command = f"python -m openimager NAME --base-url {base_url}"
             print(f"In another shell:  {command}\nCtrl-C stops it.", file=sys.stderr, flush=True)
