@@ -107,7 +107,7 @@ def test_photos_by_path_folder_and_picture(models, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_turned_photos_come_out_right(models, tmp_path, suffix):
     """Turned all eight ways, with the camera's tag, a photo gets the answer of the upright one."""
     photos = []

@@ -23,11 +23,52 @@ exit status:
   1  running again could fetch more, or nothing is on disk
   2  bad use or bad input
 """
+_OPTIONS = {
+    "which photos": {
+        "--release RELEASE": "v4, v5, v6, v7 or sample (v4)",
+        "--gallery": "afterwards open a page to look at the photos",
+        "--sample": "the drawn sample, offline: --release sample",
+        "--subset SUBSET": "train, validation, test or all (train; repeatable)",
+        "--limit N": "photos per category, over all subsets",
+        "--seed N": "seed for choosing under a limit (0)",
+        "--with-children": "count kinds of a category as the category",
+        "--drop FLAG": "leave out boxes marked occluded, truncated, group, depiction or inside "
+        "(repeatable)",
+        "--drop-unknown": "leave out boxes whose flags are unknown",
+        "--without NAME": "leave out photos with a box of this category (repeatable)",
+        "--merge NAME=A,B": 'several categories under one name, such as "Pet=Cat,Dog" (repeatable)',
+        "--image-ids FILE": "only these photos: an ImageID or SUBSET/ImageID on each line",
+    },
+    "from where, to where": {
+        "--data-dir DIR": "where everything goes (data)",
+        "--source SOURCE": "flickr, cvdf, thumbnail or a URL with V4 column names, such as "
+        "https://host/{Subset}/{ImageID}.jpg (repeatable, tried in order; flickr, then cvdf)",
+        "--base-url URL": "URL or directory in place of the release's own: for v4 the folder of "
+        "the tables (2018_04/), for v5 to v7 the folder that holds 2018_04/, v5/, v6/ and v7/",
+        "--replace": "drop categories and photos of the last selection",
+        "--cache-dir DIR": "where the tables are kept (a per-user cache)",
+        "--class-names FILE": "class descriptions already on disk",
+        "--boxes FILE": "a table of boxes already on disk",
+        "--photos FILE": "a table of photos already on disk",
+    },
+    "how": {
+        "--workers N": "requests in flight, 1 to 1,000 (32)",
+        "--rate N": "requests per second for each registered domain; 0 for no cap (10; CVDF's "
+        "mirror has none, nor by default this machine)",
+        "--processes N": "processes that share workers and rate (1); one at a time asks Flickr",
+        "--dask ADDRESS": "run on the workers of this Dask scheduler, such as tcp://host:8786. "
+        "More machines speed up the mirror (--source cvdf), not Flickr, whose photos are all on "
+        "one domain",
+        "--retry-gone": "request photos again that were gone",
+        "--quiet": "no progress and no counts; errors still show",
+    },
+}
+# Of the options with a value; one that is repeatable is a list.
+_REPEATABLE = {"--subset", "--drop", "--without", "--merge", "--source"}
+_NUMBERS = {"--limit": int, "--seed": int, "--workers": int, "--processes": int, "--rate": float}
 # What `--list` and `--dry-run` have no use for.
-_OF_A_RUN = (
-    *("list", "gallery", "dask", "data_dir", "source", "replace"),
-    *("workers", "rate", "processes", "retry_gone"),
-)
+_OF_A_RUN = {"list", "gallery", "dask", "data_dir", "source", "replace"}
+_OF_A_RUN |= {"workers", "rate", "processes", "retry_gone"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,67 +81,18 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    add = made.add_argument
-    name = 'a name, such as "Cat", or a MID'
+    add, name = made.add_argument, 'a name, such as "Cat", or a MID'
     add("categories", nargs="*", default=[], metavar="CATEGORY", help=name)
     add("--version", action="version", version=f"openimager {__version__}")
     add("--list", nargs="?", const="", metavar="TEXT", help="list categories that contain TEXT")
     add("--dry-run", action="store_true", help="say what it would take; fetch no photo")
-
-    add = made.add_argument_group("which photos").add_argument
-    add("--release", metavar="RELEASE", help="v4, v5, v6, v7 or sample (v4)")
-    add("--gallery", action="store_true", help="afterwards open a page to look at the photos")
-    add("--sample", action="store_true", help="the drawn sample, offline: --release sample")
-    subset = "train, validation, test or all (train; repeatable)"
-    add("--subset", action="append", metavar="SUBSET", help=subset)
-    add("--limit", type=int, metavar="N", help="photos per category, over all subsets")
-    add("--seed", type=int, metavar="N", help="seed for choosing under a limit (0)")
-    add("--with-children", action="store_true", help="count kinds of a category as the category")
-    flags = "occluded, truncated, group, depiction or inside (repeatable)"
-    add("--drop", action="append", metavar="FLAG", help=f"leave out boxes marked {flags}")
-    add("--drop-unknown", action="store_true", help="leave out boxes whose flags are unknown")
-    without = "leave out photos with a box of this category (repeatable)"
-    add("--without", action="append", metavar="NAME", help=without)
-    merge = 'several categories under one name, such as "Pet=Cat,Dog" (repeatable)'
-    add("--merge", action="append", metavar="NAME=A,B", help=merge)
-    image_ids = "only these photos: an ImageID or SUBSET/ImageID on each line"
-    add("--image-ids", metavar="FILE", help=image_ids)
-
-    add = made.add_argument_group("from where, to where").add_argument
-    add("--data-dir", metavar="DIR", help="where everything goes (data)")
-    source = (
-        "flickr, cvdf, thumbnail or a URL with V4 column names, such as "
-        "https://host/{Subset}/{ImageID}.jpg (repeatable, tried in order; flickr, then cvdf)"
-    )
-    add("--source", action="append", metavar="SOURCE", help=source)
-    base_url = (
-        "URL or directory in place of the release's own: for v4 the folder of the tables "
-        "(2018_04/), for v5 to v7 the folder that holds 2018_04/, v5/, v6/ and v7/"
-    )
-    add("--base-url", metavar="URL", help=base_url)
-    replace = "drop categories and photos of the last selection"
-    add("--replace", action="store_true", help=replace)
-    add("--cache-dir", metavar="DIR", help="where the tables are kept (a per-user cache)")
-    add("--class-names", metavar="FILE", help="class descriptions already on disk")
-    add("--boxes", metavar="FILE", help="a table of boxes already on disk")
-    add("--photos", metavar="FILE", help="a table of photos already on disk")
-
-    add = made.add_argument_group("how").add_argument
-    add("--workers", type=int, metavar="N", help="requests in flight, 1 to 1,000 (32)")
-    rate = (
-        "requests per second for each registered domain; 0 for no cap (10; CVDF's mirror has "
-        "none, nor by default this machine)"
-    )
-    add("--rate", type=float, metavar="N", help=rate)
-    processes = "processes that share workers and rate (1); one at a time asks Flickr"
-    add("--processes", type=int, metavar="N", help=processes)
-    dask = (
-        "run on the workers of this Dask scheduler, such as tcp://host:8786. More machines speed "
-        "up the mirror (--source cvdf), not Flickr, whose photos are all on one domain"
-    )
-    add("--dask", metavar="ADDRESS", help=dask)
-    add("--retry-gone", action="store_true", help="request photos again that were gone")
-    add("--quiet", action="store_true", help="no progress and no counts; errors still show")
+    for title, options in _OPTIONS.items():
+        group = made.add_argument_group(title)
+        for words, text in options.items():
+            flag, _, metavar = words.partition(" ")
+            how = {"action": "append" if flag in _REPEATABLE else "store", "metavar": metavar}
+            how = how | {"type": _NUMBERS.get(flag, str)} if metavar else {"action": "store_true"}
+            group.add_argument(flag, help=text, **how)
     return made
 
 
@@ -179,7 +171,7 @@ def _dry_run(given: dict) -> int:
 def _ask(given: dict):
     from openimager import selection
 
-    return selection.ask(**{name: given[name] for name in given.keys() - {*_OF_A_RUN}})
+    return selection.ask(**{name: given[name] for name in given.keys() - _OF_A_RUN})
 
 
 def _complain(error, status: int) -> int:

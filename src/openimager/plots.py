@@ -14,8 +14,6 @@ GREY = "#999999"
 def colours(names: Iterable[str]) -> dict[str, str]:
     """Return a colour for each name, by its place among them.
 
-    Examples
-    --------
     >>> colours(["Cat", "Dog"])
     {'Cat': '#0072B2', 'Dog': '#E69F00'}
     """
@@ -52,13 +50,8 @@ def photos_with_boxes(
 ):
     """Draw photos with their boxes, one colour for each category.
 
-    Parameters
-    ----------
-    pictures : sequence of PIL.Image.Image
-    boxes : sequence of sequences
-        For each picture its boxes: (category, (XMin, XMax, YMin, YMax)), as fractions of it.
-    categories : sequence of str
-        All categories, in the order of their colours.
+    `boxes` has a list for each PIL image: (category, (XMin, XMax, YMin, YMax)), as fractions of it.
+    `categories` has all categories, in the order of their colours.
     """
     from matplotlib.patches import Patch, Rectangle
 
@@ -78,14 +71,7 @@ def photos_with_boxes(
 
 
 def contact_sheet(pictures: Sequence, title: str, captions: Sequence = (), columns: int = 8):
-    """Draw small pictures side by side, each with its caption if there are any.
-
-    Parameters
-    ----------
-    pictures : sequence of PIL.Image.Image or array
-    captions : sequence of str
-        One for each picture, or none at all; two short lines at most.
-    """
+    """Draw small pictures side by side, each with its caption of two short lines, if any."""
     rows = max(1, -(-len(pictures) // columns))
     height = 7 / columns + (0.35 if captions else 0)
     fig, axes = _sheet(pictures, title, rows, columns, (7, 0.4 + height * rows))
@@ -113,14 +99,8 @@ def confusion(counts, title: str):
 def intervals(table, title: str, xlabel: str, highlight=(), reference: float | None = None):
     """Draw accuracies with their intervals, one row each, the first on top.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns Accuracy, Low and High; the index names the rows.
-    highlight : collection
-        Names of the rows to draw in colour; if empty, all are.
-    reference : float, optional
-        Accuracy at which a dashed line is drawn.
+    `table` has the columns Accuracy, Low and High, and names in its index; `highlight` has the
+    names to draw in colour, by default all. A dashed line is drawn at the accuracy `reference`.
     """
     fig, ax = _subplots(figsize=(7, 0.27 * len(table) + 1.2), layout="constrained")
     for y, (name, row) in enumerate(table.iterrows()):
@@ -139,12 +119,8 @@ def intervals(table, title: str, xlabel: str, highlight=(), reference: float | N
 def reliability(tables: dict, title: str, lowest: float = 0.0):
     """Draw accuracy against confidence, with intervals, and the number of crops in each bin.
 
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        For each label in the legend a table as `metrics.reliability` returns it.
-    lowest : float
-        The lowest confidence that is possible: 1 / categories.
+    `tables` has a table of `metrics.reliability` for each label in the legend; `lowest` is the
+    lowest confidence that is possible: 1 / categories.
     """
     ratios = {"sharex": True, "height_ratios": (3, 1)}
     fig, (ax, below) = _subplots(2, figsize=(5.5, 5.5), layout="constrained", **ratios)

@@ -32,34 +32,25 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from openimager.errors import BadInput
+from openimager.store import SUBSETS
 
 TABLES = "2018_04"
+_CLASSES = "class-descriptions-boxable.csv"
+_KINDS = ("annotations-bbox", "annotations-human-imagelabels-boxable")
+_KINDS += ("images-with-rotation", "images-boxable-with-rotation")
+_FILES = {_CLASSES, "bbox_labels_600_hierarchy.json"}
+_FILES |= {f"{subset}/{subset}-{kind}.csv" for subset in SUBSETS for kind in _KINDS}
 _PICTURES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 _TYPES = {".csv": "text/csv; charset=utf-8", ".json": "application/json", **_PICTURES}
-_CLASSES = "class-descriptions-boxable.csv"
-_TABLE = re.compile(
-    rf"{re.escape(_CLASSES)}|bbox_labels_600_hierarchy\.json|(train|validation|test)/\1-"
-    r"(annotations-bbox|annotations-human-imagelabels-boxable|images(-boxable)?-with-rotation)\.csv"
-)
 _PLACEHOLDER = "photos/photo_unavailable.png"
 
 
 def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int = 400) -> Path:
     """Draw the sample, unless it exists already; return its folder of tables, ``.../2018_04``.
 
-    Parameters
-    ----------
-    directory : path-like, optional
-        The folder of the site, new or empty; by default in the per-user cache, drawn only once.
-    seed : int
-        Equal seeds give equal pictures and tables.
-    photos : int
-        Number of photos, at least 12: one of each category in each subset.
-
-    Raises
-    ------
-    BadInput
-        If `photos` is too small, or `directory` holds something else.
+    `directory` is a new or empty folder for the site, by default one in the per-user cache. Equal
+    seeds give equal pictures and tables. At least 12 `photos` are drawn: one of each category in
+    each subset. BadInput if these are fewer, or the folder holds something else.
     """
     from openimager.files import lock
     from openimager.tables.cache import cache_folder
@@ -99,8 +90,8 @@ def _source_hash() -> str:
     """Return a hash of the code that draws, so that a sample in the cache is never an older one."""
     import PIL
 
-    files = sorted(Path(str(resources.files("openimager_sample"))).glob("*.py"))
-    code = "".join(path.read_text(encoding="utf-8") for path in files)
+    files = Path(str(resources.files("openimager_sample"))).glob("*.py")
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted(files))
     return hashlib.sha256((PIL.__version__ + code).encode()).hexdigest()
 
 
@@ -109,13 +100,8 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
     """Serve a site on this machine while the block runs, and yield its base URL.
 
     Only the tables of the layout are served, and the photos that they name by relative addresses.
-
-    Parameters
-    ----------
-    directory : path-like, optional
-        The root of a site in the V4 layout, or its folder of tables; the sample by default.
-    port : int
-        0 takes a free one.
+    `directory` is the root of a site in the V4 layout, or its folder of tables; by default the
+    sample. Port 0 takes a free one; BadInput if the port is taken or there is no site.
     """
     try:
         server = _Server(_tables(build() if directory is None else directory), port)
@@ -171,22 +157,19 @@ class _Server(ThreadingHTTPServer):
         for path in self.tables.glob("*/*-with-rotation.csv"):
             with open(path, encoding="utf-8", newline="") as stream:
                 for row in csv.DictReader(stream):
-                    for url in (row.get("OriginalURL"), row.get("Thumbnail300KURL")):
-                        if url and "://" not in url:
-                            names.add(posixpath.normpath(f"{self.tables.name}/{unquote(url)}"))
-        return names
+                    urls = row.get("OriginalURL") or "", row.get("Thumbnail300KURL") or ""
+                    relative = (unquote(url) for url in urls if "://" not in url)
+                    names |= {posixpath.normpath(f"{self.tables.name}/{url}") for url in relative}
+        return {name for name in names if Path(name).suffix.lower() in _PICTURES}
 
     def file(self, name: str) -> Path | None:
         """Return the file for a path of the site, or None if it is not part of the site."""
-        path = self.root / name
-        if "\0" in name or "\\" in name or not path.is_file():
-            return None
         folder, _, rest = name.partition("/")
-        is_table = folder == self.tables.name and _TABLE.fullmatch(rest)
-        if not is_table and (path.suffix.lower() not in _PICTURES or name not in self.photos):
+        if not (folder == self.tables.name and rest in _FILES) and name not in self.photos:
             return None
+        path = self.root / name
         # A link may point anywhere.
-        return path if path.resolve().is_relative_to(self.root) else None
+        return path if path.is_file() and path.resolve().is_relative_to(self.root) else None
 
     def handle_error(self, *args):
         """Ignore clients that disconnect."""

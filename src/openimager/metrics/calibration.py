@@ -8,8 +8,6 @@ import pandas as pd
 
 from openimager.metrics.scores import interval
 
-# Beyond these a temperature says "always certain" or "never", not how far confidence is off.
-TEMPERATURES = (0.05, 20.0)
 _SMALLEST = 1e-12  # a probability of 0 has no logarithm
 _CHI2 = 3.84  # 95 % quantile for one degree of freedom
 
@@ -64,7 +62,8 @@ def fit_temperature(truth, probabilities) -> float:
         scaled = scale(probabilities, np.exp(log_temperature))
         return -(target * np.log(np.clip(scaled, _SMALLEST, 1))).sum() / crops
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    # Beyond these bounds a temperature says "always certain" or "never", not how far it is off.
+    found = minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded")
     return float(np.exp(found.x)) if 2 * crops * (loss(0) - found.fun) > _CHI2 else 1.0
 
 

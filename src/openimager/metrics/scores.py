@@ -1,7 +1,6 @@
 """Scores with bootstrap intervals, by category and by kind of crop, and checks before them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -10,8 +9,8 @@ from openimager.errors import BadInput
 from openimager.store import FLAGS
 
 _RESAMPLES, _LEVEL = 2000, 0.95
-# Edges in pixels. Crops have 128 pixels: smaller boxes were enlarged and larger ones reduced.
-BOX_SIDES = (64, 128, 256)
+# Least side in pixels. Crops have 128 pixels: smaller boxes were enlarged, larger ones reduced.
+_BOXES = {"under 64 px": 0, "64 to 128 px": 64, "128 to 256 px": 128, "256 px and more": 256}
 
 
 def check_categories(known: Iterable[str], found: Iterable[str]) -> None:
@@ -158,7 +157,8 @@ def slices(crops: pd.DataFrame, truth, probabilities, seed: int = 0) -> pd.DataF
     predicted, photos = probabilities.argmax(axis=1), crops["ImageID"].to_numpy()
     rows = []
     for kind, value, mask in _kinds(crops):
-        if not np.any(mask):
+        mask = mask.to_numpy(dtype=bool)
+        if not mask.any():
             continue
         given, called = truth[mask], predicted[mask]
         f1 = f1_score(given, called, labels=np.unique(given), average="macro")
@@ -169,17 +169,16 @@ def slices(crops: pd.DataFrame, truth, probabilities, seed: int = 0) -> pd.DataF
     return pd.DataFrame(rows, columns=names)
 
 
-def _kinds(crops: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
+def _kinds(crops: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
     """Yield property, value and mask of every kind of crop."""
-    yield "All", "all", np.ones(len(crops), dtype=bool)
+    yield "All", "all", crops["ImageID"].notna()
     for flag in FLAGS:
-        for value, number in (("yes", 1), ("no", 0)):
-            yield flag.removeprefix("Is"), value, (crops[flag] == number).to_numpy(bool)
-    yield "Flags", "unknown", (crops[list(FLAGS)] == -1).any(axis=1).to_numpy(bool)
+        yield flag.removeprefix("Is"), "yes", crops[flag] == 1
+        yield flag.removeprefix("Is"), "no", crops[flag] == 0
+    yield "Flags", "unknown", (crops[list(FLAGS)] == -1).any(axis=1)
     side = np.sqrt((crops["Right"] - crops["Left"]) * (crops["Lower"] - crops["Upper"]))
-    for low, high in pairwise([0, *BOX_SIDES, np.inf]):
-        label = f"under {high} px" if low == 0 else f"{low} to {high} px"
-        label = f"{low} px and more" if high == np.inf else label
-        yield "Box", label, ((side >= low) & (side < high)).to_numpy(bool)
+    sizes = pd.cut(side, [*_BOXES.values(), np.inf], right=False, labels=list(_BOXES))
+    for size in _BOXES:
+        yield "Box", size, sizes == size
     for source in sorted(crops["Source"].dropna().unique()):
-        yield "Source", source, (crops["Source"] == source).to_numpy(bool)
+        yield "Source", source, crops["Source"] == source
