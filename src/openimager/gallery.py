@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 
 import numpy as np
@@ -33,7 +33,6 @@ _CROP_PATH = rf"^data/(crops/\w+/[^/.][^/]*)/{IMAGE_ID}_\d+(\.\w+)$"
 # EXIF is among the first segments of a JPEG, and the orientation among its first entries.
 _HEAD = 4 << 10
 _EXIF = re.compile(rb"\xff\xe1..Exif\0\0(II|MM)", re.DOTALL)
-_BATCH = 512
 
 
 def write_gallery(data_dir: PathLike = "data", models_dir: PathLike | None = None):
@@ -139,21 +138,19 @@ def _optional(store: Store, name: str) -> pd.DataFrame:
     return store.read_table(name).reindex(columns=list(schema))
 
 
-def orientations(store: Store, image_ids: Sequence[str]) -> Iterator[int]:
-    """Yield the EXIF orientation of each photo, 1 if it has none.
+def orientations(store: Store, image_ids: Iterable[str]) -> Iterator[int]:
+    """Return the EXIF orientation of each photo, 1 if it has none.
 
     Boxes are relative to the pixels as stored, but browsers turn photos by their EXIF orientation,
     so the page has to turn them back. (`image-orientation: none` would do, but browsers ignore it
     for images of another origin, which all files opened from a folder are.)
     """
-    for start in range(0, len(image_ids), _BATCH):
-        paths = [store.photo(image_id) for image_id in image_ids[start : start + _BATCH]]
-        if store.is_local:
-            heads = map(_head, paths)
-        else:
-            ends = [_HEAD] * len(paths)
-            heads = paths[0].fs.cat_ranges([path.path for path in paths], [0] * len(paths), ends)
-        yield from map(orientation, heads)
+    paths = [store.photo(image_id) for image_id in image_ids]
+    if store.is_local:
+        heads = map(_head, paths)
+    else:
+        heads = store.root.fs.cat_ranges([path.path for path in paths], 0, _HEAD)
+    return map(orientation, heads)
 
 
 def _head(path) -> bytes:

@@ -182,10 +182,10 @@ def _sources(photos) -> list:
             sources.append(photo)
             continue
         known = Image.registered_extensions()
-        found = [path for path in Path(photo).rglob("[!.]*") if path.suffix.lower() in known]
-        if not found:
+        inside = sorted(p for p in Path(photo).rglob("[!.]*") if p.suffix.lower() in known)
+        if not inside:
             raise BadInput(f"There is no picture in the folder {photo}.")
-        sources += sorted(found)
+        sources += inside
     return sources
 
 

@@ -52,19 +52,25 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
     seeds give equal pictures and tables. At least 12 `photos` are drawn: one of each category in
     each subset. BadInput if these are fewer, or the folder holds something else.
     """
+    import PIL
+
     from openimager.files import lock
     from openimager.tables.cache import cache_folder
 
     if photos < 12:
         raise BadInput(f"The sample needs at least 12 photos, not {photos}.")
-    made_by = {"seed": seed, "photos": photos, "drawn by": _source_hash()}
+    # The code that draws, so that a sample in the cache is never an older one.
+    files = Path(str(resources.files("openimager_sample"))).glob("*.py")
+    code = PIL.__version__ + "".join(path.read_text("utf-8") for path in sorted(files))
+    drawn_by = hashlib.sha256(code.encode()).hexdigest()
     # No lock file in somebody's folder; the rename at the end is safe by itself.
     turn = contextlib.nullcontext()
     if directory is None:
-        directory = cache_folder() / f"sample-{seed}-{photos}-{made_by['drawn by'][:12]}"
+        directory = cache_folder() / f"sample-{seed}-{photos}-{drawn_by[:12]}"
         turn = lock(directory.with_name(f".{directory.name}.lock"))
     directory = Path(directory)
-    mark, text = directory / "sample.json", json.dumps(made_by)
+    mark = directory / "sample.json"
+    text = json.dumps({"seed": seed, "photos": photos, "drawn by": drawn_by})
     with turn:
         if mark.is_file() and mark.read_text(encoding="utf-8") == text:
             return directory / TABLES
@@ -84,15 +90,6 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
             (site / mark.name).write_text(text, encoding="utf-8", newline="\n")
             os.replace(site, directory)
     return directory / TABLES
-
-
-def _source_hash() -> str:
-    """Return a hash of the code that draws, so that a sample in the cache is never an older one."""
-    import PIL
-
-    files = Path(str(resources.files("openimager_sample"))).glob("*.py")
-    code = "".join(path.read_text(encoding="utf-8") for path in sorted(files))
-    return hashlib.sha256((PIL.__version__ + code).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -212,11 +209,12 @@ class _Handler(BaseHTTPRequestHandler):
         # Who resumes a download asks for the rest of the file; other ranges may be ignored.
         rest = re.fullmatch(r"bytes=(\d{1,18})-", self.headers.get("Range", ""))
         if rest and self.headers.get("If-Range", tag) == tag:
-            status, start = HTTPStatus.PARTIAL_CONTENT, int(rest[1])
+            start = min(int(rest[1]), size)
             headers["Content_Range"] = f"bytes {start}-{size - 1}/{size}"
-            if start >= size:
+            status = HTTPStatus.PARTIAL_CONTENT
+            if start == size:
+                headers["Content_Range"] = f"bytes */{size}"
                 status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-                return self._answer(status, Content_Range=f"bytes */{size}")
         self._answer(status, size - start, **headers)
         if self.command == "GET":
             stream.seek(start)

@@ -74,11 +74,8 @@ def reliability(truth, probabilities, photos, bins: int = 10, seed: int = 0) -> 
     belongs to the lower bin), Confidence (mean), Accuracy, Low, High (95 % by photo), Crops.
 
     >>> probabilities = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]]
-    >>> table = reliability([0, 0, 1, 1], probabilities, list("abcd"), bins=5)
-    >>> table[["From", "To", "Confidence", "Accuracy", "Crops"]]
-       From   To  Confidence  Accuracy  Crops
-    0   0.6  0.8        0.75       0.5      2
-    1   0.8  1.0        0.90       1.0      2
+    >>> reliability([0, 0, 1, 1], probabilities, list("abcd"), 5)[["From", "Accuracy"]].to_numpy()
+    array([[0.6, 0.5], [0.8, 1. ]])
     """
     probabilities, photos = np.asarray(probabilities), np.asarray(photos)
     confidence = probabilities.max(axis=1)
@@ -136,7 +133,7 @@ def operating_point(truth, scores, precision: float) -> float | None:
 def threshold_sweep(truth, scores, thresholds=None) -> pd.DataFrame:
     """Return Threshold, Accuracy, Precision and Recall of category 1 at each threshold.
 
-    `truth` is 0 or 1, `scores` the probability of category 1; the thresholds are 0, 0.01 ... 1 by
+    `truth` is 0 or 1, `scores` the probability of category 1, the thresholds 0, 0.01 ... 1 by
     default. Precision is NaN where category 1 is never predicted.
 
     >>> threshold_sweep([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8], [0.3, 0.5, 0.9])
