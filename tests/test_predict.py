@@ -126,8 +126,9 @@ def test_turned_photos_come_out_right(models, tmp_path, suffix):
     assert [one["Category"][0] for one in boxed] == ["Cat"] * 8
     # Opened by the caller, who may have turned it already.
     with Image.open(photos[5]) as opened:
+        size = opened.size
         assert model.predict([opened])["Category"][0] == "Hot dog"
-        assert opened.size == (96, 160)
+        assert opened.size == size
 
 
 def test_box_is_cut_to_the_pixel(models):
