@@ -67,7 +67,7 @@ _OPTIONS = {
 _REPEATABLE = {"--subset", "--drop", "--without", "--merge", "--source"}
 _NUMBERS = {"--limit": int, "--seed": int, "--workers": int, "--processes": int, "--rate": float}
 # What `--list` and `--dry-run` have no use for.
-_OF_A_RUN = {"list", "gallery", "dask", "data_dir", "source", "replace"}
+_OF_A_RUN = {"list", "dry_run", "gallery", "dask", "data_dir", "source", "replace"}
 _OF_A_RUN |= {"workers", "rate", "processes", "retry_gone"}
 
 
@@ -106,11 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             if "list" in given:
                 return _list(given)
-            return _dry_run(given) if given.pop("dry_run", False) else _download(given)
-        except BadInput as error:
-            return _complain(error, 2)
-        except TryAgain as error:
-            return _complain(error, 1)
+            return _dry_run(given) if "dry_run" in given else _download(given)
+        except (BadInput, TryAgain) as error:
+            return _complain(error, 2 if isinstance(error, BadInput) else 1)
         except BrokenPipeError:
             # The reader, such as head, has enough. What is still buffered goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -222,12 +222,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--box", type=_box, metavar="L,T,R,B", help=box)
     args = parser.parse_args(argv)
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            classifier = load_model(args.models)
-        for warning in caught:
-            print(f"Warning: {warning.message}", file=sys.stderr)
-        table = classifier.predict(args.photos, args.box)
+            warnings.showwarning = lambda text, *_: print(f"Warning: {text}", file=sys.stderr)
+            table = load_model(args.models).predict(args.photos, args.box)
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
