@@ -244,7 +244,8 @@ def test_warnings_are_plain_lines(site, tmp_path):
 def test_import_is_light():
     """Importing openimager loads none of the heavy packages, nor does --help."""
     code = (
-        "import openimager, sys; print(sorted({'pandas', 'requests', 'keras'} & set(sys.modules)))"
+        "import sys; from openimager import cli; cli.parser().format_help(); "
+        "print(sorted({'pandas', 'numpy', 'requests', 'keras'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
