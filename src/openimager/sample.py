@@ -3,10 +3,6 @@
 The sample has what Open Images has, so that everything can be tried offline: rotated and grey
 photos, groups, depictions, unknown flags, bursts of near-duplicates, photos that are gone. The
 pictures are drawn and their credits invented; numbers measured on them say nothing about photos.
-
-    python -m openimager.sample [DIRECTORY] [--port P]
-
-serves the sample, or the site in DIRECTORY, until it is interrupted.
 """
 
 import argparse
