@@ -72,10 +72,8 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
             return directory / TABLES
         if directory.exists():
             if not directory.is_dir() or any(directory.iterdir()):
-                raise BadInput(
-                    f"{str(directory)!r} is not empty and does not hold a sample of this seed and "
-                    "size. Give a new folder, or remove that one."
-                )
+                other = "is not empty and holds no sample of this seed and size"
+                raise BadInput(f"'{directory}' {other}. Give a new folder, or remove that one.")
             directory.rmdir()
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(".part", f".{directory.name}.", directory.parent) as part:
@@ -99,9 +97,7 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
     try:
         server = _Server(_tables(build() if directory is None else directory), port)
     except (OSError, OverflowError) as error:
-        raise BadInput(
-            f"Port {port} cannot be used ({error}). Give another one, or none for a free one."
-        ) from None
+        raise BadInput(f"Port {port} cannot be used ({error}). Give another one.") from None
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
