@@ -1,11 +1,12 @@
 """Partitions of work on any executor: this process, several processes, or a cluster."""
 
-import concurrent.futures
+import contextlib
 import math
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from itertools import islice
 from typing import TypeVar
 
 from openimager import cluster
@@ -25,30 +26,10 @@ def run(
 ) -> Iterator[tuple[Partition, Result]]:
     """Run a task on every partition; yield each partition and its result as it completes.
 
-    Parameters
-    ----------
-    task : callable
-        Takes a partition. Picklable unless everything runs in this process.
-    partitions : iterable
-        Read only as fast as they are run.
-    processes : int
-        Processes to start where no `executor` is given; 1 runs the task in this process.
-    executor : concurrent.futures.Executor, optional
-        Runs the task in place of processes of our own; it is not shut down.
-    in_flight : int, optional
-        Partitions submitted at once. By default `processes`, or with an `executor` twice as many
-        as it runs at once, so that no worker waits while a result travels.
-
-    Yields
-    ------
-    (partition, result)
-
-    Raises
-    ------
-    Exception
-        What the task raises. Partitions that have not begun are cancelled, also on Ctrl-C.
-    TryAgain
-        If processes, workers or the scheduler died and no other worker could take over.
+    It runs in this process, in several, or on an `executor`, which is not shut down. Partitions are
+    read only as fast as they are run; `in_flight` are submitted at once, by default as many as
+    there are processes, or twice as many as an executor runs, so that no worker waits while a
+    result travels. After an exception those that have not begun are cancelled.
 
     Examples
     --------
@@ -56,17 +37,45 @@ def run(
     [1, 2]
     """
     if executor is None and processes == 1:
-        for partition in partitions:
-            yield partition, task(partition)
+        yield from ((partition, task(partition)) for partition in partitions)
         return
-    if executor is not None:
-        yield from _submitted(task, partitions, executor, in_flight or 2 * cluster.slots(executor))
+    if executor is None:
+        with _pool(processes) as executor:
+            yield from run(task, partitions, executor=executor, in_flight=in_flight or processes)
         return
-    # "spawn", because a fork copies the locks of threads that it does not copy.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, _ignore_interrupts)
+    in_flight = in_flight or 2 * cluster.slots(executor)
+    waiting, running = iter(partitions), {}
     try:
-        yield from _submitted(task, partitions, pool, in_flight or processes)
+        while True:
+            for partition in islice(waiting, in_flight - len(running)):
+                with cluster.explained():
+                    running[cluster.submit(executor, task, partition)] = partition
+            if not running:
+                return
+            done, _ = wait(running, _PATIENCE, FIRST_COMPLETED)
+            if not done:
+                cluster.warn_if_empty(executor)
+            for future in done:
+                with cluster.explained():
+                    result = future.result()
+                yield running.pop(future), result
+    finally:
+        for future in running:
+            future.cancel()
+
+
+@contextlib.contextmanager
+def _pool(processes: int) -> Iterator[Executor]:
+    # "spawn", because a fork copies the locks of threads that it does not copy. A terminal sends
+    # Ctrl-C to all processes; only the parent is to act on it.
+    pool = ProcessPoolExecutor(
+        processes,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        yield pool
     except BaseException:
         # Nobody waits for partitions in flight; a task leaves no file half written.
         for process in list((pool._processes or {}).values()):
@@ -76,68 +85,19 @@ def run(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to all processes, to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def sizes(count: int, slots: int, most: int = 256, least: int = 32) -> Iterator[int]:
-    """Yield the sizes of partitions: equal at first, smaller towards the end.
+    """Yield the sizes of partitions of `count` rows, for `slots` that run at once.
 
-    A slot that takes one of the last partitions keeps the others waiting for at most the time of
-    `least` rows. `most` rows take seconds, against some 20 ms that a scheduler needs for a
-    partition.
-
-    Parameters
-    ----------
-    count : int
-        Rows in all.
-    slots : int
-        Partitions that run at once.
-    most, least : int
-        Bounds of the size.
+    Equal at first and smaller towards the end: a slot that takes one of the last ones keeps the
+    others waiting for at most the time of `least` rows. `most` rows take seconds, against some
+    20 ms that a scheduler needs for a partition.
 
     Examples
     --------
     >>> list(sizes(1000, slots=1))
     [250, 188, 141, 106, 79, 59, 45, 33, 32, 32, 32, 3]
-    >>> sum(sizes(100_000, slots=7))
-    100000
     """
     while count > 0:
         size = min(count, most, max(least, math.ceil(count / (4 * slots))))
         yield size
         count -= size
-
-
-def _submitted(task, partitions, executor: Executor, in_flight: int):
-    waiting = iter(partitions)
-    running: dict[concurrent.futures.Future, object] = {}
-    try:
-        while True:
-            while len(running) < in_flight:
-                try:
-                    partition = next(waiting)
-                except StopIteration:
-                    break
-                with cluster.explained():
-                    running[cluster.submit(executor, task, partition)] = partition
-            if not running:
-                return
-            for future in _first_done(running, executor):
-                with cluster.explained():
-                    result = future.result()
-                yield running.pop(future), result
-    finally:
-        for future in running:
-            future.cancel()
-
-
-def _first_done(running, executor: Executor) -> set[concurrent.futures.Future]:
-    while True:
-        done, _ = concurrent.futures.wait(
-            running, timeout=_PATIENCE, return_when=concurrent.futures.FIRST_COMPLETED
-        )
-        if done:
-            return done
-        cluster.warn_if_empty(executor)
