@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from openimager import metrics
-from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box
+from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
 from openimager.errors import BadInput
 from openimager.files import sha256
 
@@ -179,8 +179,8 @@ class Classifier:
             size = photo.size if orientation < 5 else photo.size[::-1]
             part = (0, 1, 0, 1) if box is None else _fractions(box, *size)
             side, aspect = self.model.input_shape[1], self._crops["keep_aspect"]
-            pixels = pad_box(part, self._crops["padding"])
-            scale = draft_scale(box_to_pixels(pixels, *size), side, aspect, size)
+            pixels = box_to_pixels(part, *size, self._crops["padding"])
+            scale = draft_scale(pixels, side, aspect, size)
             picture = decode(photo, scale)
         if orientation in _UPRIGHT:
             picture = picture.transpose(_UPRIGHT[orientation])

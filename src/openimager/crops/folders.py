@@ -8,12 +8,14 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from openimager.crops.cut import FORMATS
 from openimager.errors import BadInput
 from openimager.store import IMAGE_ID, SUBSETS, Store
 
-_CROP = re.compile(rf"{IMAGE_ID}_\d+\.(jpg|webp|png)")
-# What a killed process leaves behind (`openimager.store.replacing`).
-_PART = re.compile(rf"\.{IMAGE_ID}_\d+\.(jpg|webp|png)\.[0-9a-f]+\.part")
+# A crop, or what a killed process left of one (`openimager.files.write`).
+_OWN = re.compile(
+    rf"(?:.*/)?(\.)?{IMAGE_ID}_\d+\.(?:{'|'.join(FORMATS.values())})(?(1)\.[0-9a-f]+\.part)"
+)
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -61,11 +63,9 @@ def tidy(store: Store, belong: Collection[str], folders: Iterable[str]) -> int:
 
     Every category gets a folder in every split, because Keras takes its classes from the folders.
     """
-    found = {path: path.rpartition("/")[2] for path in store.sizes(store.crops)}
-    parts = [path for path, name in found.items() if _PART.fullmatch(name)]
-    crops = [path for path, name in found.items() if _CROP.fullmatch(name)]
-    stale = [path for path in crops if f"data/crops/{path}" not in belong]
-    store.remove(*(store.crops / path for path in (*parts, *stale)))
+    own = [path for path in store.sizes(store.crops) if _OWN.fullmatch(path)]
+    stale = [path for path in own if f"data/crops/{path}" not in belong]
+    store.remove(*(store.crops / path for path in stale))
     if store.is_local:
         wanted = {store.crops / split / folder for split in SUBSETS for folder in folders}
         for folder in list(store.crops.glob("*/*")):
@@ -74,4 +74,4 @@ def tidy(store: Store, belong: Collection[str], folders: Iterable[str]) -> int:
                     folder.rmdir()
         for folder in wanted:
             folder.mkdir(parents=True, exist_ok=True)
-    return len(stale)
+    return sum(not path.endswith(".part") for path in stale)

@@ -3,22 +3,24 @@
 import functools
 import math
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from openimager import cluster, partitions
-from openimager.crops import cut, split, tables
+from openimager.crops import cut, journal, split
 from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows
 from openimager.crops.folders import folder_names, tidy
 from openimager.errors import BadInput, explained_os_errors
 from openimager.selection import drop_flags, without_flags
-from openimager.store import CROP_COLUMNS, PIXELS, Store
+from openimager.store import COORDINATES, CROP_COLUMNS, FLAGS, IMAGE_ID, PIXELS, SUBSETS, Store
 
-# What is counted besides crops that are there, and how the report says it.
+# What is counted besides crops that exist, and how the report says it.
 _LEFT_OUT = {
     "failed": "could not be cropped; see Error in crops.csv",
     "repeats": "left out: the photo repeats one of a later subset",
@@ -31,8 +33,8 @@ _LEFT_OUT = {
 COUNTS = ("made", "remade", "kept", "moved", *_LEFT_OUT)
 _REPEATS = "The photo repeats one of a later subset."
 _EXCLUDED = "Excluded from train and validation on request."
-# Photos per partition: about a second of work on one core.
-_PARTITION = 64
+_COUNTED = {_REPEATS: "repeats", _EXCLUDED: "excluded", SMALL: "small"}  # other errors: "failed"
+_PARTITION = 64  # photos: about a second of work on one core
 
 
 def write_crops(
@@ -105,11 +107,11 @@ def write_crops(
     threads = threads if executor else max(1, threads // processes)
     options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
     _check(options, shares)
-    photos, boxes = tables.photos_and_boxes(store)
+    photos, boxes = _photos_and_boxes(store)
     rows = without_flags(boxes, drop_flags(drop), drop_unknown).reset_index(drop=True)
     folders = folder_names(sorted(boxes["Category"].unique()))
-    rows["Folder"] = rows["Category"].map(folders)
-    rows["Excluded"] = tables.listed(exclude, rows) if exclude is not None else 0
+    rows["Excluded"] = _listed(exclude, rows) if exclude is not None else 0
+    slots = cluster.slots(executor) if executor else processes
 
     def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
         work = functools.partial(task, store=store, options=options)
@@ -122,32 +124,31 @@ def write_crops(
                 progress.update(partition["ImageID"].nunique())
         return pd.concat(outcomes)
 
-    slots = cluster.slots(executor) if executor else processes
     with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
-        before = tables.records(store)
-        rows = _with_existing(store, rows, before, options)
+        before = journal.known(store, "crops")
+        rows = _with_existing(store, rows, folders, before, options)
         facts = _facts(store, rows, run)
-        rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
         groups = split.group(facts["Hash"].to_dict())
         splits = split.assign_splits(groups, photos.set_index("ImageID")["Subset"], shares)
+        rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
         rows["DuplicateGroup"] = rows["ImageID"].map(groups)
         rows["Subset"] = rows["ImageID"].map(splits)
-        columns = ["CropPath", "Error", *PIXELS]
         decided = [_decided(row, options) for row in rows.itertuples()]
+        columns = ["CropPath", "Error", *PIXELS]
         rows[columns] = pd.DataFrame(decided, rows.index, columns)
         todo = (rows["CropPath"] != "") & (rows["CropPath"] != rows["Existing"])
         done = run(crop_rows, rows[todo], "Cropping")
         if len(done):
-            rows.loc[done.index, [*tables.OUTCOME]] = done
+            rows.loc[done.index, [*done]] = done
+        counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
         absent = rows["CropPath"] == ""
         rows.loc[absent, ["SHA256", "Key", "Subset"]] = ""
         rows.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
-        counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
         rows = rows[(rows["Error"] != SMALL)].reset_index(drop=True)[list(CROP_COLUMNS)]
         counts["removed"] = tidy(store, {*rows["CropPath"]}, folders.values()) - counts["moved"]
         store.write_table(rows, "crops.csv")
-        tables.clear(store)
+        journal.clear(store)
     moved = _moved(before, rows)
     rows.attrs.update(counts={name: counts[name] for name in COUNTS}, moved=moved)
     if not quiet:
@@ -177,16 +178,56 @@ def _check(options: Options, shares) -> None:
             raise BadInput(f"{name} {value!r} cannot be used. Allowed: {allowed}.")
 
 
-def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, options: Options):
+def _photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the photos that are on disk and their boxes, sorted by ImageID and n."""
+    photos = store.read_table("images.csv", ("ImageID", "Subset", "Rotation", "Status"))
+    boxes = store.read_table("boxes.csv", ("ImageID", "Source", "Category", *COORDINATES, *FLAGS))
+    photos = photos[photos["Status"] == "ok"].copy()
+    for problem, wrong in (
+        ("is there more than once", photos["ImageID"].duplicated()),
+        ("has an ImageID that is not 16 hex digits", ~photos["ImageID"].str.fullmatch(IMAGE_ID)),
+        (f"has a Subset that is not {', '.join(SUBSETS)}", ~photos["Subset"].isin(SUBSETS)),
+    ):
+        if wrong.any():
+            photo = photos[wrong].iloc[0]
+            named = f"'{photo['ImageID']}' ('{photo['Subset']}')"
+            raise BadInput(f"In images.csv the photo {named} {problem}.")
+    sizes = store.sizes(store.images)
+    photos["PhotoBytes"] = [sizes.get(f"{image_id}.jpg", -1) for image_id in photos["ImageID"]]
+    boxes["n"] = boxes.groupby("ImageID").cumcount()
+    boxes = boxes.merge(photos[["ImageID", "Rotation", "PhotoBytes"]], on="ImageID")
+    if len(boxes) and (boxes["PhotoBytes"] < 0).all():
+        # Crops may have come without photos, in a package; they must not be removed.
+        raise BadInput(f"No photo of images.csv is in {store.images}: download them first.")
+    return photos, boxes.sort_values(["ImageID", "n"])
+
+
+def _listed(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
+    """Return 1 for each row that a CSV lists, else 0; warn of what it lists in vain."""
+    box = ["ImageID", "n"]
+    try:
+        table = pd.read_csv(exclude, dtype={"ImageID": str, "n": int}, usecols=box)
+    except (OSError, ValueError) as error:
+        needed = "a CSV file with the columns ImageID and n (a whole number) is needed"
+        raise BadInput(f"exclude '{exclude}' cannot be used: {needed}. {error}") from None
+    wanted, boxes = (pd.MultiIndex.from_frame(frame[box]) for frame in (table, rows))
+    if len(unknown := wanted.difference(boxes)):
+        some = ", ".join(f"{image_id} {n}" for image_id, n in unknown[:3])
+        warnings.warn(
+            f"{len(unknown)} of the crops in {exclude} do not exist, such as {some}.", stacklevel=3
+        )
+    return boxes.isin(wanted).astype(int)
+
+
+def _with_existing(store: Store, rows: pd.DataFrame, folders, before: pd.DataFrame, options):
     """Add Key, Name, Old (a file of that name exists) and, of a crop with that key, Existing."""
     same, sizes = ["ImageID", "n", "Key"], store.sizes(store.crops)
     whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
     before = before.loc[whole, [*same, "CropPath", "SHA256", "Bytes"]]
-    keys = [cut.key(row, options) for row in rows.itertuples()]
-    rows["Key"] = pd.Series(keys, rows.index, dtype=str)
+    rows["Key"] = [cut.key(row, options) for row in rows.itertuples()]
     rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
-    names = [f"{row.Folder}/{row.ImageID}_{row.n}" for row in rows.itertuples()]
-    rows["Name"] = pd.Series(names, rows.index, dtype=str) + f".{FORMATS[options.format]}"
+    names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
+    rows["Name"] = rows["Category"].map(folders) + "/" + names
     rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
     return rows.fillna({"Existing": "", "SHA256": ""})
 
@@ -194,7 +235,8 @@ def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, optio
 def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
     """Return the facts about the photo of every row, by ImageID; hash those that are new."""
     photos = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    facts = photos.merge(tables.facts(store), on=[*photos])[[*tables.FACTS]]
+    known = journal.known(store, "photos")
+    facts = photos.merge(known, on=[*photos])[[*known]]
     new = rows[~rows["ImageID"].isin(facts["ImageID"]) & (rows["PhotoBytes"] >= 0)]
     if len(new):
         facts = pd.concat([facts, run(hash_rows, new, "Decoding")])
@@ -218,24 +260,23 @@ def _decided(row, options: Options) -> tuple:
 
 def _counted(rows: pd.DataFrame) -> Counter:
     """Count what became of the rows."""
-    names = {_REPEATS: "repeats", _EXCLUDED: "excluded", SMALL: "small", "": ""}
-    counts = Counter()
-    for row in rows.itertuples():
-        done = names.get(row.Error, "failed")
-        if not done and row.Existing:
-            done = "kept" if row.Existing == row.CropPath else "moved"
-        counts[done or ("remade" if row.Old else "made")] += 1
-        counts["disputed"] += row.Excluded and row.Subset == "test"
-    return counts
+    existing = rows["Existing"]
+    done = np.select(
+        [rows["Error"] != "", existing == rows["CropPath"], existing != "", rows["Old"]],
+        [rows["Error"].map(_COUNTED).fillna("failed"), "kept", "moved", "remade"],
+        "made",
+    )
+    disputed = (rows["Excluded"] == 1) & (rows["Subset"] == "test")
+    return Counter(done) + Counter(disputed=int(disputed.sum()))
 
 
 def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
     """Yield the rows of at most `_PARTITION` photos at a time."""
-    place = rows.groupby("ImageID", sort=False).ngroup()
+    starts = [*np.flatnonzero(~rows["ImageID"].duplicated()), len(rows)]
     end = 0
-    for size in partitions.sizes(rows["ImageID"].nunique(), slots, _PARTITION, least=8):
+    for size in partitions.sizes(len(starts) - 1, slots, _PARTITION, least=8):
         start, end = end, end + size
-        yield rows.iloc[place.searchsorted(start) : place.searchsorted(end)]
+        yield rows.iloc[starts[start] : starts[end]]
 
 
 def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
