@@ -12,12 +12,11 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from openimager.crops import journal
+from openimager.crops import files
 from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, upright
 from openimager.crops.split import photo_hash
 from openimager.store import Store
 
-FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 MISSING = "The photo is not on disk; download it again."
 SMALL = "The box has fewer pixels than min_pixels."
 # Bump when the pixels change for unchanged options, so that existing crops are made again.
@@ -63,24 +62,24 @@ def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) 
     """Hash photos, so that near-identical ones are found; return a row per photo.
 
     `rows` has ImageID and Rotation, sorted by ImageID. The result has these, PhotoBytes, Width,
-    Height, Hash, Error (why there is no hash) and Stage. With `options` boxes are cut too, because
-    decoding is most of the work, and staged for `crop_rows`: `rows` then has one row per box, and
-    also n, the coordinates, Key and Existing ("" unless the crop exists already).
+    Height, Hash, Error (why there is no hash) and Stage. Because decoding is most of the work,
+    boxes whose Existing is "" are cut too and staged for `crop_rows`: `rows` then has a row per
+    box, and also n, the coordinates and Key.
     """
-    staged: dict[str, bytes] = {}
+    options, staged = options or Options(), {}
 
     def one(boxes: list) -> list[tuple]:
-        photo, wanted = boxes[0], [row for row in boxes if options and not row.Existing]
-        facts, crops = _cut(store, photo, wanted, options or Options(), hashed=True)
+        wanted = [row for row in boxes if getattr(row, "Existing", None) == ""]
+        facts, crops = _cut(store, boxes[0], wanted, options, hashed=True)
         for row in wanted:
             full = sum(map(len, list(staged.values()))) > _MOST
             if not full and isinstance(crops[row.Index], bytes):
                 staged[_entry(row)] = crops[row.Index]
-        return [(photo.ImageID, photo.Rotation, *facts)]
+        return [(boxes[0].ImageID, boxes[0].Rotation, *facts)]
 
-    facts = _each_photo(one, rows, options.workers if options else 1)
-    stage = journal.save_crops(store, staged) if staged else ""
-    return journal.note(store, "photos", [(*fact, stage) for fact in facts])
+    facts = _each_photo(one, rows, options.workers)
+    stage = files.save_crops(store, staged)
+    return files.note(store, ".openimager/photos.csv", [(*fact, stage) for fact in facts])
 
 
 def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFrame:
@@ -91,7 +90,7 @@ def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFram
     and ImageID, n, CropPath, SHA256, Bytes, Error and Key; where Error says why there is no crop,
     CropPath is "".
     """
-    staged = journal.load_crops(store, rows["Stage"]) if "Stage" in rows else {}
+    staged = files.load_crops(store, rows["Stage"]) if "Stage" in rows else {}
 
     def one(boxes: list) -> list[tuple]:
         todo = [row for row in boxes if _entry(row) not in staged]
@@ -106,7 +105,7 @@ def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFram
         return row.ImageID, row.n, row.CropPath, digest, len(crop), "", row.Key
 
     outcomes = _each_photo(one, rows, options.workers)
-    return journal.note(store, "crops", outcomes).set_index(rows.index)
+    return files.note(store, "crops.csv", outcomes).set_index(rows.index)
 
 
 def _cut(store: Store, photo, rows: list, options: Options, hashed: bool = False):

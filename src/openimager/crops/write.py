@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from openimager import cluster, partitions
-from openimager.crops import cut, journal, split
-from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows
-from openimager.crops.folders import folder_names, tidy
+from openimager import cluster
+from openimager.crops import cut, files, split
+from openimager.crops.cut import MISSING, SMALL, Options, crop_rows, hash_rows
+from openimager.crops.files import FORMATS
 from openimager.errors import BadInput, explained_os_errors
 from openimager.selection import drop_flags, without_flags
 from openimager.store import COORDINATES, CROP_COLUMNS, FLAGS, IMAGE_ID, PIXELS, SUBSETS, Store
@@ -109,14 +109,14 @@ def write_crops(
     _check(options, shares)
     photos, boxes = _photos_and_boxes(store)
     rows = without_flags(boxes, drop_flags(drop), drop_unknown).reset_index(drop=True)
-    folders = folder_names(sorted(boxes["Category"].unique()))
+    folders = files.folder_names(sorted(boxes["Category"].unique()))
     rows["Excluded"] = _listed(exclude, rows) if exclude is not None else 0
     slots = cluster.slots(executor) if executor else processes
 
     def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
         work = functools.partial(task, store=store, options=options)
         in_flight = processes if processes > 1 else None
-        jobs = partitions.run(work, _divided(rows, slots), processes, executor, in_flight)
+        jobs = cluster.run(work, _divided(rows, slots), processes, executor, in_flight)
         outcomes, total = [pd.DataFrame()], rows["ImageID"].nunique()
         with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
             for partition, done in jobs:
@@ -126,33 +126,33 @@ def write_crops(
 
     with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
-        before = journal.known(store, "crops")
+        before = files.known(store, "crops.csv")
         rows = _with_existing(store, rows, folders, before, options)
         facts = _facts(store, rows, run)
+        rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
         groups = split.group(facts["Hash"].to_dict())
         splits = split.assign_splits(groups, photos.set_index("ImageID")["Subset"], shares)
-        rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
         rows["DuplicateGroup"] = rows["ImageID"].map(groups)
         rows["Subset"] = rows["ImageID"].map(splits)
         decided = [_decided(row, options) for row in rows.itertuples()]
         columns = ["CropPath", "Error", *PIXELS]
         rows[columns] = pd.DataFrame(decided, rows.index, columns)
         todo = (rows["CropPath"] != "") & (rows["CropPath"] != rows["Existing"])
-        done = run(crop_rows, rows[todo], "Cropping")
-        if len(done):
+        if len(done := run(crop_rows, rows[todo], "Cropping")):
             rows.loc[done.index, [*done]] = done
-        counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
         absent = rows["CropPath"] == ""
         rows.loc[absent, ["SHA256", "Key", "Subset"]] = ""
         rows.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
-        rows = rows[(rows["Error"] != SMALL)].reset_index(drop=True)[list(CROP_COLUMNS)]
-        counts["removed"] = tidy(store, {*rows["CropPath"]}, folders.values()) - counts["moved"]
+        counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
+        rows = rows[rows["Error"] != SMALL].reset_index(drop=True)[list(CROP_COLUMNS)]
+        removed = files.tidy(store, {*rows["CropPath"]}, folders.values())
         store.write_table(rows, "crops.csv")
-        journal.clear(store)
-    moved = _moved(before, rows)
-    rows.attrs.update(counts={name: counts[name] for name in COUNTS}, moved=moved)
+        files.clear(store)
+    counts["removed"] = removed - counts["moved"]
+    rows.attrs["counts"] = {name: counts[name] for name in COUNTS}
+    rows.attrs["moved"] = _moved(before, rows)
     if not quiet:
-        print(_report(counts, moved))
+        print(_report(**rows.attrs))
     return rows
 
 
@@ -235,7 +235,7 @@ def _with_existing(store: Store, rows: pd.DataFrame, folders, before: pd.DataFra
 def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
     """Return the facts about the photo of every row, by ImageID; hash those that are new."""
     photos = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    known = journal.known(store, "photos")
+    known = files.known(store, ".openimager/photos.csv")
     facts = photos.merge(known, on=[*photos])[[*known]]
     new = rows[~rows["ImageID"].isin(facts["ImageID"]) & (rows["PhotoBytes"] >= 0)]
     if len(new):
@@ -274,7 +274,7 @@ def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
     """Yield the rows of at most `_PARTITION` photos at a time."""
     starts = [*np.flatnonzero(~rows["ImageID"].duplicated()), len(rows)]
     end = 0
-    for size in partitions.sizes(len(starts) - 1, slots, _PARTITION, least=8):
+    for size in cluster.sizes(len(starts) - 1, slots, _PARTITION, least=8):
         start, end = end, end + size
         yield rows.iloc[starts[start] : starts[end]]
 
@@ -287,12 +287,12 @@ def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     return sorted({*rows.loc[moved, "ImageID"]})
 
 
-def _report(counts: Counter, moved: list[str]) -> str:
+def _report(counts: dict[str, int], moved: list[str]) -> str:
     """Return what happened, one line per fact that is not nothing."""
-    kept = counts["kept"] + counts["moved"]
+    made, remade, kept = counts["made"], counts["remade"], counts["kept"] + counts["moved"]
+    changed = "the options, the box or the photo changed"
     lines = [
-        f"{counts['made'] + counts['remade'] + kept:,} crops: {counts['made']:,} made, "
-        f"{counts['remade']:,} remade because the options, the box or the photo changed, "
+        f"{made + remade + kept:,} crops: {made:,} made, {remade:,} remade because {changed}, "
         f"{kept:,} kept."
     ]
     lines += [f"{counts[name]:,} {text}." for name, text in _LEFT_OUT.items() if counts[name]]
