@@ -164,7 +164,7 @@ def slots(executor: Executor) -> int:
             f"The scheduler {address} has no workers. Start some with `dask worker {address} "
             "--nthreads 1 --nworkers auto` and run again."
         ) from None
-    return sum(_workers(executor).values()) or 1
+    return sum(client.nthreads(executor._kwargs.get("workers")).values()) or 1
 
 
 @contextlib.contextmanager
@@ -209,7 +209,9 @@ def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) 
         return
     if executor._kwargs.get("pure", True):
         raise BadInput("Dask merges equal tasks: give executor=client.get_executor(pure=False).")
-    found = executor._client.get_versions(packages=[*_SAME])
+    client = executor._client
+    workers = list(client.nthreads(executor._kwargs.get("workers")))
+    found = client.get_versions(packages=[*_SAME])
     here, places = _versions(found["client"]), {"The scheduler": _versions(found["scheduler"])}
     places |= {f"The worker {name}": _versions(one) for name, one in found["workers"].items()}
     if wrong := [f"{place} has {there}" for place, there in places.items() if there != here]:
@@ -221,9 +223,7 @@ def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) 
     token, folders = f".openimager/seen-{secrets.token_hex(8)}", [*map(os.path.abspath, folders)]
     store.write(store.path(token), b"client")
     try:
-        answers = executor._client.run(
-            _sees, store, token, folders, workers=[*_workers(executor)], on_error="return"
-        )
+        answers = client.run(_sees, store, token, folders, workers=workers, on_error="return")
     finally:
         store.remove(store.path(token))
     if blind := {worker: error for worker, error in answers.items() if error}:
@@ -253,8 +253,3 @@ def _sees(store: Store, token: str, folders: list[str]) -> None:
     own = store.path(f"{token}-{secrets.token_hex(8)}")
     store.write(own, b"worker")
     store.remove(own)
-
-
-def _workers(executor: Executor) -> dict[str, int]:
-    """Return the threads of each worker that the executor may use."""
-    return executor._client.nthreads(executor._kwargs.get("workers"))

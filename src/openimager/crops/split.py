@@ -53,28 +53,27 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     return np.array(found, dtype=int).reshape(-1, 2)
 
 
-def group(hashes: dict[str, str], distance: int = DISTANCE) -> pd.Series:
+def group(hashes: pd.Series, distance: int = DISTANCE) -> pd.Series:
     """Return the group of each photo, named by the smallest ImageID in it.
 
     `hashes` maps ImageID to `photo_hash`; a photo without a hash ("") stays by itself.
 
     Examples
     --------
-    >>> group({"b": "00" * 31 + "ff", "a": "00" * 31 + "fe", "c": ""}).to_dict()
+    >>> group(pd.Series({"b": "00" * 31 + "ff", "a": "00" * 31 + "fe", "c": ""})).to_dict()
     {'a': 'a', 'b': 'a', 'c': 'c'}
     """
-    ids = np.array(sorted(hashes), dtype=object)
-    hashed = np.flatnonzero([hashes[image_id] != "" for image_id in ids])
-    digits = "".join(hashes[image_id] for image_id in ids[hashed])
-    values = np.frombuffer(bytes.fromhex(digits), dtype=np.uint64).reshape(-1, 4)
+    hashes = hashes.sort_index()
+    hashed = np.flatnonzero(hashes != "")
+    values = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(-1, 4)
     i, j = hashed[near_pairs(values, distance)].T
-    first, before = np.arange(len(ids)), None
+    first, before = np.arange(len(hashes)), None
     while not np.array_equal(first, before):  # the smallest position spreads along the pairs
         before = first.copy()
         np.minimum.at(first, i, before[j])
         np.minimum.at(first, j, before[i])
         first = first[first]
-    return pd.Series(ids[first], ids, dtype=str)
+    return pd.Series(hashes.index[first], hashes.index, dtype=str)
 
 
 def split_of(image_id: str, shares=SHARES) -> str:

@@ -67,27 +67,25 @@ def write_crops(
         Side of the square crops in pixels; None keeps each box's own size.
     quality : int
         Of JPEG and WebP, 1 to 100.
-    padding : float
-        Grow each box on each side by this share of its width and height, within the photo.
-    keep_aspect : bool
-        Fit the box into the square, centred on black, instead of stretching it.
+    padding, keep_aspect : float and bool
+        Grow each box on each side by this share of its width and height, within the photo; fit it
+        into the square, centred on black, instead of stretching it.
     min_pixels : int
         Leave out boxes with fewer pixels than this along a side of the photo on disk.
     drop, drop_unknown
         Leave out boxes by their flags, as `openimager.selection.Query` does.
     shares : sequence of three float
         Of train, validation and test, where all photos come from one subset.
-    workers : int, optional
-        Threads in all; by default one per core, and one per partition with `executor`.
-    quiet : bool
-        Print nothing.
+    workers, quiet : int and bool
+        Threads in all, by default one per core, and one per partition with `executor`; print
+        nothing.
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
         CSV with ImageID and n of crops to leave out of train and validation; in test they stay.
-    processes, executor
-        Processes to start; or a `concurrent.futures.Executor`, which is not shut down, and how
-        many partitions to keep in flight there.
+    processes, executor : int and concurrent.futures.Executor
+        Processes to start; or what runs partitions instead, is not shut down, and keeps so many
+        of them in flight.
 
     Returns
     -------
@@ -129,11 +127,10 @@ def write_crops(
         before = files.known(store, "crops.csv")
         rows = _with_existing(store, rows, folders, before, options)
         facts = _facts(store, rows, run)
-        rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
-        groups = split.group(facts["Hash"].to_dict())
-        splits = split.assign_splits(groups, photos.set_index("ImageID")["Subset"], shares)
-        rows["DuplicateGroup"] = rows["ImageID"].map(groups)
-        rows["Subset"] = rows["ImageID"].map(splits)
+        facts["DuplicateGroup"] = split.group(facts["Hash"])
+        official = photos.set_index("ImageID")["Subset"]
+        facts["Subset"] = split.assign_splits(facts["DuplicateGroup"], official, shares)
+        rows = rows.join(facts.drop(columns=["Rotation", "PhotoBytes"]), on="ImageID")
         decided = [_decided(row, options) for row in rows.itertuples()]
         columns = ["CropPath", "Error", *PIXELS]
         rows[columns] = pd.DataFrame(decided, rows.index, columns)
@@ -143,14 +140,14 @@ def write_crops(
         absent = rows["CropPath"] == ""
         rows.loc[absent, ["SHA256", "Key", "Subset"]] = ""
         rows.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
-        counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
+        counts, moved = _counted(rows, before)
+        counts["dropped"] = len(boxes) - len(rows)
         rows = rows[rows["Error"] != SMALL].reset_index(drop=True)[list(CROP_COLUMNS)]
         removed = files.tidy(store, {*rows["CropPath"]}, folders.values())
+        counts["removed"] = removed - counts["moved"]
         store.write_table(rows, "crops.csv")
         files.clear(store)
-    counts["removed"] = removed - counts["moved"]
-    rows.attrs["counts"] = {name: counts[name] for name in COUNTS}
-    rows.attrs["moved"] = _moved(before, rows)
+    rows.attrs.update(counts={name: counts[name] for name in COUNTS}, moved=moved)
     if not quiet:
         print(_report(**rows.attrs))
     return rows
@@ -184,14 +181,15 @@ def _photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     boxes = store.read_table("boxes.csv", ("ImageID", "Source", "Category", *COORDINATES, *FLAGS))
     photos = photos[photos["Status"] == "ok"].copy()
     for problem, wrong in (
-        ("is there more than once", photos["ImageID"].duplicated()),
-        ("has an ImageID that is not 16 hex digits", ~photos["ImageID"].str.fullmatch(IMAGE_ID)),
-        (f"has a Subset that is not {', '.join(SUBSETS)}", ~photos["Subset"].isin(SUBSETS)),
+        ("has photo {ImageID} more than once", photos["ImageID"].duplicated()),
+        (
+            "has the ImageID '{ImageID}', not 16 hex digits",
+            ~photos["ImageID"].str.fullmatch(IMAGE_ID),
+        ),
+        ("has the Subset '{Subset}', not one of Open Images", ~photos["Subset"].isin(SUBSETS)),
     ):
         if wrong.any():
-            photo = photos[wrong].iloc[0]
-            named = f"'{photo['ImageID']}' ('{photo['Subset']}')"
-            raise BadInput(f"In images.csv the photo {named} {problem}.")
+            raise BadInput(f"images.csv {problem.format(**photos[wrong].iloc[0])}.")
     sizes = store.sizes(store.images)
     photos["PhotoBytes"] = [sizes.get(f"{image_id}.jpg", -1) for image_id in photos["ImageID"]]
     boxes["n"] = boxes.groupby("ImageID").cumcount()
@@ -212,10 +210,9 @@ def _listed(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
         raise BadInput(f"exclude '{exclude}' cannot be used: {needed}. {error}") from None
     wanted, boxes = (pd.MultiIndex.from_frame(frame[box]) for frame in (table, rows))
     if len(unknown := wanted.difference(boxes)):
-        some = ", ".join(f"{image_id} {n}" for image_id, n in unknown[:3])
-        warnings.warn(
-            f"{len(unknown)} of the crops in {exclude} do not exist, such as {some}.", stacklevel=3
-        )
+        some = f"such as {', '.join(f'{image_id} {n}' for image_id, n in unknown[:3])}"
+        message = f"{len(unknown)} of the crops in {exclude} do not exist, {some}."
+        warnings.warn(message, stacklevel=3)
     return boxes.isin(wanted).astype(int)
 
 
@@ -224,7 +221,8 @@ def _with_existing(store: Store, rows: pd.DataFrame, folders, before: pd.DataFra
     same, sizes = ["ImageID", "n", "Key"], store.sizes(store.crops)
     whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
     before = before.loc[whole, [*same, "CropPath", "SHA256", "Bytes"]]
-    rows["Key"] = [cut.key(row, options) for row in rows.itertuples()]
+    keys = [cut.key(row, options) for row in rows.itertuples()]
+    rows["Key"] = pd.Series(keys, rows.index, dtype=str)
     rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
     names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
     rows["Name"] = rows["Category"].map(folders) + "/" + names
@@ -258,16 +256,21 @@ def _decided(row, options: Options) -> tuple:
     return path, error, *(pixels or [pd.NA] * len(PIXELS))
 
 
-def _counted(rows: pd.DataFrame) -> Counter:
-    """Count what became of the rows."""
-    existing = rows["Existing"]
+def _counted(rows: pd.DataFrame, before: pd.DataFrame) -> tuple[Counter, list[str]]:
+    """Count what became of the rows; return also the photos that had another split before."""
+    existing, path = rows["Existing"], rows["CropPath"]
     done = np.select(
-        [rows["Error"] != "", existing == rows["CropPath"], existing != "", rows["Old"]],
+        [rows["Error"] != "", existing == path, existing != "", rows["Old"]],
         [rows["Error"].map(_COUNTED).fillna("failed"), "kept", "moved", "remade"],
         "made",
     )
-    disputed = (rows["Excluded"] == 1) & (rows["Subset"] == "test")
-    return Counter(done) + Counter(disputed=int(disputed.sum()))
+    counts = Counter(done)
+    counts["disputed"] = int(((rows["Excluded"] == 1) & (rows["Subset"] == "test")).sum())
+    splits = dict(zip(before["ImageID"], before["CropPath"].str.split("/").str[2], strict=True))
+    old = rows["ImageID"].map(splits)
+    return counts, sorted(
+        {*rows.loc[(path != "") & old.notna() & (old != rows["Subset"]), "ImageID"]}
+    )
 
 
 def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
@@ -277,14 +280,6 @@ def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
     for size in cluster.sizes(len(starts) - 1, slots, _PARTITION, least=8):
         start, end = end, end + size
         yield rows.iloc[starts[start] : starts[end]]
-
-
-def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """Return the photos that the run before had in another split."""
-    splits = before["CropPath"].str.split("/").str[2]
-    old = rows["ImageID"].map(dict(zip(before["ImageID"], splits, strict=True)))
-    moved = (rows["CropPath"] != "") & old.notna() & (old != rows["Subset"])
-    return sorted({*rows.loc[moved, "ImageID"]})
 
 
 def _report(counts: dict[str, int], moved: list[str]) -> str:
