@@ -225,7 +225,7 @@ def _with_existing(store: Store, rows: pd.DataFrame, folders, before: pd.DataFra
     rows["Key"] = pd.Series(keys, rows.index, dtype=str)
     rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
     names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
-    rows["Name"] = rows["Category"].map(folders) + "/" + names
+    rows["Name"] = rows["Category"].map(folders).astype(str) + "/" + names
     rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
     return rows.fillna({"Existing": "", "SHA256": ""})
 
