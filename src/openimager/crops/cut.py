@@ -75,11 +75,10 @@ def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) 
             full = sum(map(len, list(staged.values()))) > _MOST
             if not full and isinstance(crops[row.Index], bytes):
                 staged[_entry(row)] = crops[row.Index]
-        return [(boxes[0].ImageID, boxes[0].Rotation, *facts)]
+        return [(boxes[0].ImageID, boxes[0].Rotation, *facts, "")]
 
     facts = _each_photo(one, rows, options.workers)
-    stage = files.save_crops(store, staged)
-    return files.note(store, ".openimager/photos.csv", [(*fact, stage) for fact in facts])
+    return files.note(store, ".openimager/photos.csv", facts, staged)
 
 
 def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFrame:
@@ -90,7 +89,7 @@ def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFram
     and ImageID, n, CropPath, SHA256, Bytes, Error and Key; where Error says why there is no crop,
     CropPath is "".
     """
-    staged = files.load_crops(store, rows["Stage"]) if "Stage" in rows else {}
+    staged = files.staged_crops(store, rows["Stage"]) if "Stage" in rows else {}
 
     def one(boxes: list) -> list[tuple]:
         todo = [row for row in boxes if _entry(row) not in staged]

@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -86,19 +86,31 @@ def tidy(store: Store, belong: Collection[str], folders: Iterable[str]) -> int:
     store.remove(*(store.crops / path for path in stale))
     if store.is_local:
         wanted = {store.crops / split / folder for split in SUBSETS for folder in folders}
-        for folder in list(store.crops.glob("*/*")):
-            if folder not in wanted and folder.is_dir():
-                with contextlib.suppress(OSError):  # it holds somebody else's files
-                    folder.rmdir()
+        for folder in {*store.crops.glob("*/*")} - wanted:
+            with contextlib.suppress(OSError):  # it holds somebody else's files, or is one
+                folder.rmdir()
         for folder in wanted:
             folder.mkdir(parents=True, exist_ok=True)
     return sum(not path.endswith(".part") for path in stale)
 
 
-def note(store: Store, table: str, outcomes: list[tuple]) -> pd.DataFrame:
-    """Record what became of one partition, in the columns of a table of `COLUMNS`; return it."""
+def note(
+    store: Store, table: str, outcomes: list[tuple], staged: Mapping | None = None
+) -> pd.DataFrame:
+    """Record what became of one partition, in the columns of a table of `COLUMNS`; return it.
+
+    Crops whose split is not known yet are `staged` beside it, under the name in Stage.
+    """
     frame = pd.DataFrame(outcomes, columns=list(COLUMNS[table]))
-    store.write_table(frame, f"{_STATE}/{_name(frame['ImageID'])}.{table.split('/')[-1]}")
+    name = hashlib.sha256(" ".join(sorted({*frame["ImageID"]})).encode()).hexdigest()[:16]
+    if staged:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for entry, data in staged.items():
+                archive.writestr(entry, data)
+        store.write(store.path(f"{_STATE}/{name}.zip"), stream.getvalue())
+        frame["Stage"] = name
+    store.write_table(frame, f"{_STATE}/{name}.{table.split('/')[-1]}")
     return frame
 
 
@@ -121,20 +133,8 @@ def clear(store: Store) -> None:
     store.remove(*(folder / name for name in store.sizes(folder)))
 
 
-def save_crops(store: Store, crops: dict[str, bytes]) -> str:
-    """Keep crops whose split is not known yet; return the name for `load_crops`, "" for none."""
-    if not crops:
-        return ""
-    stream, name = io.BytesIO(), _name(crops)
-    with zipfile.ZipFile(stream, "w") as archive:
-        for entry, data in crops.items():
-            archive.writestr(entry, data)
-    store.write(store.path(f"{_STATE}/{name}.zip"), stream.getvalue())
-    return name
-
-
-def load_crops(store: Store, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the crops that `save_crops` kept, as far as they are neither missing nor damaged."""
+def staged_crops(store: Store, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the crops that `note` staged, as far as they are neither missing nor damaged."""
     crops = {}
     for name in {*names} - {""}:
         with contextlib.suppress(FileNotFoundError, zipfile.BadZipFile):
@@ -142,7 +142,3 @@ def load_crops(store: Store, names: Iterable[str]) -> dict[str, bytes]:
             with zipfile.ZipFile(data) as archive:
                 crops |= {entry: archive.read(entry) for entry in archive.namelist()}
     return crops
-
-
-def _name(words: Iterable[str]) -> str:
-    return hashlib.sha256(" ".join(sorted({*words})).encode()).hexdigest()[:16]

@@ -136,11 +136,6 @@ def draft_scale(pixels, size: int | None, keep_aspect: bool, photo: tuple[int, i
 
     Twice as many, but 1.5 times where `photo` has the size of a camera's original: this has less
     detail than pixels and takes long to decode, and 52 dB remain of 55.
-
-    Examples
-    --------
-    >>> draft_scale((0, 0, 900, 900), 128, keep_aspect=False, photo=(3000, 2000))
-    4
     """
     if size is None:
         return 1

@@ -57,11 +57,6 @@ def group(hashes: pd.Series, distance: int = DISTANCE) -> pd.Series:
     """Return the group of each photo, named by the smallest ImageID in it.
 
     `hashes` maps ImageID to `photo_hash`; a photo without a hash ("") stays by itself.
-
-    Examples
-    --------
-    >>> group(pd.Series({"b": "00" * 31 + "ff", "a": "00" * 31 + "fe", "c": ""})).to_dict()
-    {'a': 'a', 'b': 'a', 'c': 'c'}
     """
     hashes = hashes.sort_index()
     hashed = np.flatnonzero(hashes != "")
@@ -77,13 +72,7 @@ def group(hashes: pd.Series, distance: int = DISTANCE) -> pd.Series:
 
 
 def split_of(image_id: str, shares=SHARES) -> str:
-    """Return the split that a hash of the ImageID chooses; `shares` may have any unit.
-
-    Examples
-    --------
-    >>> split_of("000a1249af2bc5f0"), split_of("000a1249af2bc5f0", shares=(0, 0, 1))
-    ('train', 'test')
-    """
+    """Return the split that a hash of the ImageID chooses; `shares` may have any unit."""
     # Salted, because a limit chooses photos by a hash of the ImageID too, and these must not all
     # have the same split.
     digest = hashlib.sha256(f"part {image_id}".encode()).digest()
