@@ -1,11 +1,11 @@
 """The run that turns photos and boxes into labelled folders of crops."""
 
 import functools
+import itertools
 import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Executor
 
 import numpy as np
@@ -113,13 +113,16 @@ def write_crops(
 
     def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
         work = functools.partial(task, store=store, options=options)
+        starts = np.append(np.flatnonzero(~rows["ImageID"].duplicated()), len(rows))  # of photos
+        count = len(starts) - 1
+        edges = starts[np.cumsum([0, *cluster.sizes(count, slots, _PARTITION, least=8)])]
+        parts = (rows.iloc[start:end] for start, end in itertools.pairwise(edges))
         in_flight = processes if processes > 1 else None
-        jobs = cluster.run(work, _divided(rows, slots), processes, executor, in_flight)
-        outcomes, total = [pd.DataFrame()], rows["ImageID"].nunique()
-        with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
-            for partition, done in jobs:
+        outcomes = [pd.DataFrame()]
+        with tqdm(total=count, desc=what, unit="photo", disable=quiet or None) as progress:
+            for part, done in cluster.run(work, parts, processes, executor, in_flight):
                 outcomes.append(done)
-                progress.update(partition["ImageID"].nunique())
+                progress.update(part["ImageID"].nunique())
         return pd.concat(outcomes)
 
     with explained_os_errors("Whole crops"), store.lock("crops"):
@@ -130,7 +133,7 @@ def write_crops(
         facts["DuplicateGroup"] = split.group(facts["Hash"])
         official = photos.set_index("ImageID")["Subset"]
         facts["Subset"] = split.assign_splits(facts["DuplicateGroup"], official, shares)
-        rows = rows.join(facts.drop(columns=["Rotation", "PhotoBytes"]), on="ImageID")
+        rows = rows.join(facts.drop(columns=["Rotation", "PhotoBytes", "Hash"]), on="ImageID")
         decided = [_decided(row, options) for row in rows.itertuples()]
         columns = ["CropPath", "Error", *PIXELS]
         rows[columns] = pd.DataFrame(decided, rows.index, columns)
@@ -271,15 +274,6 @@ def _counted(rows: pd.DataFrame, before: pd.DataFrame) -> tuple[Counter, list[st
     return counts, sorted(
         {*rows.loc[(path != "") & old.notna() & (old != rows["Subset"]), "ImageID"]}
     )
-
-
-def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
-    """Yield the rows of at most `_PARTITION` photos at a time."""
-    starts = [*np.flatnonzero(~rows["ImageID"].duplicated()), len(rows)]
-    end = 0
-    for size in cluster.sizes(len(starts) - 1, slots, _PARTITION, least=8):
-        start, end = end, end + size
-        yield rows.iloc[starts[start] : starts[end]]
 
 
 def _report(counts: dict[str, int], moved: list[str]) -> str:
