@@ -336,6 +336,7 @@ def test_other_version(capsys, tmp_path, name, text, has):
         status, said = complaint(capsys, tmp_path, "--dask", dask.scheduler_address)
     assert status == 2
     assert has in said and "pip install" in said
+    assert f"python 3.{sys.version_info.minor}" in said and "pandas" in said
     assert not (tmp_path / "data" / "images").exists()
 
 

@@ -211,7 +211,7 @@ def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) 
         raise BadInput("Dask merges equal tasks: give executor=client.get_executor(pure=False).")
     client = executor._client
     workers = list(client.nthreads(executor._kwargs.get("workers")))
-    found = client.get_versions(packages=[*_SAME])
+    found = client.get_versions(packages=["openimager"])  # and of what Dask itself needs
     here, places = _versions(found["client"]), {"The scheduler": _versions(found["scheduler"])}
     places |= {f"The worker {name}": _versions(one) for name, one in found["workers"].items()}
     if wrong := [f"{place} has {there}" for place, there in places.items() if there != here]:
