@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 from tqdm.auto import tqdm
 
 from openimager import metrics
-from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box
+from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
 from openimager.errors import BadInput
 from openimager.files import sha256
 
@@ -162,9 +162,9 @@ class Classifier:
             turned = photo.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             size = photo.size[::-1] if turned else photo.size
             part = (0, 1, 0, 1) if box is None else _fractions(box, *size)
-            side, rectangle = self.model.input_shape[1], pad_box(part, self._crops["padding"])
-            aspect = self._crops["keep_aspect"]
-            scale = draft_scale(box_to_pixels(rectangle, *size), side, aspect, size)
+            side, aspect = self.model.input_shape[1], self._crops["keep_aspect"]
+            pixels = box_to_pixels(part, *size, self._crops["padding"])
+            scale = draft_scale(pixels, side, aspect, size)
             photo.draft(None, (photo.width // scale, photo.height // scale))
             picture = decode(ImageOps.exif_transpose(photo))
         return np.asarray(crop_box(picture, part, side, stored=size, **self._crops))
