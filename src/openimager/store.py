@@ -172,19 +172,9 @@ class Store:
             self.write(self.path(name), text.encode())
 
     def read_table(self, name: str, columns: Iterable[str] | None = None) -> "pd.DataFrame":
-        """Read a table with the types of its schema.
+        """Read some columns of a table, by default those of its schema, with their types.
 
-        Parameters
-        ----------
-        name : str
-            A key of `SCHEMAS`.
-        columns : iterable of str, optional
-            The columns to read; by default all of the schema that the file has.
-
-        Raises
-        ------
-        BadInput
-            If the table is missing, lacks one of `columns` or cannot be parsed.
+        BadInput if the table is missing, lacks one of `columns` or cannot be parsed.
         """
         import pandas as pd
 
@@ -223,17 +213,9 @@ class Store:
         return files.lock(path, False) if self.is_local else bucket.lock(path, self.data_dir)
 
     def local_copy(self, names: Iterable[str], quiet: bool = False) -> Path:
-        """Return a local data directory that holds some files of this one.
+        """Return this directory where it is local, else a copy of some files in the cache.
 
-        Parameters
-        ----------
-        names : iterable of str
-            CropPaths (``"data/crops/..."``) and names such as ``"crops.csv"``.
-
-        Returns
-        -------
-        pathlib.Path
-            This directory where it is local; else a folder of the cache with just these files.
+        `names` are CropPaths (``"data/crops/..."``) and names such as ``"crops.csv"``.
         """
         if self.is_local:
             return self.root
@@ -248,14 +230,7 @@ class Store:
 
 
 def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
-    """Return a frame of text with the types of a schema; text that is no number is missing.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> typed(pd.DataFrame({"n": ["1", ""]}), {"n": "Int64"})["n"].tolist()
-    [1, <NA>]
-    """
+    """Return a frame of text with the types of a schema; text that is no number is missing."""
     import pandas as pd
 
     frame = frame.copy()

@@ -24,10 +24,9 @@ BEFORE, NOW = "before", "now"
 
 
 def fetch_photo(photo: Photo, client: Client) -> Outcome | None:
-    """Try the sources of one photo, in order, except those that wait.
+    """Try the sources of one photo, in order, except those that wait; keep what one delivers.
 
-    The photo remembers what they have answered, and keeps the data of the one that delivers. None
-    means that every remaining source waits: call again later.
+    None means that every remaining source waits: call again later.
     """
     settings = client.settings
     while not client.paces.stopped and (source := photo.next_source()):
@@ -61,9 +60,7 @@ def fetch_rows(
     progress: Callable[[int, str], None] | None = None,
     journal: str = "",
 ) -> "pd.DataFrame":
-    """Fetch a table of photos on `Settings.workers` threads.
-
-    Photos are written through the store, outcomes to a journal there.
+    """Fetch a table of photos on `Settings.workers` threads; write outcomes to a journal.
 
     Parameters
     ----------
@@ -82,11 +79,6 @@ def fetch_rows(
     pandas.DataFrame
         The fields of `Outcome`, a row for each of `rows` in their order. ``attrs["waits"]`` is
         what the next call should get as `Settings.waits`.
-
-    Raises
-    ------
-    OSError
-        If a photo or the journal cannot be written. Whole photos are kept.
     """
     import pandas as pd
 
@@ -98,9 +90,8 @@ def fetch_rows(
             run.stop()
     outcomes = [run.outcomes[image_id] for image_id in rows["ImageID"]]
     frame = pd.DataFrame(outcomes, columns=Outcome._fields, dtype=object)
-    waiting = run.client.paces.waiting().items()
-    waits = {domain: one[:2] for domain, one in waiting if one[0] < math.inf}
-    frame.attrs["waits"] = waits
+    waits = run.client.paces.waiting().items()
+    frame.attrs["waits"] = {domain: one[:2] for domain, one in waits if one[0] < math.inf}
     return frame
 
 

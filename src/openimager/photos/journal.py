@@ -20,8 +20,7 @@ _COMPACT = "journal.jsonl"
 def recording(store: Store, name: str = "") -> Iterator[Callable]:
     """Yield a function that records an outcome and, of a photo on disk, the credits in its row.
 
-    The records are in a file of their own, named as by `new_name`, and there at once. A bucket
-    cannot append: there they are written at the end, in one PUT.
+    A local file has them at once. A bucket cannot append: it gets them at the end, in one PUT.
     """
     path, guard, stream = store.state / (name or new_name()), threading.Lock(), io.BytesIO()
     if store.is_local:
@@ -86,13 +85,6 @@ def _line(outcome, **more) -> bytes:
 
 
 def credits_of(row: Mapping, source: str) -> list[str]:
-    """Return a photo's row of ATTRIBUTION.csv.
-
-    Examples
-    --------
-    >>> row = dict.fromkeys(CREDIT_COLUMNS, "") | {"ImageID": "0" * 16, "Title": "Salt &amp; more"}
-    >>> credits_of(row, "cvdf")[1], credits_of(row, "cvdf")[-1]
-    ('Salt & more', 'scaled down to at most 1,024 pixels (CVDF)')
-    """
+    """Return a photo's row of ATTRIBUTION.csv, with the entities of its texts decoded."""
     changes = CHANGES.get(source, f"as served by {source}" if source else "not known")
     return [row["ImageID"], *(html.unescape(row[name]) for name in CREDIT_COLUMNS[1:-1]), changes]

@@ -10,9 +10,7 @@ from urllib.parse import urlsplit
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-RATE = 10.0
-"""Requests per second for each registered domain by default."""
-
+RATE = 10.0  # requests per second for each registered domain by default
 # Limited by the number of workers alone: CVDF's mirror on S3 does not throttle.
 MIRROR = "open-images-dataset.s3.amazonaws.com"
 
@@ -30,15 +28,6 @@ def registered_domain(url: str) -> str:
     """Return the last two labels of the host, or three below a registry such as co.uk.
 
     An IP address, or a name without dots, stands for itself, with its port.
-
-    Examples
-    --------
-    >>> registered_domain("https://farm4.staticflickr.com/3/a_o.jpg")
-    'staticflickr.com'
-    >>> registered_domain("https://images.example.co.uk/a.jpg")
-    'example.co.uk'
-    >>> registered_domain("http://127.0.0.1:8000/a.jpg"), registered_domain("http://nas/a.jpg")
-    ('127.0.0.1:8000', 'nas:80')
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -53,13 +42,7 @@ def registered_domain(url: str) -> str:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for; None if it has no valid value.
-
-    Examples
-    --------
-    >>> retry_after("120"), retry_after("Thu, 01 Jan 1970 00:01:00 GMT"), retry_after("soon")
-    (120.0, 0.0, None)
-    """
+    """Return the seconds that a Retry-After header asks for; None if it has no valid value."""
     try:
         return float(Retry().parse_retry_after(value or ""))
     except (InvalidHeader, TypeError, ValueError, OverflowError):
@@ -120,14 +103,8 @@ class Pace:
         self.running += 1
         self.next = max(self.next, now) + (1.0 / self.rate if self.rate > 0 else 0.0)
 
-    def answered(
-        self, sent: float, now: float, busy: bool | None, after: float | None = None
-    ) -> None:
-        """Record how the request that went at `sent` ended.
-
-        `busy` is True for a 429, False for any other answer, None if there was none. `after` is
-        the seconds of Retry-After.
-        """
+    def answered(self, sent: float, now: float, busy: bool | None, after: float | None = None):
+        """Record how a request ended: `busy` means 429, None no answer; `after` Retry-After."""
         self.running -= 1
         if busy or after is not None:
             self._strike(sent, now, after, "after 429" if busy else "as the server asked")

@@ -192,13 +192,7 @@ def sources_of(row: Mapping, settings: Settings) -> list[Source]:
 
 
 def absolute(address: str, base: str = "") -> str:
-    """Resolve an address as a browser would; empty unless that is http or https with a host.
-
-    Examples
-    --------
-    >>> absolute("../photos/a_o.jpg", "http://127.0.0.1:8000/2018_04/")
-    'http://127.0.0.1:8000/photos/a_o.jpg'
-    """
+    """Resolve an address as a browser would; empty unless that is http or https with a host."""
     try:
         url = urljoin(base, address) if address else ""
         parts = urlsplit(url)
