@@ -33,7 +33,7 @@ def read(path, kind):
         good = con.execute("SELECT * EXCLUDE Fault FROM t WHERE Fault IS NULL")
         names = [one[0] for one in good.description]
         good = [dict(zip(names, row, strict=True)) for row in good.fetchall()]
-        return good, convert.bad_rows("t", convert.rejected(con), *convert.faulty(con, "t"))
+        return good, convert.bad_rows(con, [path], "t")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_broken_row_is_named(tmp_path, word):
     """A row that breaks the format is left out, counted and named, also in the Parquet file."""
     path = write(tmp_path / "b.csv", [GOOD, BROKEN[word], GOOD])
     good, said = read(path, "boxes")
-    assert good == [GOOD] * 2 and said.startswith("t: 1 row breaks") and word in said
+    assert good == [GOOD] * 2 and said.startswith("b.csv: 1 row breaks") and word in said
     parquet = tmp_path / "b.parquet"
     unread = convert.convert(path, parquet, "boxes", tmp_path, threading.Event(), quiet=True)
     good, said = read(parquet, "boxes")
@@ -86,7 +86,7 @@ def test_many_broken_rows(tmp_path):
     """All broken rows are counted, the first five are named."""
     broken = [[*VALUES, 0]] * 3 + [GOOD | {"XMin": 2}] * 27
     good, said = read(write(tmp_path / "b.csv", [GOOD, *broken]), "boxes")
-    assert len(good) == 1 and said.startswith("t: 30 rows break")
+    assert len(good) == 1 and said.startswith("b.csv: 30 rows break")
     assert (said.count("line"), said.count("ImageID 0")) == (3, 2) and said.endswith(", ...).")
 
 

@@ -1,9 +1,8 @@
 """A query in SQL: which boxes and photos it selects."""
 
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from openimager.errors import BadInput
@@ -11,6 +10,7 @@ from openimager.query import DROPS, Query, Site, ask, drop_flags, without_flags 
 from openimager.store import FLAGS
 from openimager.tables import categories, convert
 from openimager.tables.cache import cache_folder
+from openimager.tables.convert import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,10 +61,8 @@ class Selector:
                 "(openimager --list shows them all)"
             )
         hierarchy = None
-        if query.with_children:
-            hierarchy = categories.read_hierarchy(site.local(("hierarchy", None))[0])
-        elif site.boxes is None or site.photos is None:
-            hierarchy = site.hierarchy()
+        if query.with_children or not (site.boxes and site.photos):
+            hierarchy = site.hierarchy(needed=query.with_children)
         labels = categories.labels(
             query.categories,
             site.classes(),
@@ -74,21 +72,23 @@ class Selector:
             query.merge,
         )
         self.categories, self.query = labels.names, replace(query, categories=labels.given)
-        files = site.tables(query.subsets, "boxes", "photos")
+        self._files = site.tables(query.subsets, "boxes", "photos")
         self._source = {
             kind: " UNION ALL ".join(convert.source(path, kind) for path in paths)
-            for kind, paths in files.items()
+            for kind, paths in self._files.items()
         }
         self._con = convert.open_database(cache_folder(site.cache_dir))
+        self._ahead = 0
         with convert.explain_errors():
-            self._find_boxes(labels)
-            self._find_photos()
-            self._report(files)
+            self._find(labels)
+            self._report()
             self._order()
-        self._rows: pd.DataFrame | None = None
 
-    def _find_boxes(self, labels: categories.Labels) -> None:
-        """Fill the table box with the boxes that qualify, and those that break the format."""
+    def _find(self, labels: categories.Labels) -> None:
+        """Fill box and photo: the rows that qualify, and those that break the format.
+
+        Of a photo these are the columns that the order and the counts depend on.
+        """
         query, run = self.query, self._con.execute
         run(
             "CREATE TEMP TABLE wanted_id AS SELECT right(id, 16) AS ImageID, "
@@ -97,79 +97,69 @@ class Selector:
         )
         keep = [f"{DROPS[name]} <> 1" for name in query.drop]
         keep += [f"{flag} <> -1" for flag in FLAGS] if query.drop_unknown else []
-        only = "" if query.image_ids is None else " AND ImageID IN (SELECT ImageID FROM wanted_id)"
+        listed = "true" if query.image_ids is None else "ImageID IN (SELECT ImageID FROM wanted_id)"
+        mids, names = quoted(*labels.category), quoted(*labels.category.values())
+        boxes = self._source["boxes"]
         run(
-            "CREATE TEMP TABLE box AS SELECT b.*, "
-            "map_extract(map(?::VARCHAR[], ?::VARCHAR[]), LabelName)[1] AS Category "
-            f"FROM ({self._source['boxes']}) b WHERE LabelName IN {_listed(labels.category)} "
-            f"AND (Fault IS NOT NULL OR ({' AND '.join(keep) or 'true'})){only}",
-            [[*labels.category], [*labels.category.values()]],
+            f"""CREATE TEMP TABLE box AS
+            SELECT b.*, map_extract(map([{mids}], [{names}]), LabelName)[1] AS Category
+            FROM ({boxes}) b
+            WHERE LabelName IN ({mids}) AND {listed}
+                AND (Fault IS NOT NULL OR ({" AND ".join(keep) or "true"}))"""
         )
         if labels.without:
             run(
-                f"DELETE FROM box WHERE ImageID IN (SELECT ImageID FROM ({self._source['boxes']}) "
-                f"WHERE LabelName IN {_listed(labels.without)} AND Fault IS NULL)"
+                f"""DELETE FROM box WHERE ImageID IN (SELECT ImageID FROM ({boxes})
+                WHERE LabelName IN ({quoted(*labels.without)}) AND Fault IS NULL)"""
+            )
+        run(
+            f"""CREATE TEMP TABLE photo AS
+            SELECT ImageID, Subset, OriginalSize, License, Fault,
+                left(md5('{query.seed}:' || ImageID), 12) AS hash
+            FROM ({self._source["photos"]}) WHERE ImageID IN (SELECT ImageID FROM box)
+                AND (Fault IS NOT NULL OR Subset IN ({quoted(*query.subsets)}));
+            DELETE FROM photo WHERE rowid NOT IN (SELECT min(rowid) FROM photo GROUP BY ImageID)"""
+        )
+        if query.image_ids is not None:
+            run(
+                """DELETE FROM photo WHERE NOT EXISTS (FROM wanted_id w
+                WHERE w.ImageID = photo.ImageID AND w.Subset IN ('', photo.Subset))"""
             )
 
-    def _find_photos(self) -> None:
-        """Fill the table photo: what the order and the counts of the wanted photos depend on."""
-        self._con.execute(
-            "CREATE TEMP TABLE photo AS SELECT ImageID, Subset, OriginalSize, License, Fault, "
-            "left(md5(? || ':' || ImageID), 12) AS hash "
-            f"FROM ({self._source['photos']}) WHERE ImageID IN (SELECT ImageID FROM box) "
-            f"AND (Fault IS NOT NULL OR Subset IN {_listed(self.query.subsets)})",
-            [str(self.query.seed)],
-        )
-        if self.query.image_ids is not None:
-            self._con.execute(
-                "DELETE FROM photo WHERE NOT EXISTS (FROM wanted_id w WHERE "
-                "w.ImageID = photo.ImageID AND w.Subset IN ('', photo.Subset))"
-            )
-        self._con.execute(
-            "DELETE FROM photo WHERE rowid NOT IN (SELECT min(rowid) FROM photo GROUP BY ImageID)"
-        )
-
-    def _report(self, files: dict[str, list[Path]]) -> None:
+    def _report(self) -> None:
         """Warn of what is left out: broken rows, boxes without a photo, unknown ImageIDs."""
-        rows = self._con.execute
-        lines = convert.rejected(self._con)
+        run, where = self._con.execute, ", ".join(self.query.subsets)
         for kind, table in (("boxes", "box"), ("photos", "photo")):
-            mine = [line for line in lines if line[0] in map(str, files[kind])]
-            where = ", ".join(str(path) for path in files[kind])
-            bad = convert.bad_rows(where, mine, *convert.faulty(self._con, table))
-            if bad:
+            if bad := convert.bad_rows(self._con, self._files[kind], table):
                 _warn(bad)
-            rows(f"DELETE FROM {table} WHERE Fault IS NOT NULL")
-        if self.query.image_ids is None:
-            lost = "SELECT DISTINCT ImageID FROM box ANTI JOIN photo USING (ImageID)"
-            [(count, first)] = rows(f"SELECT count(*), min(ImageID) FROM ({lost})").fetchall()
-            if count:
-                _warn(
-                    f"{count:,} photo{'s have' if count > 1 else ' has'} boxes but no row in the "
-                    f"table of photos (the first is {first}); left out."
-                )
-        rows("DELETE FROM box WHERE ImageID NOT IN (SELECT ImageID FROM photo)")
-        unknown = rows(
-            "SELECT if(Subset = '', '', Subset || '/') || ImageID FROM wanted_id w WHERE NOT "
-            "EXISTS (FROM photo WHERE ImageID = w.ImageID AND w.Subset IN ('', Subset)) ORDER BY 1"
+            run(f"DELETE FROM {table} WHERE Fault IS NOT NULL")
+        lost = "SELECT DISTINCT ImageID FROM box ANTI JOIN photo USING (ImageID)"
+        [(count, first)] = run(f"SELECT count(*), min(ImageID) FROM ({lost})").fetchall()
+        if count and self.query.image_ids is None:
+            _warn(
+                f"{count:,} photo{'s have' if count > 1 else ' has'} boxes but no row in the "
+                f"table of photos (the first is {first}); left out."
+            )
+        run("DELETE FROM box WHERE ImageID NOT IN (SELECT ImageID FROM photo)")
+        unknown = run(
+            """SELECT if(Subset = '', '', Subset || '/') || ImageID FROM wanted_id w WHERE NOT
+            EXISTS (FROM photo WHERE ImageID = w.ImageID AND w.Subset IN ('', Subset)) ORDER BY 1"""
         ).fetchall()
         if unknown:
             _warn(
-                f"{len(unknown):,} of {len(self.query.image_ids):,} ImageIDs have no box of "
-                f"these categories in {', '.join(self.query.subsets)} "
+                f"{len(unknown):,} of {len(self.query.image_ids):,} ImageIDs have no box of these "
+                f"categories in {where} "
                 f"({', '.join(row[0] for row in unknown[:5])}{', ...' * (len(unknown) > 5)})."
             )
-        there = {row[0] for row in rows("SELECT DISTINCT Category FROM box").fetchall()}
-        empty = [name for name in self.categories if name not in there]
-        where = ", ".join(self.query.subsets)
+        there = {name for (name,) in run("SELECT DISTINCT Category FROM box").fetchall()}
         if not there:
             names = ", ".join(self.categories)
             raise BadInput(f"There is no photo of {names} in {where}: nothing is selected.")
-        if empty:
+        if empty := [name for name in self.categories if name not in there]:
             _warn(f"There is no photo of {', '.join(empty)} in {where}.")
 
     def _order(self) -> None:
-        """Fill the table pair: each category's photos and their places in its order.
+        """Fill pair: each category's photos and their places in its order.
 
         Within a subset a hash decides; subsets are interleaved in proportion to their sizes.
         """
@@ -186,18 +176,31 @@ class Selector:
         )
 
     def _play(self, gone: Collection[str]) -> None:
-        """Fill the table play: the photos in play, which are gone, and their order."""
+        """Fill play: the photos in play, which of them are not gone, and their order."""
         self._con.execute(
-            "CREATE OR REPLACE TEMP TABLE play AS WITH "
-            "gone AS (SELECT unnest(?::VARCHAR[]) AS ImageID), "
-            "there AS (SELECT Category, place, row_number() OVER (PARTITION BY Category ORDER BY "
-            "place) AS n FROM pair ANTI JOIN gone USING (ImageID)), "
-            "ends AS (SELECT Category, place AS stop FROM there WHERE n = ?) "
-            "SELECT ImageID, min(place) AS place, bool_or(g.ImageID IS NULL) AS there "
-            "FROM pair LEFT JOIN ends USING (Category) LEFT JOIN gone g USING (ImageID) "
-            "WHERE stop IS NULL OR place <= stop GROUP BY ImageID",
+            """CREATE OR REPLACE TEMP TABLE play AS
+            WITH gone AS (SELECT unnest(?::VARCHAR[]) AS ImageID),
+            there AS (
+                SELECT Category, place,
+                    row_number() OVER (PARTITION BY Category ORDER BY place) AS n
+                FROM pair ANTI JOIN gone USING (ImageID)),
+            ends AS (SELECT Category, place AS stop FROM there WHERE n = ?)
+            SELECT ImageID, min(place) AS place, bool_or(g.ImageID IS NULL) AS there
+            FROM pair LEFT JOIN ends USING (Category) LEFT JOIN gone g USING (ImageID)
+            WHERE stop IS NULL OR place <= stop GROUP BY ImageID""",
             [list(gone), self.query.limit],
         )
+
+    def _read_ahead(self) -> None:
+        """Fill near: rows of the photos in play and, for the next call, of some that follow."""
+        [(last,)] = self._con.execute("SELECT max(place) FROM play").fetchall()
+        if last > self._ahead:
+            self._ahead = last + last // 4 + 16
+            self._con.execute(
+                f"""CREATE OR REPLACE TEMP TABLE near AS
+                SELECT * EXCLUDE Fault FROM ({self._source["photos"]}) WHERE Fault IS NULL
+                AND ImageID IN (SELECT ImageID FROM pair WHERE place <= {self._ahead})"""
+            )
 
     def take(self, gone: Collection[str] = frozenset()) -> Selection:
         """Return the photos in play and their boxes.
@@ -215,38 +218,22 @@ class Selector:
         """
         with convert.explain_errors():
             self._play(gone)
-            ids = self._con.execute(
-                "SELECT ImageID FROM play JOIN photo USING (ImageID) ORDER BY place, hash, ImageID"
-            ).fetchnumpy()["ImageID"]
+            self._read_ahead()
+            photos = self._con.execute(
+                "SELECT near.* FROM near JOIN play USING (ImageID) JOIN photo USING (ImageID) "
+                "ORDER BY play.place, photo.hash, near.ImageID, near.rowid"
+            ).df()
             boxes = self._con.execute(
                 "SELECT box.* EXCLUDE Fault FROM box JOIN play USING (ImageID) WHERE there "
                 "ORDER BY box.ImageID, box.rowid"
             ).df()
-            photos = self._photo_rows(ids)
+        photos = photos.drop_duplicates("ImageID", ignore_index=True)
         if (boxes["Confidence"] % 1 == 0).all():
             # Published as 0 and 1, and so they are written.
             boxes = boxes.astype({"Confidence": "int64"})
-        return Selection(photos, boxes, self.categories)
+        return Selection(photos.astype({"OriginalSize": "Int64"}), boxes, self.categories)
 
-    def _photo_rows(self, ids) -> "pd.DataFrame":
-        """Return rows of the table of photos; some more than asked for are kept for next time."""
-        if self._rows is None or not self._rows.index.isin(ids).sum() >= len(ids):
-            [(last,)] = self._con.execute("SELECT max(place) FROM play").fetchall()
-            self._rows = (
-                self._con.execute(
-                    f"SELECT * EXCLUDE Fault FROM ({self._source['photos']}) WHERE Fault IS NULL "
-                    "AND ImageID IN (SELECT ImageID FROM pair WHERE place <= ? "
-                    "UNION SELECT ImageID FROM play)",
-                    [last + last // 4 + 16],
-                )
-                .df()
-                .drop_duplicates("ImageID")
-                .astype({"OriginalSize": "Int64"})
-                .set_index("ImageID", drop=False)
-            )
-        return self._rows.loc[ids].reset_index(drop=True)
-
-    def describe(self, gone: Collection[str] = frozenset()) -> dict[str, dict]:
+    def describe(self) -> dict[str, dict]:
         """Count what `take` would return, per category and in all, without making a frame.
 
         Returns
@@ -259,34 +246,27 @@ class Selector:
         """
         flags = ", ".join(f"count(*) FILTER ({flag} = 1) AS {flag}" for flag in FLAGS)
         unknown = " OR ".join(f"{flag} = -1" for flag in FLAGS)
-        counts = {}
         with convert.explain_errors():
-            self._play(gone)
-            for name in (*self.categories, "in all"):
-                mine = "" if name == "in all" else f"AND Category IN {_listed([name])}"
-                boxes = f"FROM box JOIN play USING (ImageID) WHERE there {mine}"
-                photos = f"FROM photo WHERE ImageID IN (SELECT ImageID {boxes})"
-                row = self._con.execute(
-                    f"SELECT count(DISTINCT ImageID) AS photos, count(*) AS boxes, {flags}, "
-                    f"count(*) FILTER ({unknown}) AS unknown {boxes}"
-                )
-                columns = [column[0] for column in row.description]
-                counts[name] = dict(zip(columns, row.fetchall()[0], strict=True))
-                [(size, unsized)] = self._con.execute(
-                    "SELECT coalesce(sum(OriginalSize), 0), "
-                    f"count(*) FILTER (OriginalSize IS NULL) {photos}"
-                ).fetchall()
-                licences = self._con.execute(
-                    f"SELECT License, count(*) {photos} GROUP BY ALL ORDER BY 1"
-                ).fetchall()
-                counts[name] |= {"bytes": int(size), "unsized": unsized, "licences": dict(licences)}
-        return counts
-
-
-def _listed(texts: Iterable[str]) -> str:
-    """Return texts as the right side of SQL's IN."""
-    quoted = ["'" + text.replace("'", "''") + "'" for text in texts]
-    return f"({', '.join(quoted)})"
+            self._play(())
+            counts = self._con.execute(
+                f"""WITH mine AS (
+                    SELECT unnest([Category, 'in all']) AS name, box.* EXCLUDE Category
+                    FROM box JOIN play USING (ImageID)),
+                boxes AS (
+                    SELECT name, count(*) AS boxes, {flags}, count(*) FILTER ({unknown}) AS unknown
+                    FROM mine GROUP BY name),
+                photos AS (
+                    SELECT name, count(*) AS photos, coalesce(sum(OriginalSize), 0) AS bytes,
+                        count(*) FILTER (OriginalSize IS NULL) AS unsized,
+                        histogram(License) AS licences
+                    FROM (SELECT DISTINCT name, ImageID FROM mine) JOIN photo USING (ImageID)
+                    GROUP BY name)
+                FROM boxes JOIN photos USING (name)"""
+            )
+            columns = [column[0] for column in counts.description[1:]]
+            found = {name: dict(zip(columns, row, strict=True)) for name, *row in counts.fetchall()}
+        nothing = dict.fromkeys(columns, 0) | {"licences": {}}
+        return {name: found.get(name, nothing) for name in (*self.categories, "in all")}
 
 
 def _warn(sentence: str) -> None:

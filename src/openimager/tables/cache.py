@@ -12,19 +12,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from openimager import files
 from openimager.errors import BadInput
 from openimager.tables import catalogue, categories, convert
-from openimager.tables.fetch import NotThere, fetch_file
+from openimager.tables.fetch import MissingTable, fetch_file
 
 # One conversion at a time: it uses every core and its share of memory.
 _converting = threading.Lock()
-
-
-class MissingTable(BadInput):
-    """The site, or the directory, does not have the table."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +50,49 @@ class Site:
     @property
     def base(self) -> str:
         """URL (ending in a slash) or directory that a relative OriginalURL is resolved against."""
-        return catalogue.photo_base(self.release, self._root)
+        root = self._root
+        return root if self._is_v4 else os.path.join(root, catalogue.FOLDER)
+
+    @property
+    def _is_v4(self) -> bool:
+        """Whether the base URL is the folder of the tables, and not the one above it."""
+        return self.release in ("v4", "sample")
 
     @property
     def _root(self) -> str:
-        if self.release == "sample" and self.base_url is None:
+        """The base URL with its closing slash, or the path of a directory."""
+        if self.base_url is None and self.release == "sample":
             from openimager import sample
 
             return str(sample.build())
-        return catalogue.normal_base(self.base_url, self.release)
+        if self.base_url is None:
+            return catalogue.BASE_URL if self._is_v4 else catalogue.ROOT_URL
+        base = os.fspath(self.base_url)
+        if catalogue.is_directory(base):
+            if not os.path.isdir(base):
+                raise BadInput(
+                    f"There is no directory '{base}'. Give the folder of the tables (such as "
+                    "mirror/2018_04), or a URL that begins with http:// or https://."
+                )
+            return base
+        parts = urlsplit(base)
+        if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+            raise BadInput(
+                f"'{base}' is not a base URL: it must begin with http:// or https:// and a host."
+            )
+        return base.rstrip("/") + "/"
 
     def classes(self) -> dict[str, str]:
         """Return MID to name of all categories."""
         return categories.read_classes(self.class_names or self.local(("classes", None))[0])
 
-    def hierarchy(self) -> categories.Hierarchy | None:
-        """Return the hierarchy, or None if the site has none."""
+    def hierarchy(self, needed: bool = False) -> categories.Hierarchy | None:
+        """Return the hierarchy, or None if the site has none; MissingTable if it is `needed`."""
         try:
             return categories.read_hierarchy(self.local(("hierarchy", None))[0])
         except MissingTable:
+            if needed:
+                raise
             return None
 
     def tables(self, subsets: Sequence[str], *kinds: str) -> dict[str, list[Path]]:
@@ -100,12 +120,9 @@ class Site:
         TryAgain
             If the site can't be reached, or its files fail the check.
         """
-        base = self._root
-        if catalogue.is_directory(base):
-            return [self._in_directory(base, *one) for one in wanted]
-        stop, notes = threading.Event(), []
+        stop, notes, root = threading.Event(), [], self._root
         with ThreadPoolExecutor(2) as pool:
-            jobs = [pool.submit(self._fetch, base, *one, stop, notes) for one in wanted]
+            jobs = [pool.submit(self._table, root, *one, stop, notes) for one in wanted]
             try:
                 found = [job.result() for job in jobs]
             except BaseException:
@@ -116,66 +133,52 @@ class Site:
             warnings.warn(note, stacklevel=3)
         return found
 
-    def _missing(self, what: str, kind: str) -> MissingTable:
-        if not catalogue.table_paths(self.release, kind, "train"):
-            return MissingTable(f"Open Images {self.release.upper()} has no table of {kind}.")
-        if self.release in ("v4", "sample"):
-            where = f"ends in the folder of the tables, as {catalogue.BASE_URL} does."
-        else:
-            where = f"of {self.release} is the folder that holds 2018_04/, v5/, v6/ and v7/."
-        return MissingTable(f"There is no table {what}. A base URL {where}")
-
-    def _in_directory(self, base: str, kind: str, subset: str | None) -> Path:
-        paths = [Path(base, p) for p in catalogue.table_paths(self.release, kind, subset)]
+    def _table(self, root: str, kind: str, subset: str | None, stop, notes: list[str]) -> Path:
+        paths = catalogue.table_paths(self.release, kind, subset)
         for path in paths:
-            for local in (path, path.with_suffix(".parquet")):
+            if not catalogue.is_directory(root):
+                try:
+                    return self._fetched(root, path, kind, stop, notes)
+                except MissingTable:
+                    continue
+            for local in (Path(root, path), Path(root, path).with_suffix(".parquet")):
                 if local.is_file():
                     return local
-        raise self._missing(str(paths[0]) if paths else "", kind)
+        if not paths:
+            raise MissingTable(f"Open Images {self.release.upper()} has no table of {kind}.")
+        where = (
+            f"ends in the folder of the tables, as {catalogue.BASE_URL} does"
+            if self._is_v4
+            else f"of {self.release} is the folder that holds 2018_04/, v5/, v6/ and v7/"
+        )
+        raise MissingTable(f"There is no table {os.path.join(root, paths[0])}. A base URL {where}.")
 
-    def _fetch(self, base: str, kind: str, subset: str | None, stop, notes: list[str]) -> Path:
+    def _fetched(self, root: str, path: str, kind: str, stop, notes: list[str]) -> Path:
         """Return one table of a site, as Parquet if it is a large one."""
-        error = self._missing("", kind)
-        for path in catalogue.table_paths(self.release, kind, subset):
-            folder = base
-            if path.startswith(catalogue.FOLDER):
-                # Releases share these: they are kept once, in the folder that V4 uses.
-                folder = urljoin(base, catalogue.FOLDER)
-                path = path.removeprefix(catalogue.FOLDER)
-            try:
-                return self._fetch_one(folder, path, kind, stop, notes)
-            except NotThere:
-                error = self._missing(urljoin(folder, path), kind)
-        raise error
-
-    def _fetch_one(self, base: str, path: str, kind: str, stop, notes: list[str]) -> Path:
-        cache, url = cache_folder(self.cache_dir), urljoin(base, path)
-        folder = fresh_folder() if catalogue.is_loopback(base) else folder_of(base, cache)
+        if path.startswith(catalogue.FOLDER):
+            # Releases share these: they are kept once, in the folder that V4 uses.
+            root, path = urljoin(root, catalogue.FOLDER), path.removeprefix(catalogue.FOLDER)
+        cache, url = cache_folder(self.cache_dir), urljoin(root, path)
+        folder = fresh_folder() if catalogue.is_loopback(root) else folder_of(root, cache)
         target = folder / path
-
-        def fetch() -> None:
-            fetch_file(url, target, lambda part: _fault(url, kind, part), stop, self.quiet)
-
-        if kind not in convert.COLUMNS:
-            fetch()
-            return target
-        table = target.with_suffix(".parquet")
-        with files.lock(table.with_name(f"{table.name}.lock"), stop=stop):
+        table = target.with_suffix(".parquet") if kind in convert.COLUMNS else target
+        with files.lock(target.with_name(f"{target.name}.lock"), stop=stop):
             if not table.exists():
-                fetch()
-                with _converting:
-                    notes.append(convert.convert(target, table, kind, cache, stop, self.quiet))
-            target.unlink(missing_ok=True)
+                fetch_file(url, target, lambda part: _fault(url, kind, part), stop, self.quiet)
+                if table != target:
+                    with _converting:
+                        notes.append(convert.convert(target, table, kind, cache, stop, self.quiet))
+            if table != target:
+                target.unlink(missing_ok=True)
         return table
 
 
 def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
     """Return the per-user cache directory: `cache_dir`, OPENIMAGER_CACHE or the platform's own."""
-    if cache_dir or os.environ.get("OPENIMAGER_CACHE"):
-        return Path(cache_dir or os.environ["OPENIMAGER_CACHE"])
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("openimager", appauthor=False))
+    default = platformdirs.user_cache_dir("openimager", appauthor=False)
+    return Path(cache_dir or os.environ.get("OPENIMAGER_CACHE") or default)
 
 
 def folder_of(base: str, cache: Path) -> Path:
@@ -193,22 +196,21 @@ def fresh_folder() -> Path:
 
 def _fault(url: str, kind: str, part: Path) -> str:
     """Say what is wrong with a whole file, ``""`` if nothing is."""
-    known = catalogue.KNOWN.get(url)
-    if known and part.stat().st_size != known.size:
-        return f"it has {part.stat().st_size} bytes, not {known.size}"
+    known, size = catalogue.KNOWN.get(url), part.stat().st_size
+    if known and size != known.size:
+        return f"it has {size} bytes, not {known.size}"
     if known and known.algorithm:
         with open(part, "rb") as stream:
             digest = hashlib.file_digest(stream, known.algorithm).hexdigest()
         if digest != known.digest:
             return f"its {known.algorithm} is {digest}, not {known.digest}"
-    with open(part, "rb") as stream:
-        lines = [stream.readline(4096).decode("utf-8-sig", "replace").strip() for _ in range(2)]
-    has = lines[0].replace('"', "").split(",")
-    if missing := sorted({*convert.COLUMNS.get(kind, ())}.difference(has)):
-        return f"it lacks the columns {', '.join(missing)}"
-    # The table of classes may begin with a header.
-    if kind == "classes" and not any(re.match(r'"?/[a-z]/\w+"?,', line) for line in lines):
-        return "its first lines are not MIDs and names"
-    if kind == "hierarchy" and not lines[0].startswith("{"):
-        return "it is not a JSON object"
+    try:
+        if kind == "classes":
+            categories.read_classes(part)
+        elif kind == "hierarchy":
+            categories.read_hierarchy(part)
+        else:
+            convert.source(part, kind)
+    except BadInput as error:
+        return str(error)
     return ""

@@ -6,6 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,13 +48,15 @@ _FAULTS = {
     ),
     "labels": (_BAD_ID,),
 }
-_REJECTS = {
-    "MISSING COLUMNS": "it has too few fields",
-    "TOO MANY COLUMNS": "it has too many fields",
-    "UNQUOTED VALUE": "it has an unbalanced quote",
-    "INVALID ENCODING": "it is not UTF-8 text",
-    "LINE SIZE OVER MAXIMUM": "it is too long",
-}
+# What DuckDB says about a line that it can't split or convert.
+_REJECTS = """CASE error_type
+    WHEN 'CAST' THEN column_name || ' is not a number'
+    WHEN 'MISSING COLUMNS' THEN 'it has too few fields'
+    WHEN 'TOO MANY COLUMNS' THEN 'it has too many fields'
+    WHEN 'UNQUOTED VALUE' THEN 'it has an unbalanced quote'
+    WHEN 'INVALID ENCODING' THEN 'it is not UTF-8 text'
+    WHEN 'LINE SIZE OVER MAXIMUM' THEN 'it is too long'
+    ELSE error_type END"""
 
 
 @contextlib.contextmanager
@@ -80,6 +83,11 @@ def open_database(cache: Path) -> "duckdb.DuckDBPyConnection":
     return con
 
 
+def quoted(*texts: str | os.PathLike) -> str:
+    """Return texts as literals of SQL, separated by commas."""
+    return ", ".join("'" + str(text).replace("'", "''") + "'" for text in texts)
+
+
 def source(path: str | os.PathLike, kind: str) -> str:
     """Return a SELECT of the rows of a table as published, with a column Fault.
 
@@ -90,18 +98,24 @@ def source(path: str | os.PathLike, kind: str) -> str:
     BadInput
         If the file is missing or lacks a column.
     """
+    import duckdb
+
     columns = COLUMNS[kind]
-    quoted_path = "'" + str(path).replace("'", "''") + "'"
+    if not Path(path).is_file():
+        raise BadInput(f"There is no table at {path}.")
     if Path(path).suffix == ".parquet":
-        found = _parquet_columns(path, quoted_path)
-        table = f"read_parquet({quoted_path})"
+        table = f"read_parquet({quoted(path)})"
+        with explain_errors():
+            found = duckdb.sql(f"SELECT * FROM {table}").columns
     else:
-        found, quotes = _csv_columns(path)
-        types = ", ".join(f"{_text(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
+            header, first = stream.readline(), stream.readline()
+        found = next(csv.reader([header]), [])
+        types = ", ".join(f"{quoted(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
         # Without quotes in the table quoting is off: a stray one can't take lines with it.
-        quote = '"' if quotes or kind == "photos" else ""
+        quote = '"' if kind == "photos" or '"' in header + first else ""
         table = (
-            f"read_csv({quoted_path}, auto_detect=false, header=true, delim=',', quote='{quote}', "
+            f"read_csv({quoted(path)}, auto_detect=false, header=true, delim=',', quote='{quote}', "
             f"escape='{quote}', columns={{{types}}}, store_rejects=true)"
         )
     if missing := [column for column in columns if column not in found]:
@@ -111,82 +125,44 @@ def source(path: str | os.PathLike, kind: str) -> str:
         )
     values = ", ".join(c if c in _NUMBERS else f"coalesce({c}, '') AS {c}" for c in columns)
     cases = " ".join(
-        f"WHEN coalesce({condition}, true) THEN {_text(word)}" for condition, word in _FAULTS[kind]
+        f"WHEN coalesce({condition}, true) THEN {quoted(word)}" for condition, word in _FAULTS[kind]
     )
     fault = "Fault" if "Fault" in found else f"CASE {cases} END AS Fault"
     return f"SELECT {values}, {fault} FROM {table}"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+def bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -> str:
+    """Say how many rows of files were left out, and name the first few; ``""`` if none were.
 
-
-def _csv_columns(path) -> tuple[list[str], bool]:
-    """Return the columns of a CSV table, and whether its first lines have quotes."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
-            header, first = stream.readline(), stream.readline()
-    except (FileNotFoundError, IsADirectoryError):
-        raise BadInput(f"There is no table at {path}.") from None
-    return next(csv.reader([header]), []), '"' in header + first
-
-
-def _parquet_columns(path, quoted_path: str) -> list[str]:
+    These are the lines that could not be read, and the rows of `table` that have a Fault.
+    """
     import duckdb
 
-    if not Path(path).is_file():
-        raise BadInput(f"There is no table at {path}.")
-    with explain_errors():
-        rows = duckdb.execute(f"DESCRIBE SELECT * FROM read_parquet({quoted_path})").fetchall()
-    return [row[0] for row in rows]
-
-
-def rejected(con) -> list[tuple[str, int, str]]:
-    """Return (file, line, what is wrong) of the lines that DuckDB could not split or convert."""
-    tables = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"
-    if not con.execute(tables).fetchall()[0][0]:
-        return []
-    rows = con.execute(
-        "SELECT file_path, line, first(error_type), first(column_name) FROM reject_errors "
-        "JOIN reject_scans USING (scan_id, file_id) GROUP BY ALL ORDER BY file_path, line"
-    ).fetchall()
-    return [
-        (path, line, f"{column} is not a number" if kind == "CAST" else _REJECTS.get(kind, kind))
-        for path, line, kind, column in rows
-    ]
-
-
-def bad_rows(where: str, lines: Sequence, count: int = 0, named: Sequence = ()) -> str:
-    """Say how many rows were left out, and name the first few; empty if none were.
-
-    `lines` are (file, line, fault) of rows that could not be read, `count` is the number of rows
-    that were read and break the format, and `named` (ImageID, fault) of the first of these.
-
-    >>> bad_rows("b.csv", [("b.csv", 3, "it has too few fields")])
-    'b.csv: 1 row breaks the format and is left out (line 3: it has too few fields).'
-    """
-    total = len(lines) + count
+    name = "parse_filename(file_path) || ' '" if len(paths) > 1 else "''"
+    lines = (
+        f"SELECT {name} || 'line ' || line, first({_REJECTS}), count(*) OVER () FROM reject_errors "
+        f"JOIN reject_scans USING (scan_id, file_id) WHERE file_path IN ({quoted(*paths)}) "
+        f"GROUP BY file_path, line ORDER BY file_path, line LIMIT {_NAMED}"
+    )
+    faults = (
+        f"SELECT 'ImageID ' || ImageID, Fault, count(*) OVER () FROM {table} "
+        f"WHERE Fault IS NOT NULL ORDER BY ImageID LIMIT {_NAMED}"
+    )
+    few, total = [], 0
+    for select in (lines, faults) if table else (lines,):
+        # DuckDB makes its tables of rejects when it first reads a CSV file.
+        with contextlib.suppress(duckdb.CatalogException):
+            rows = con.execute(select).fetchall()
+            few += [f"{where}: {word}" for where, word, _ in rows]
+            total += rows[0][-1] if rows else 0
     if not total:
         return ""
-    several = len({path for path, _, _ in lines}) > 1
-    words = [
-        f"{Path(path).name + ' ' if several else ''}line {line}: {word}"
-        for path, line, word in lines[:_NAMED]
-    ]
-    words += [f"ImageID {image_id}: {word}" for image_id, word in named]
-    more = ", ..." if total > len(words[:_NAMED]) else ""
-    verb = "break the format and are" if total > 1 else "breaks the format and is"
+    verb = "rows break the format and are" if total > 1 else "row breaks the format and is"
+    more = ", ..." if total > _NAMED else ""
     return (
-        f"{where}: {total:,} row{'s' * (total > 1)} {verb} left out "
-        f"({'; '.join(words[:_NAMED])}{more})."
+        f"{', '.join(Path(path).name for path in paths)}: {total:,} {verb} left out "
+        f"({'; '.join(few[:_NAMED])}{more})."
     )
-
-
-def faulty(con, table: str) -> tuple[int, list[tuple[str, str]]]:
-    """Return how many rows of a table have a Fault, and (ImageID, Fault) of the first few."""
-    [(count,)] = con.execute(f"SELECT count(Fault) FROM {table}").fetchall()
-    few = f"SELECT ImageID, Fault FROM {table} WHERE Fault IS NOT NULL LIMIT {_NAMED}"
-    return count, con.execute(few).fetchall() if count else []
 
 
 def convert(
@@ -194,37 +170,33 @@ def convert(
 ) -> str:
     """Write a published table as Parquet, in bounded memory.
 
-    Rows with a Fault are kept for `faulty` to count; lines that can't be read are left out, and
+    Rows with a Fault are kept for `bad_rows` to count; lines that can't be read are left out, and
     what `bad_rows` says about them is returned. TryAgain if the disk is full or `stop` is set.
     """
     from tqdm.auto import tqdm
 
-    with contextlib.closing(open_database(cache)) as con, files.replacing(target) as part:
-        copy = f"COPY ({source(path, kind)}) TO {_text(str(part))} "
-        copy += "(FORMAT parquet, COMPRESSION zstd)"
-        done, failed = threading.Event(), []
-
-        def work() -> None:
-            try:
-                with explain_errors():
-                    con.execute(copy)
-            except Exception as error:
-                failed.append(error)
-            finally:
-                done.set()
-
-        threading.Thread(target=work, daemon=True).start()
-        bar = tqdm(
-            desc=f"{path.name} to Parquet",
-            total=100,
-            bar_format="{desc}: {percentage:3.0f}% {bar} {elapsed}",
-            disable=True if quiet else None,
-        )
-        with bar:
-            while not done.wait(0.1):
+    bar = tqdm(
+        desc=f"{path.name} to Parquet",
+        total=100,
+        bar_format="{desc}: {percentage:3.0f}% {bar} {elapsed}",
+        disable=True if quiet else None,
+    )
+    with (
+        contextlib.closing(open_database(cache)) as con,
+        files.replacing(target) as part,
+        bar,
+        explain_errors(),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        copy = f"COPY ({source(path, kind)}) TO {quoted(part)} (FORMAT parquet, COMPRESSION zstd)"
+        job = pool.submit(con.execute, copy)
+        try:
+            while wait([job], 0.1).not_done:
                 bar.update(max(0, con.query_progress() - bar.n))
                 if stop.is_set():
-                    con.interrupt()
-        if failed:
-            raise failed[0]
-        return bad_rows(path.name, rejected(con))
+                    raise TryAgain(f"{path.name} was not converted: the run was interrupted.")
+        except BaseException:
+            con.interrupt()
+            raise
+        job.result()
+        return bad_rows(con, [path])

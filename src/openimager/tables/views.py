@@ -4,7 +4,6 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openimager.tables import convert
@@ -54,29 +53,26 @@ def connect(
 
 def open_site(site: Site, subsets: Sequence[str]) -> "duckdb.DuckDBPyConnection":
     """Open the tables of a site; see `connect`."""
-    con = convert.open_database(cache_folder(site.cache_dir))
+    cache = cache_folder(site.cache_dir)
+    con = convert.open_database(cache)
     con.execute("CREATE TABLE classes (LabelName VARCHAR, Category VARCHAR)")
     con.executemany("INSERT INTO classes VALUES (?, ?)", [*map(list, site.classes().items())])
     tables = site.tables(subsets, "boxes", "photos")
     with contextlib.suppress(MissingTable):
         tables |= site.tables(subsets, "labels")
     for kind, paths in tables.items():
-        selects = []
+        selects, notes = [], []
         for path, name in zip(paths, subsets if len(paths) == len(subsets) else [""], strict=True):
-            source = convert.source(_as_parquet(path, kind, site), kind)
-            if note := convert.bad_rows(str(path), [], *convert.faulty(con, f"({source})")):
-                warnings.warn(note, stacklevel=2)
+            if path.suffix != ".parquet":
+                # Converted for this run: a CSV file would be parsed again by every question.
+                published, path = path, fresh_folder() / f"{path.stem}.parquet"
+                stop = threading.Event()
+                notes.append(convert.convert(published, path, kind, cache, stop, site.quiet))
+            rows = convert.source(path, kind)
+            notes.append(convert.bad_rows(con, [path], f"({rows})"))
             more = f", '{name}' AS Subset" if kind != "photos" else ""
-            selects.append(f"SELECT * EXCLUDE Fault{more} FROM ({source}) WHERE Fault IS NULL")
+            selects.append(f"SELECT * EXCLUDE Fault{more} FROM ({rows}) WHERE Fault IS NULL")
         con.execute(f"CREATE VIEW {kind} AS {' UNION ALL '.join(selects)}")
+        for note in filter(None, notes):
+            warnings.warn(note, stacklevel=2)
     return con
-
-
-def _as_parquet(path: Path, kind: str, site: Site) -> Path:
-    """Return a table as Parquet, converted for this run if it is read in place as CSV."""
-    if path.suffix == ".parquet":
-        return path
-    target, cache = fresh_folder() / "table.parquet", cache_folder(site.cache_dir)
-    if note := convert.convert(path, target, kind, cache, threading.Event(), site.quiet):
-        warnings.warn(note, stacklevel=3)
-    return target
