@@ -219,8 +219,8 @@ def test_known_sizes_and_hashes(tmp_path, monkeypatch):
         base = server.url + "/2018_04/"
         server.pages[f"/2018_04/{BOXES}"] = data
         for known, word in [
-            (catalogue.Known(len(data) + 1), "bytes"),
-            (catalogue.Known(len(data), "sha256", "0" * 64), "sha256"),
+            ((len(data) + 1,), "bytes"),
+            ((len(data), "sha256", "0" * 64), "sha256"),
         ]:
             monkeypatch.setitem(catalogue.KNOWN, base + BOXES, known)
             with pytest.raises(TryAgain, match=word):
@@ -276,7 +276,7 @@ def test_killed_during_the_conversion(server, tmp_path, monkeypatch):
 
     base, folder = server.url + "/2018_04/", tmp_path / "cache"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(convert, "bad_rows", killed)
+        patch.setattr(convert, "warn_of_bad_rows", killed)
         local([BOX], base, folder)
     assert not list(folder.rglob("*.parquet")) and not list(folder.rglob("*.part"))
     assert len(rows(local([BOX], base, folder)[0])) == 40

@@ -78,11 +78,12 @@ class Selector:
             for kind, paths in self._files.items()
         }
         self._con = convert.open_database(cache_folder(site.cache_dir))
-        self._ahead = 0
+        self._rows: pd.DataFrame | None = None
         with convert.explain_errors():
             self._find(labels)
             self._report()
             self._order()
+            self._con.execute("CREATE TEMP TABLE taken (ImageID VARCHAR)")
 
     def _find(self, labels: categories.Labels) -> None:
         """Fill box and photo: the rows that qualify, and those that break the format.
@@ -130,8 +131,7 @@ class Selector:
         """Warn of what is left out: broken rows, boxes without a photo, unknown ImageIDs."""
         run, where = self._con.execute, ", ".join(self.query.subsets)
         for kind, table in (("boxes", "box"), ("photos", "photo")):
-            if bad := convert.bad_rows(self._con, self._files[kind], table):
-                _warn(bad)
+            convert.warn_of_bad_rows(self._con, self._files[kind], table)
             run(f"DELETE FROM {table} WHERE Fault IS NOT NULL")
         lost = "SELECT DISTINCT ImageID FROM box ANTI JOIN photo USING (ImageID)"
         [(count, first)] = run(f"SELECT count(*), min(ImageID) FROM ({lost})").fetchall()
@@ -191,17 +191,6 @@ class Selector:
             [list(gone), self.query.limit],
         )
 
-    def _read_ahead(self) -> None:
-        """Fill near: rows of the photos in play and, for the next call, of some that follow."""
-        [(last,)] = self._con.execute("SELECT max(place) FROM play").fetchall()
-        if last > self._ahead:
-            self._ahead = last + last // 4 + 16
-            self._con.execute(
-                f"""CREATE OR REPLACE TEMP TABLE near AS
-                SELECT * EXCLUDE Fault FROM ({self._source["photos"]}) WHERE Fault IS NULL
-                AND ImageID IN (SELECT ImageID FROM pair WHERE place <= {self._ahead})"""
-            )
-
     def take(self, gone: Collection[str] = frozenset()) -> Selection:
         """Return the photos in play and their boxes.
 
@@ -216,22 +205,31 @@ class Selector:
             `photos` in the order of the limit, including the gone ones that were passed over;
             `boxes` of those that are not gone.
         """
+        import pandas as pd
+
+        run = self._con.execute
         with convert.explain_errors():
             self._play(gone)
-            self._read_ahead()
-            photos = self._con.execute(
-                "SELECT near.* FROM near JOIN play USING (ImageID) JOIN photo USING (ImageID) "
-                "ORDER BY play.place, photo.hash, near.ImageID, near.rowid"
-            ).df()
-            boxes = self._con.execute(
+            ids = run(
+                "SELECT ImageID FROM play JOIN photo USING (ImageID) ORDER BY place, hash, ImageID"
+            ).fetchnumpy()["ImageID"]
+            boxes = run(
                 "SELECT box.* EXCLUDE Fault FROM box JOIN play USING (ImageID) WHERE there "
                 "ORDER BY box.ImageID, box.rowid"
             ).df()
-        photos = photos.drop_duplicates("ImageID", ignore_index=True)
+            # Rows that an earlier call took are shared with it: the texts are most of the memory.
+            new = "SELECT ImageID FROM play EXCEPT SELECT ImageID FROM taken"
+            rows = run(
+                f"SELECT * EXCLUDE Fault FROM ({self._source['photos']}) "
+                f"WHERE Fault IS NULL AND ImageID IN ({new})"
+            ).df()
+            run(f"INSERT INTO taken {new}")
+        rows = rows.drop_duplicates("ImageID").astype({"OriginalSize": "Int64"})
+        self._rows = pd.concat([self._rows, rows.set_index("ImageID", drop=False)])
         if (boxes["Confidence"] % 1 == 0).all():
             # Published as 0 and 1, and so they are written.
             boxes = boxes.astype({"Confidence": "int64"})
-        return Selection(photos.astype({"OriginalSize": "Int64"}), boxes, self.categories)
+        return Selection(self._rows.loc[ids].reset_index(drop=True), boxes, self.categories)
 
     def describe(self) -> dict[str, dict]:
         """Count what `take` would return, per category and in all, without making a frame.

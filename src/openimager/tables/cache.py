@@ -1,18 +1,18 @@
 """A site of Open Images: its tables as local files, fetched once, checked and kept as Parquet."""
 
 import atexit
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import tempfile
 import threading
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from openimager import files
 from openimager.errors import BadInput
@@ -49,38 +49,26 @@ class Site:
 
     @property
     def base(self) -> str:
-        """URL (ending in a slash) or directory that a relative OriginalURL is resolved against."""
-        root = self._root
-        return root if self._is_v4 else os.path.join(root, catalogue.FOLDER)
-
-    @property
-    def _is_v4(self) -> bool:
-        """Whether the base URL is the folder of the tables, and not the one above it."""
-        return self.release in ("v4", "sample")
-
-    @property
-    def _root(self) -> str:
-        """The base URL with its closing slash, or the path of a directory."""
+        """The folder of V4's tables, which relative OriginalURLs start from: URL or directory."""
         if self.base_url is None and self.release == "sample":
             from openimager import sample
 
             return str(sample.build())
         if self.base_url is None:
-            return catalogue.BASE_URL if self._is_v4 else catalogue.ROOT_URL
-        base = os.fspath(self.base_url)
+            return catalogue.BASE_URL
+        base, folder = os.fspath(self.base_url), catalogue.tables_folder(self.release)
         if catalogue.is_directory(base):
             if not os.path.isdir(base):
                 raise BadInput(
                     f"There is no directory '{base}'. Give the folder of the tables (such as "
                     "mirror/2018_04), or a URL that begins with http:// or https://."
                 )
-            return base
-        parts = urlsplit(base)
-        if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+            return str(Path(base, folder))
+        if not re.match(r"https?://[^/:]", base, re.IGNORECASE):
             raise BadInput(
                 f"'{base}' is not a base URL: it must begin with http:// or https:// and a host."
             )
-        return base.rstrip("/") + "/"
+        return f"{base.rstrip('/')}/{folder}"
 
     def classes(self) -> dict[str, str]:
         """Return MID to name of all categories."""
@@ -108,66 +96,51 @@ class Site:
         """Return tables, by kind and subset, as local files: CSV, Parquet or JSON.
 
         Those that the cache lacks are fetched, two at a time, and checked before they get their
-        names: size and hash for the files of Open Images itself, length, announced MD5 and columns
-        for any other site. Then they are converted to Parquet and the CSV removed. A directory is
-        read in place. Tables of a loopback address are fetched by every run: the next site at that
-        port may be another one.
-
-        Raises
-        ------
-        MissingTable
-            If the site has no such table.
-        TryAgain
-            If the site can't be reached, or its files fail the check.
+        names. Then they are converted to Parquet and the CSV removed. A directory is read in place.
+        Tables of a loopback address are fetched by every run: the next site at that port may be
+        another one. MissingTable if there is none, TryAgain if it can't be fetched.
         """
-        stop, notes, root = threading.Event(), [], self._root
+        stop, base = threading.Event(), self.base
         with ThreadPoolExecutor(2) as pool:
-            jobs = [pool.submit(self._table, root, *one, stop, notes) for one in wanted]
+            jobs = [pool.submit(self._table, base, *one, stop) for one in wanted]
             try:
-                found = [job.result() for job in jobs]
+                return [job.result() for job in jobs]
             except BaseException:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
-        for note in filter(None, notes):
-            warnings.warn(note, stacklevel=3)
-        return found
 
-    def _table(self, root: str, kind: str, subset: str | None, stop, notes: list[str]) -> Path:
+    def _table(self, base: str, kind: str, subset: str | None, stop: threading.Event) -> Path:
+        directory = catalogue.is_directory(base)
         paths = catalogue.table_paths(self.release, kind, subset)
-        for path in paths:
-            if not catalogue.is_directory(root):
-                try:
-                    return self._fetched(root, path, kind, stop, notes)
-                except MissingTable:
-                    continue
-            for local in (Path(root, path), Path(root, path).with_suffix(".parquet")):
-                if local.is_file():
-                    return local
-        if not paths:
-            raise MissingTable(f"Open Images {self.release.upper()} has no table of {kind}.")
-        where = (
-            f"ends in the folder of the tables, as {catalogue.BASE_URL} does"
-            if self._is_v4
-            else f"of {self.release} is the folder that holds 2018_04/, v5/, v6/ and v7/"
+        places = [os.path.normpath(Path(base, p)) if directory else urljoin(base, p) for p in paths]
+        for place in places:
+            if not directory:
+                with contextlib.suppress(MissingTable):
+                    return self._fetched(place, kind, stop)
+            for path in (Path(place), Path(place).with_suffix(".parquet")) if directory else ():
+                if path.is_file():
+                    return path
+        raise MissingTable(
+            f"There is no table {places[0] if places else f'of {kind} in {self.release}'}. For v4 "
+            "the base URL ends in the folder of the tables (2018_04/), for v5 to v7 in the folder "
+            "that holds 2018_04/, v5/, v6/ and v7/."
         )
-        raise MissingTable(f"There is no table {os.path.join(root, paths[0])}. A base URL {where}.")
 
-    def _fetched(self, root: str, path: str, kind: str, stop, notes: list[str]) -> Path:
+    def _fetched(self, url: str, kind: str, stop: threading.Event) -> Path:
         """Return one table of a site, as Parquet if it is a large one."""
-        if path.startswith(catalogue.FOLDER):
-            # Releases share these: they are kept once, in the folder that V4 uses.
-            root, path = urljoin(root, catalogue.FOLDER), path.removeprefix(catalogue.FOLDER)
-        cache, url = cache_folder(self.cache_dir), urljoin(root, path)
-        folder = fresh_folder() if catalogue.is_loopback(root) else folder_of(root, cache)
-        target = folder / path
+        cache, base = cache_folder(self.cache_dir), self.base
+        if not url.startswith(base):
+            base = urljoin(base, "..")
+        folder = fresh_folder() if catalogue.is_loopback(url) else folder_of(base, cache)
+        target = folder / url.removeprefix(base)
         table = target.with_suffix(".parquet") if kind in convert.COLUMNS else target
         with files.lock(target.with_name(f"{target.name}.lock"), stop=stop):
             if not table.exists():
                 fetch_file(url, target, lambda part: _fault(url, kind, part), stop, self.quiet)
                 if table != target:
                     with _converting:
-                        notes.append(convert.convert(target, table, kind, cache, stop, self.quiet))
+                        convert.convert(target, table, kind, cache, stop, self.quiet)
             if table != target:
                 target.unlink(missing_ok=True)
         return table
@@ -196,14 +169,15 @@ def fresh_folder() -> Path:
 
 def _fault(url: str, kind: str, part: Path) -> str:
     """Say what is wrong with a whole file, ``""`` if nothing is."""
-    known, size = catalogue.KNOWN.get(url), part.stat().st_size
-    if known and size != known.size:
-        return f"it has {size} bytes, not {known.size}"
-    if known and known.algorithm:
+    size, *known = catalogue.KNOWN.get(url, (part.stat().st_size,))
+    if part.stat().st_size != size:
+        return f"it has {part.stat().st_size} bytes, not {size}"
+    if known:
+        algorithm, digest = known
         with open(part, "rb") as stream:
-            digest = hashlib.file_digest(stream, known.algorithm).hexdigest()
-        if digest != known.digest:
-            return f"its {known.algorithm} is {digest}, not {known.digest}"
+            found = hashlib.file_digest(stream, algorithm).hexdigest()
+        if found != digest:
+            return f"its {algorithm} is {found}, not {digest}"
     try:
         if kind == "classes":
             categories.read_classes(part)

@@ -4,7 +4,6 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from openimager.errors import BadInput
@@ -24,28 +23,20 @@ _V4 = {
     "photos": "{subset}/{subset}-images{boxable}-with-rotation.csv",
     "labels": "{subset}/{subset}-annotations-human-imagelabels-boxable.csv",
 }
+# Of later releases, from the folder of V4's tables.
 _LATER_BOXES = {
-    "train": "v6/oidv6-train-annotations-bbox.csv",
-    "validation": "v5/validation-annotations-bbox.csv",
-    "test": "v5/test-annotations-bbox.csv",
+    "train": "../v6/oidv6-train-annotations-bbox.csv",
+    "validation": "../v5/validation-annotations-bbox.csv",
+    "test": "../v5/test-annotations-bbox.csv",
 }
 # All releases name the same 601 categories: the first of these files that exists is read.
-_V5_CLASSES = ("v5/class-descriptions-boxable.csv", FOLDER + _V4["classes"])
+_V5_CLASSES = ("../v5/class-descriptions-boxable.csv", _V4["classes"])
 _CLASSES = {
     "v5": _V5_CLASSES,
-    "v6": ("v6/oidv6-class-descriptions-boxable.csv", *_V5_CLASSES),
-    "v7": ("v7/oidv7-class-descriptions-boxable.csv", *_V5_CLASSES),
+    "v6": ("../v6/oidv6-class-descriptions-boxable.csv", *_V5_CLASSES),
+    "v7": ("../v7/oidv7-class-descriptions-boxable.csv", *_V5_CLASSES),
 }
-
-
-class Known(NamedTuple):
-    """What public records say about a file: its bytes and, for some, a hash in hex."""
-
-    size: int
-    algorithm: str = ""
-    digest: str = ""
-
-
+# What public records say about files: their bytes and, for some, a hash in hex.
 _RECORDS = """
 class-descriptions-boxable.csv 11255
 bbox_labels_600_hierarchy.json 86291
@@ -57,7 +48,7 @@ validation/validation-images-with-rotation.csv 15245485 sha256 ed93a0e121fe345ef
 test/test-images-with-rotation.csv 45227339 sha256 de55c6b8cbda32a79f4a20f28572d54e9c49d527a4006725675764074a51a36d
 """  # noqa: E501
 KNOWN = {
-    BASE_URL + path: Known(int(size), *digest)
+    BASE_URL + path: (int(size), *digest)
     for path, size, *digest in map(str.split, _RECORDS.strip().splitlines())
 }
 
@@ -92,22 +83,25 @@ def table_path(kind: str, subset: str | None = None) -> str:
 
 
 def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str, ...]:
-    """Return the paths below the release's base URL where a table may be, best first.
+    """Return where a table may be, from the folder of V4's tables, best first.
 
     >>> table_paths("v7", "boxes", "test"), table_paths("v7", "labels", "test")
-    (('v5/test-annotations-bbox.csv',), ())
+    (('../v5/test-annotations-bbox.csv',), ())
     """
     if release not in RELEASES:
         raise BadInput(f"Unknown release {release!r}. Allowed: {', '.join(RELEASES)}.")
-    if release in ("v4", "sample"):
-        return (table_path(kind, subset),)
-    if kind == "labels":
+    if release in _CLASSES and kind == "labels":
         return ()
-    if kind == "classes":
+    if release in _CLASSES and kind == "classes":
         return _CLASSES[release]
-    if kind == "boxes" and (release, subset) != ("v5", "train"):
+    if release in _CLASSES and kind == "boxes" and (release, subset) != ("v5", "train"):
         return (_LATER_BOXES[subset],)
-    return (FOLDER + table_path(kind, subset),)
+    return (table_path(kind, subset),)
+
+
+def tables_folder(release: str) -> str:
+    """Return where V4's tables are from a release's base URL: ``"2018_04/"`` or, for V4, ``""``."""
+    return FOLDER if release in _CLASSES else ""
 
 
 def is_directory(base_url: str | os.PathLike) -> bool:

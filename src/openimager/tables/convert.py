@@ -5,17 +5,17 @@ import csv
 import os
 import secrets
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import duckdb
+from tqdm.auto import tqdm
 
 from openimager import files
 from openimager.errors import BadInput, TryAgain
 from openimager.store import BOX_COLUMNS, COORDINATES, FLAGS, IMAGE_ID, PHOTO_COLUMNS, SUBSETS
-
-if TYPE_CHECKING:
-    import duckdb
 
 MEMORY = "1GB"
 _NAMED = 5
@@ -62,8 +62,6 @@ _REJECTS = """CASE error_type
 @contextlib.contextmanager
 def explain_errors() -> Iterator[None]:
     """Turn what DuckDB raises about files, memory and the disk into errors for people."""
-    import duckdb
-
     try:
         yield
     except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InterruptException) as error:
@@ -72,12 +70,13 @@ def explain_errors() -> Iterator[None]:
         raise BadInput(f"A table could not be read: {str(error).splitlines()[0]}") from None
 
 
-def open_database(cache: Path) -> "duckdb.DuckDBPyConnection":
+def open_database(cache: Path) -> duckdb.DuckDBPyConnection:
     """Open a database in memory that spills what exceeds `MEMORY` to a folder in the cache."""
-    import duckdb
-
     spill = Path(cache, "spill", f"{os.getpid()}-{secrets.token_hex(4)}")
-    con = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)})
+    # Every thread has buffers of its own, so many of them would need more memory.
+    threads = min(4, os.cpu_count() or 1)
+    config = {"memory_limit": MEMORY, "temp_directory": str(spill), "threads": threads}
+    con = duckdb.connect(config=config)
     # Progress is read by `convert`; DuckDB itself must print nothing.
     con.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
     return con
@@ -98,8 +97,6 @@ def source(path: str | os.PathLike, kind: str) -> str:
     BadInput
         If the file is missing or lacks a column.
     """
-    import duckdb
-
     columns = COLUMNS[kind]
     if not Path(path).is_file():
         raise BadInput(f"There is no table at {path}.")
@@ -131,13 +128,11 @@ def source(path: str | os.PathLike, kind: str) -> str:
     return f"SELECT {values}, {fault} FROM {table}"
 
 
-def bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -> str:
-    """Say how many rows of files were left out, and name the first few; ``""`` if none were.
+def warn_of_bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -> None:
+    """Warn of rows of files that are left out: say how many, and name the first few.
 
     These are the lines that could not be read, and the rows of `table` that have a Fault.
     """
-    import duckdb
-
     name = "parse_filename(file_path) || ' '" if len(paths) > 1 else "''"
     lines = (
         f"SELECT {name} || 'line ' || line, first({_REJECTS}), count(*) OVER () FROM reject_errors "
@@ -155,26 +150,23 @@ def bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -> str:
             rows = con.execute(select).fetchall()
             few += [f"{where}: {word}" for where, word, _ in rows]
             total += rows[0][-1] if rows else 0
-    if not total:
-        return ""
-    verb = "rows break the format and are" if total > 1 else "row breaks the format and is"
-    more = ", ..." if total > _NAMED else ""
-    return (
-        f"{', '.join(Path(path).name for path in paths)}: {total:,} {verb} left out "
-        f"({'; '.join(few[:_NAMED])}{more})."
-    )
+    if total:
+        verb = "rows break the format and are" if total > 1 else "row breaks the format and is"
+        warnings.warn(
+            f"{', '.join(Path(path).name for path in paths)}: {total:,} {verb} left out "
+            f"({'; '.join(few[:_NAMED])}{', ...' * (total > _NAMED)}).",
+            stacklevel=4,
+        )
 
 
 def convert(
     path: Path, target: Path, kind: str, cache: Path, stop: threading.Event, quiet: bool = False
-) -> str:
+) -> None:
     """Write a published table as Parquet, in bounded memory.
 
-    Rows with a Fault are kept for `bad_rows` to count; lines that can't be read are left out, and
-    what `bad_rows` says about them is returned. TryAgain if the disk is full or `stop` is set.
+    Lines that can't be read are left out with a warning; rows with a Fault are kept, so that
+    whoever reads the file can count them. TryAgain if the disk is full or `stop` is set.
     """
-    from tqdm.auto import tqdm
-
     bar = tqdm(
         desc=f"{path.name} to Parquet",
         total=100,
@@ -199,4 +191,4 @@ def convert(
             con.interrupt()
             raise
         job.result()
-        return bad_rows(con, [path])
+        warn_of_bad_rows(con, [path])

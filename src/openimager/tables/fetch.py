@@ -11,6 +11,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import requests
+from tqdm.auto import tqdm
+
 from openimager import __version__
 from openimager.errors import BadInput, TryAgain
 
@@ -43,16 +46,9 @@ def fetch_file(
     Bytes are collected in ``<target>.part``, which this run or a later one resumes with Range
     and If-Range, so that a file that has changed on the server is fetched from its start.
 
-    `check` takes the path of the whole file and returns what is wrong with it, ``""`` if nothing
-    is; the MD5 that Google's servers send (``x-goog-hash``) is checked in any case. Once `stop` is
-    set, the fetch ends at the next block. `backoff` is in seconds, doubled for each try.
-
-    Raises
-    ------
-    MissingTable
-        On 403, 404 and 410.
-    TryAgain
-        If several tries in a row brought nothing, or the file failed the check twice.
+    `check` returns what is wrong with the whole file, ``""`` if nothing is; the MD5 that Google's
+    servers send is checked in any case. MissingTable on 403, 404 and 410; TryAgain if several tries
+    in a row brought nothing, if the file failed the check twice, or once `stop` is set.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -86,9 +82,6 @@ def fetch_file(
 
 def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
     """Extend `part` to the length that the server announces, or raise _Later."""
-    import requests
-    from tqdm.auto import tqdm
-
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     notes, have = _notes(part), _size(part)
     if have and have == notes.get("total"):

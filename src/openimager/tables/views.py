@@ -2,21 +2,18 @@
 
 import contextlib
 import threading
-import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+
+import duckdb
 
 from openimager.tables import convert
 from openimager.tables.cache import MissingTable, Site, cache_folder, fresh_folder
 from openimager.tables.catalogue import subset_names
 
-if TYPE_CHECKING:
-    import duckdb
-
 
 def connect(
     release: str = "v4", subset: str | Iterable[str] = "train", **place
-) -> "duckdb.DuckDBPyConnection":
+) -> duckdb.DuckDBPyConnection:
     """Open the tables of a release for questions in SQL, fetching those that the cache lacks.
 
     Views: ``boxes`` (the columns of Open Images and Subset), ``photos``, ``classes`` (LabelName,
@@ -51,7 +48,7 @@ def connect(
     return open_site(Site(release, **place), subset_names(subset))
 
 
-def open_site(site: Site, subsets: Sequence[str]) -> "duckdb.DuckDBPyConnection":
+def open_site(site: Site, subsets: Sequence[str]) -> duckdb.DuckDBPyConnection:
     """Open the tables of a site; see `connect`."""
     cache = cache_folder(site.cache_dir)
     con = convert.open_database(cache)
@@ -61,18 +58,15 @@ def open_site(site: Site, subsets: Sequence[str]) -> "duckdb.DuckDBPyConnection"
     with contextlib.suppress(MissingTable):
         tables |= site.tables(subsets, "labels")
     for kind, paths in tables.items():
-        selects, notes = [], []
+        selects = []
         for path, name in zip(paths, subsets if len(paths) == len(subsets) else [""], strict=True):
             if path.suffix != ".parquet":
                 # Converted for this run: a CSV file would be parsed again by every question.
                 published, path = path, fresh_folder() / f"{path.stem}.parquet"
-                stop = threading.Event()
-                notes.append(convert.convert(published, path, kind, cache, stop, site.quiet))
+                convert.convert(published, path, kind, cache, threading.Event(), site.quiet)
             rows = convert.source(path, kind)
-            notes.append(convert.bad_rows(con, [path], f"({rows})"))
+            convert.warn_of_bad_rows(con, [path], f"({rows})")
             more = f", '{name}' AS Subset" if kind != "photos" else ""
             selects.append(f"SELECT * EXCLUDE Fault{more} FROM ({rows}) WHERE Fault IS NULL")
         con.execute(f"CREATE VIEW {kind} AS {' UNION ALL '.join(selects)}")
-        for note in filter(None, notes):
-            warnings.warn(note, stacklevel=2)
     return con
