@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from openimager.errors import BadInput
 from openimager.query import DROPS, Query, Site, ask, drop_flags, without_flags  # noqa: F401
-from openimager.store import FLAGS
+from openimager.store import FLAGS, SUBSETS
 from openimager.tables import categories, convert
 from openimager.tables.cache import cache_folder
 from openimager.tables.convert import quoted
@@ -17,73 +17,45 @@ if TYPE_CHECKING:
 
 
 class Selection(NamedTuple):
-    """The rows that a query selects.
+    """The rows that a query selects."""
 
-    Attributes
-    ----------
-    photos : pandas.DataFrame
-        `PHOTO_COLUMNS`, one row per photo, in the order in which a limit takes them.
-    boxes : pandas.DataFrame
-        `BOX_COLUMNS` and Category, sorted by ImageID, then as in the table.
-    categories : tuple of str
-        The categories of the result, in the order given, whether they have boxes or not.
-    """
-
-    photos: "pd.DataFrame"
-    boxes: "pd.DataFrame"
-    categories: tuple[str, ...] = ()
+    photos: "pd.DataFrame"  # PHOTO_COLUMNS, in the order in which a limit takes them
+    boxes: "pd.DataFrame"  # BOX_COLUMNS and Category, sorted by ImageID, then as in the table
+    categories: tuple[str, ...] = ()  # in the order given, whether they have boxes or not
 
 
 class Selector:
     """The photos and boxes of a query, asked again as photos turn out to be gone.
 
-    The rows that qualify are kept in DuckDB; only those in play become a frame.
-
-    Raises
-    ------
-    BadInput
-        If a category is unknown, a table is missing or lacks columns, or nothing is selected.
-    TryAgain
-        If a table can't be fetched.
-
-    Warns
-    -----
-    UserWarning
-        If one category is a kind of another, a category has no photos, rows break the format,
-        or boxes have no photo.
+    The rows that qualify are kept in DuckDB; only those in play become a frame. BadInput if a
+    category is unknown, a table can't be used, or nothing is selected; TryAgain if a table can't be
+    fetched. Warns if one category is a kind of another or has no photos, and of rows left out.
     """
 
     def __init__(self, query: Query, site: Site):
-        self.site = site
         if not query.categories and not query.merge:
             raise BadInput(
                 "No category was given. Name at least one, such as: openimager Cat Dog "
                 "(openimager --list shows them all)"
             )
-        hierarchy = None
-        if query.with_children or not (site.boxes and site.photos):
-            hierarchy = site.hierarchy(needed=query.with_children)
+        with_children, hierarchy = query.with_children, None
+        if with_children or not (site.boxes and site.photos):
+            hierarchy = site.hierarchy(needed=with_children)
         labels = categories.labels(
-            query.categories,
-            site.classes(),
-            hierarchy,
-            query.with_children,
-            query.without,
-            query.merge,
+            query.categories, site.classes(), hierarchy, with_children, query.without, query.merge
         )
         self.categories, self.query = labels.names, replace(query, categories=labels.given)
-        self._files = site.tables(query.subsets, "boxes", "photos")
-        self._source = {
-            kind: " UNION ALL ".join(convert.source(path, kind) for path in paths)
-            for kind, paths in self._files.items()
-        }
+        self.site, self._files = site, site.tables(query.subsets, "boxes", "photos")
+        self._boxes, self._photos = (
+            "(" + " UNION ALL ".join(convert.source(p, kind) for p in self._files[kind]) + ")"
+            for kind in ("boxes", "photos")
+        )
         self._con = convert.open_database(cache_folder(site.cache_dir))
         self._rows: pd.DataFrame | None = None
         with convert.explain_errors():
             self._find(labels)
             self._report()
             self._order()
-            self._con.execute("CREATE TEMP TABLE taken (ImageID VARCHAR)")
 
     def _find(self, labels: categories.Labels) -> None:
         """Fill box and photo: the rows that qualify, and those that break the format.
@@ -92,40 +64,36 @@ class Selector:
         """
         query, run = self.query, self._con.execute
         run(
-            "CREATE TEMP TABLE wanted_id AS SELECT right(id, 16) AS ImageID, "
-            "left(id, greatest(length(id) - 17, 0)) AS Subset FROM unnest(?::VARCHAR[]) AS t(id)",
+            f"""CREATE TEMP TABLE listed AS SELECT id, right(id, 16) AS ImageID, Subset
+            FROM unnest(?::VARCHAR[]) AS i(id), unnest({list(SUBSETS)}) AS s(Subset)
+            WHERE starts_with(id, Subset || '/') OR NOT contains(id, '/')""",
             [list(query.image_ids or ())],
         )
+        boxes, photos = f"{self._boxes} b", f"{self._photos} p"
+        if query.image_ids is not None:
+            boxes += " SEMI JOIN listed USING (ImageID)"
+            photos += " SEMI JOIN listed USING (ImageID, Subset)"
         keep = [f"{DROPS[name]} <> 1" for name in query.drop]
         keep += [f"{flag} <> -1" for flag in FLAGS] if query.drop_unknown else []
-        listed = "true" if query.image_ids is None else "ImageID IN (SELECT ImageID FROM wanted_id)"
         mids, names = quoted(*labels.category), quoted(*labels.category.values())
-        boxes = self._source["boxes"]
         run(
             f"""CREATE TEMP TABLE box AS
-            SELECT b.*, map_extract(map([{mids}], [{names}]), LabelName)[1] AS Category
-            FROM ({boxes}) b
-            WHERE LabelName IN ({mids}) AND {listed}
-                AND (Fault IS NOT NULL OR ({" AND ".join(keep) or "true"}))"""
+            SELECT *, map_extract(map([{mids}], [{names}]), LabelName)[1] AS Category FROM {boxes}
+            WHERE LabelName IN ({mids}) AND (Fault IS NOT NULL OR {" AND ".join(keep) or "true"})"""
         )
         if labels.without:
             run(
-                f"""DELETE FROM box WHERE ImageID IN (SELECT ImageID FROM ({boxes})
+                f"""DELETE FROM box WHERE ImageID IN (SELECT ImageID FROM {self._boxes}
                 WHERE LabelName IN ({quoted(*labels.without)}) AND Fault IS NULL)"""
             )
         run(
             f"""CREATE TEMP TABLE photo AS
             SELECT ImageID, Subset, OriginalSize, License, Fault,
                 left(md5('{query.seed}:' || ImageID), 12) AS hash
-            FROM ({self._source["photos"]}) WHERE ImageID IN (SELECT ImageID FROM box)
+            FROM {photos} WHERE ImageID IN (SELECT ImageID FROM box)
                 AND (Fault IS NOT NULL OR Subset IN ({quoted(*query.subsets)}));
             DELETE FROM photo WHERE rowid NOT IN (SELECT min(rowid) FROM photo GROUP BY ImageID)"""
         )
-        if query.image_ids is not None:
-            run(
-                """DELETE FROM photo WHERE NOT EXISTS (FROM wanted_id w
-                WHERE w.ImageID = photo.ImageID AND w.Subset IN ('', photo.Subset))"""
-            )
 
     def _report(self) -> None:
         """Warn of what is left out: broken rows, boxes without a photo, unknown ImageIDs."""
@@ -142,21 +110,20 @@ class Selector:
             )
         run("DELETE FROM box WHERE ImageID NOT IN (SELECT ImageID FROM photo)")
         unknown = run(
-            """SELECT if(Subset = '', '', Subset || '/') || ImageID FROM wanted_id w WHERE NOT
-            EXISTS (FROM photo WHERE ImageID = w.ImageID AND w.Subset IN ('', Subset)) ORDER BY 1"""
+            "SELECT id FROM listed EXCEPT "
+            "SELECT id FROM listed JOIN photo USING (ImageID, Subset) ORDER BY 1"
         ).fetchall()
         if unknown:
+            few = ", ".join(row[0] for row in unknown[:5]) + ", ..." * (len(unknown) > 5)
             _warn(
                 f"{len(unknown):,} of {len(self.query.image_ids):,} ImageIDs have no box of these "
-                f"categories in {where} "
-                f"({', '.join(row[0] for row in unknown[:5])}{', ...' * (len(unknown) > 5)})."
+                f"categories in {where} ({few})."
             )
         there = {name for (name,) in run("SELECT DISTINCT Category FROM box").fetchall()}
-        if not there:
-            names = ", ".join(self.categories)
-            raise BadInput(f"There is no photo of {names} in {where}: nothing is selected.")
-        if empty := [name for name in self.categories if name not in there]:
-            _warn(f"There is no photo of {', '.join(empty)} in {where}.")
+        if empty := ", ".join(name for name in self.categories if name not in there):
+            if not there:
+                raise BadInput(f"There is no photo of {empty} in {where}: nothing is selected.")
+            _warn(f"There is no photo of {empty} in {where}.")
 
     def _order(self) -> None:
         """Fill pair: each category's photos and their places in its order.
@@ -165,62 +132,51 @@ class Selector:
         """
         self._con.execute(
             """CREATE TEMP TABLE pair AS
-            SELECT Category, ImageID, row_number() OVER (
+            SELECT Category, ImageID, hash, row_number() OVER (
                 PARTITION BY Category ORDER BY (n - 0.5::DOUBLE) / total, hash, ImageID) AS place
             FROM (
                 SELECT Category, ImageID, hash,
                     row_number() OVER (subset ORDER BY hash, ImageID) AS n,
                     count(*) OVER subset AS total
                 FROM (SELECT DISTINCT Category, ImageID FROM box) JOIN photo USING (ImageID)
-                WINDOW subset AS (PARTITION BY Category, Subset))"""
+                WINDOW subset AS (PARTITION BY Category, Subset));
+            CREATE TEMP TABLE taken (ImageID VARCHAR)"""
         )
 
-    def _play(self, gone: Collection[str]) -> None:
-        """Fill play: the photos in play, which of them are not gone, and their order."""
+    def _play(self, gone: Collection[str] = ()) -> None:
+        """Fill play: the photos before the limit-th that is not gone, and their order."""
         self._con.execute(
             """CREATE OR REPLACE TEMP TABLE play AS
-            WITH gone AS (SELECT unnest(?::VARCHAR[]) AS ImageID),
-            there AS (
-                SELECT Category, place,
-                    row_number() OVER (PARTITION BY Category ORDER BY place) AS n
-                FROM pair ANTI JOIN gone USING (ImageID)),
-            ends AS (SELECT Category, place AS stop FROM there WHERE n = ?)
-            SELECT ImageID, min(place) AS place, bool_or(g.ImageID IS NULL) AS there
-            FROM pair LEFT JOIN ends USING (Category) LEFT JOIN gone g USING (ImageID)
-            WHERE stop IS NULL OR place <= stop GROUP BY ImageID""",
+            SELECT ImageID, hash, min(place) AS place, NOT any_value(gone) AS there
+            FROM (
+                SELECT *, count(*) FILTER (NOT gone) OVER (
+                    PARTITION BY Category ORDER BY place
+                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                FROM (SELECT *, ImageID IN (SELECT unnest(?::VARCHAR[])) AS gone FROM pair))
+            WHERE coalesce(before < ?, true) GROUP BY ALL""",
             [list(gone), self.query.limit],
         )
 
     def take(self, gone: Collection[str] = frozenset()) -> Selection:
         """Return the photos in play and their boxes.
 
-        Parameters
-        ----------
-        gone : collection of str
-            ImageIDs of photos that no source has any more. The next photos take their places.
-
-        Returns
-        -------
-        Selection
-            `photos` in the order of the limit, including the gone ones that were passed over;
-            `boxes` of those that are not gone.
+        The photos of `gone`, ImageIDs that no source has any more, keep their rows; the next ones
+        take their places, and the boxes are of these.
         """
         import pandas as pd
 
-        run = self._con.execute
+        run, new = self._con.execute, "SELECT ImageID FROM play EXCEPT SELECT ImageID FROM taken"
         with convert.explain_errors():
             self._play(gone)
-            ids = run(
-                "SELECT ImageID FROM play JOIN photo USING (ImageID) ORDER BY place, hash, ImageID"
-            ).fetchnumpy()["ImageID"]
+            order = "SELECT ImageID FROM play ORDER BY place, hash, ImageID"
+            ids = run(order).fetchnumpy()["ImageID"]
             boxes = run(
                 "SELECT box.* EXCLUDE Fault FROM box JOIN play USING (ImageID) WHERE there "
                 "ORDER BY box.ImageID, box.rowid"
             ).df()
-            # Rows that an earlier call took are shared with it: the texts are most of the memory.
-            new = "SELECT ImageID FROM play EXCEPT SELECT ImageID FROM taken"
+            # Rows that an earlier call took are shared with it: their texts are most of the memory.
             rows = run(
-                f"SELECT * EXCLUDE Fault FROM ({self._source['photos']}) "
+                f"SELECT * EXCLUDE Fault FROM {self._photos} "
                 f"WHERE Fault IS NULL AND ImageID IN ({new})"
             ).df()
             run(f"INSERT INTO taken {new}")
@@ -232,20 +188,16 @@ class Selector:
         return Selection(self._rows.loc[ids].reset_index(drop=True), boxes, self.categories)
 
     def describe(self) -> dict[str, dict]:
-        """Count what `take` would return, per category and in all, without making a frame.
+        """Count what `take` would return, per category and ``"in all"``, without making a frame.
 
-        Returns
-        -------
-        dict
-            Of a dict for each category and one named ``"in all"``: photos, boxes, one for each
-            flag (boxes with it set), unknown (boxes whose flags are), bytes (sum of
-            OriginalSize), unsized (photos without one) and licences (each licence and its
-            number of photos).
+        Each count is a dict: photos, boxes, one for each flag (boxes with it set), unknown (boxes
+        whose flags are), bytes (sum of OriginalSize), unsized (photos without one) and licences
+        (each licence and its number of photos).
         """
         flags = ", ".join(f"count(*) FILTER ({flag} = 1) AS {flag}" for flag in FLAGS)
         unknown = " OR ".join(f"{flag} = -1" for flag in FLAGS)
         with convert.explain_errors():
-            self._play(())
+            self._play()
             counts = self._con.execute(
                 f"""WITH mine AS (
                     SELECT unnest([Category, 'in all']) AS name, box.* EXCLUDE Category
