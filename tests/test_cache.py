@@ -323,7 +323,7 @@ def test_a_page_is_no_table(server, tmp_path):
 
 def test_missing_on_the_site(server, tmp_path):
     """A 404 says that the base URL may be the wrong folder, and is not tried again."""
-    with pytest.raises(cache.MissingTable, match="base URL ends in the folder"):
+    with pytest.raises(cache.MissingTable, match="For v4 it ends in the folder"):
         local([BOX], server.url + "/elsewhere", tmp_path)
     assert len(server.asked) == 1
 

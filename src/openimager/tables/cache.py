@@ -19,6 +19,10 @@ from openimager.errors import BadInput
 from openimager.tables import catalogue, categories, convert
 from openimager.tables.fetch import MissingTable, fetch_file
 
+_BASES = (
+    "The base URL begins with http:// or https:// and a host, or is a directory. For v4 it ends in "
+    "the folder of the tables (2018_04/), for v5 to v7 it holds 2018_04/, v5/, v6/ and v7/."
+)
 # One conversion at a time: it uses every core and its share of memory.
 _converting = threading.Lock()
 
@@ -59,15 +63,10 @@ class Site:
         base, folder = os.fspath(self.base_url), catalogue.tables_folder(self.release)
         if catalogue.is_directory(base):
             if not os.path.isdir(base):
-                raise BadInput(
-                    f"There is no directory '{base}'. Give the folder of the tables (such as "
-                    "mirror/2018_04), or a URL that begins with http:// or https://."
-                )
+                raise BadInput(f"There is no directory '{base}'. {_BASES}")
             return str(Path(base, folder))
         if not re.match(r"https?://[^/:]", base, re.IGNORECASE):
-            raise BadInput(
-                f"'{base}' is not a base URL: it must begin with http:// or https:// and a host."
-            )
+            raise BadInput(f"'{base}' is not a base URL. {_BASES}")
         return f"{base.rstrip('/')}/{folder}"
 
     def classes(self) -> dict[str, str]:
@@ -86,10 +85,10 @@ class Site:
     def tables(self, subsets: Sequence[str], *kinds: str) -> dict[str, list[Path]]:
         """Return the tables of each kind: the one on disk, or those of the subsets."""
         given = {"boxes": self.boxes, "photos": self.photos}
-        found = {kind: [Path(given[kind])] for kind in kinds if given.get(kind)}
-        wanted = [(kind, subset) for kind in kinds if kind not in found for subset in subsets]
+        wanted = [(kind, subset) for kind in kinds if not given.get(kind) for subset in subsets]
+        found = {kind: [Path(given[kind])] if given.get(kind) else [] for kind in kinds}
         for (kind, _), path in zip(wanted, self.local(*wanted), strict=True):
-            found.setdefault(kind, []).append(path)
+            found[kind].append(path)
         return found
 
     def local(self, *wanted: tuple[str, str | None]) -> list[Path]:
@@ -121,11 +120,8 @@ class Site:
             for path in (Path(place), Path(place).with_suffix(".parquet")) if directory else ():
                 if path.is_file():
                     return path
-        raise MissingTable(
-            f"There is no table {places[0] if places else f'of {kind} in {self.release}'}. For v4 "
-            "the base URL ends in the folder of the tables (2018_04/), for v5 to v7 in the folder "
-            "that holds 2018_04/, v5/, v6/ and v7/."
-        )
+        what = places[0] if places else f"of {kind} in {self.release}"
+        raise MissingTable(f"There is no table {what}. {_BASES}")
 
     def _fetched(self, url: str, kind: str, stop: threading.Event) -> Path:
         """Return one table of a site, as Parquet if it is a large one."""

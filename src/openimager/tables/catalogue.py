@@ -1,6 +1,5 @@
 """Releases of Open Images: where each table is, and what is known of its file."""
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterable
@@ -56,14 +55,12 @@ KNOWN = {
 def subset_names(subset: str | Iterable[str]) -> tuple[str, ...]:
     """Return subsets in the order of `SUBSETS`; ``"all"`` means all three.
 
-    Examples
-    --------
     >>> subset_names(["test", "train"]), subset_names("all")
     (('train', 'test'), ('train', 'validation', 'test'))
     """
     asked = [subset] if isinstance(subset, str) else list(subset)
-    if unknown := [name for name in asked if name not in (*SUBSETS, "all")] or not asked:
-        names = ", ".join(map(repr, unknown)) if asked else "of no name"
+    if not asked or not {*asked} <= {*SUBSETS, "all"}:
+        names = ", ".join(repr(name) for name in asked if name not in SUBSETS)
         raise BadInput(f"Unknown subset {names}. Allowed: {', '.join(SUBSETS)}, all.")
     return tuple(name for name in SUBSETS if name in asked or "all" in asked)
 
@@ -74,8 +71,6 @@ def table_path(kind: str, subset: str | None = None) -> str:
     `kind` is ``"classes"``, ``"hierarchy"``, ``"boxes"``, ``"photos"`` or ``"labels"`` (the
     human-verified image-level labels); the last three have a `subset`.
 
-    Examples
-    --------
     >>> table_path("photos", "train")
     'train/train-images-boxable-with-rotation.csv'
     """
@@ -90,13 +85,11 @@ def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str
     """
     if release not in RELEASES:
         raise BadInput(f"Unknown release {release!r}. Allowed: {', '.join(RELEASES)}.")
-    if release in _CLASSES and kind == "labels":
-        return ()
-    if release in _CLASSES and kind == "classes":
-        return _CLASSES[release]
-    if release in _CLASSES and kind == "boxes" and (release, subset) != ("v5", "train"):
-        return (_LATER_BOXES[subset],)
-    return (table_path(kind, subset),)
+    later = {"labels": (), "classes": _CLASSES.get(release)}
+    if (release, subset) != ("v5", "train"):
+        later["boxes"] = (_LATER_BOXES.get(subset),)
+    own = (table_path(kind, subset),)
+    return later.get(kind, own) if release in _CLASSES else own
 
 
 def tables_folder(release: str) -> str:
@@ -120,7 +113,4 @@ def is_loopback(url: str) -> bool:
     (True, False)
     """
     host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return bool(re.fullmatch(r"(.+\.)?localhost|127(\.\d+){3}|::1", host))

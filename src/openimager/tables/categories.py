@@ -19,10 +19,7 @@ _FOLDER = re.compile(r"(?!\.)[\w .&'()+,-]{1,60}(?<![ .])")
 
 
 def read_classes(path: str | Path) -> dict[str, str]:
-    """Return MID to name, in the order of a CSV table of these two; a header is allowed.
-
-    BadInput if the file is missing, or its rows are not MID and name.
-    """
+    """Return MID to name, in the order of a CSV table of these two; a header is allowed."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             rows = [row for row in csv.reader(stream) if row]
@@ -43,21 +40,18 @@ def read_classes(path: str | Path) -> dict[str, str]:
 def resolve(names: Iterable[str], classes: Mapping[str, str]) -> dict[str, str]:
     """Return MID to name for categories, in the order given, without duplicates.
 
-    Names are matched without regard to case and surrounding space; MIDs are allowed.
+    Names are matched without regard to case and surrounding space; MIDs are allowed. BadInput if a
+    name is unknown, with the nearest ones.
 
-    Raises
-    ------
-    BadInput
-        If a name is unknown; the message has the nearest ones.
-
-    Examples
-    --------
     >>> classes = {"/m/01yrx": "Cat", "/m/0bt9lr": "Dog", "/m/0633h": "Polar bear"}
     >>> resolve([" cat", "/m/0bt9lr"], classes)
     {'/m/01yrx': 'Cat', '/m/0bt9lr': 'Dog'}
     >>> resolve(["Polar", "bear"], classes)
     Traceback (most recent call last):
     openimager.errors.BadInput: 'Polar bear' is one category: put it in quotes.
+    >>> resolve(["bear"], classes)
+    Traceback (most recent call last):
+    openimager.errors.BadInput: Unknown category 'bear'. Did you mean 'Polar bear'?
     """
     names = [str(name).strip() for name in names]
     mids = {name.casefold(): mid for mid, name in classes.items()} | {mid: mid for mid in classes}
@@ -78,11 +72,7 @@ def resolve(names: Iterable[str], classes: Mapping[str, str]) -> dict[str, str]:
 
 
 def _suggestion(name: str, classes: Mapping[str, str]) -> str:
-    """Name up to three categories that resemble `name`, the nearest first.
-
-    >>> _suggestion("burger", {"/m/0cdn1": "Hamburger", "/m/01yrx": "Cat"})
-    "Did you mean 'Hamburger'?"
-    """
+    """Name up to three categories that resemble `name`, the nearest first."""
     by_fold, fold = {known.casefold(): known for known in classes.values()}, name.casefold()
     close = difflib.get_close_matches(fold, by_fold, n=3)
     holding = sorted((known for known in by_fold if fold and fold in known), key=len)
@@ -182,16 +172,10 @@ def labels(
 ) -> Labels:
     """Find the labels of the categories of a query.
 
-    What is asked for by name stays what it is; a kind of several goes to the nearest.
+    What is asked for by name stays what it is; a kind of several goes to the nearest. BadInput if a
+    category is unknown, merged twice, or both wanted and excluded, or a merged one can't have its
+    name.
 
-    Raises
-    ------
-    BadInput
-        If a category is unknown, merged twice, or both wanted and excluded, or a merged one can't
-        have its name.
-
-    Examples
-    --------
     >>> classes = {"/m/01yrx": "Cat", "/m/0bt9lr": "Dog", "/m/01g317": "Person"}
     >>> found = labels(["cat"], classes, without=["person"], merge=[("Pet", ["Cat", "Dog"])])
     >>> found.category, found.given

@@ -167,16 +167,10 @@ def convert(
     Lines that can't be read are left out with a warning; rows with a Fault are kept, so that
     whoever reads the file can count them. TryAgain if the disk is full or `stop` is set.
     """
-    bar = tqdm(
-        desc=f"{path.name} to Parquet",
-        total=100,
-        bar_format="{desc}: {percentage:3.0f}% {bar} {elapsed}",
-        disable=True if quiet else None,
-    )
     with (
         contextlib.closing(open_database(cache)) as con,
         files.replacing(target) as part,
-        bar,
+        tqdm(desc=f"{path.name} to Parquet", total=100, unit="%", disable=quiet or None) as bar,
         explain_errors(),
         ThreadPoolExecutor(1) as pool,
     ):

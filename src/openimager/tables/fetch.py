@@ -19,6 +19,7 @@ from openimager.errors import BadInput, TryAgain
 
 USER_AGENT = f"openimager/{__version__} (research downloader for Open Images; python-requests)"
 
+_NOTES = ".part.json"
 _BLOCK = 1 << 18
 _TRIES = 5
 _TIMEOUT = (10, 60)
@@ -68,7 +69,12 @@ def fetch_file(
             if stop.wait(min(_LONGEST_WAIT, wait)):
                 raise TryAgain(f"{url} was interrupted.") from None
             continue
-        fault = _md5_fault(part) or check(part)
+        fault, announced = check(part), _notes(part).get("md5")
+        if announced and not fault:
+            with open(part, "rb") as stream:
+                md5 = base64.b64encode(hashlib.file_digest(stream, "md5").digest()).decode()
+            if md5 != announced:
+                fault = f"its MD5 is {md5}, the server says {announced}"
         if not fault:
             os.replace(part, target)
         _discard(part)
@@ -94,14 +100,8 @@ def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
     try:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
             total = _start(url, response, part)
-            bar = tqdm(
-                desc=url.rpartition("/")[2],
-                initial=_size(part),
-                total=total,
-                unit="B",
-                unit_scale=True,
-                disable=True if quiet else None,
-            )
+            look = {"unit": "B", "unit_scale": True, "disable": quiet or None}
+            bar = tqdm(desc=url.rpartition("/")[2], initial=_size(part), total=total, **look)
             with bar, open(part, "ab") as stream:
                 for block in response.iter_content(_BLOCK) if _size(part) != total else ():
                     if stop.is_set():
@@ -142,35 +142,21 @@ def _start(url: str, response, part: Path) -> int | None:
         "total": int(length) if plain and length.isdigit() else None,
         "md5": md5[1] if plain and md5 else None,
     }
-    _notes_file(part).write_text(json.dumps(notes), encoding="utf-8")
+    part.with_suffix(_NOTES).write_text(json.dumps(notes), encoding="utf-8")
     return notes["total"]
-
-
-def _md5_fault(part: Path) -> str:
-    """Compare a whole file with the MD5 that its server announced, if it did."""
-    announced = _notes(part).get("md5")
-    if not announced:
-        return ""
-    with open(part, "rb") as stream:
-        digest = base64.b64encode(hashlib.file_digest(stream, "md5").digest()).decode()
-    return "" if digest == announced else f"its MD5 is {digest}, the server says {announced}"
-
-
-def _notes_file(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
 
 
 def _notes(part: Path) -> dict:
     """Return what is known of a part: validator, total, md5. Version 0.1 kept the first alone."""
     with contextlib.suppress(OSError, ValueError):
-        notes = json.loads(_notes_file(part).read_text(encoding="utf-8"))
+        notes = json.loads(part.with_suffix(_NOTES).read_text(encoding="utf-8"))
         return notes if isinstance(notes, dict) else {"validator": notes}
     return {}
 
 
 def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _notes_file(part).unlink(missing_ok=True)
+    for path in (part, part.with_suffix(_NOTES)):
+        path.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
