@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from openimager import partitions as parallel
-from openimager import selection
+from openimager import cluster, selection
 from openimager.errors import BadInput, TryAgain
 from openimager.photos import journal, repeat
 from openimager.photos.fetch import adopted, fetch_partition, fetch_rows
@@ -164,7 +163,7 @@ class Run:
 
         def jobs() -> Iterator[tuple]:
             end = 0
-            for size in parallel.sizes(len(rows), slots):
+            for size in cluster.sizes(len(rows), slots):
                 start, end = end, end + size
                 one = changed(self.settings, workers=workers, share=slots, flickr=not talking)
                 # Only an executor such as Dask's has another worker take over.
@@ -174,7 +173,7 @@ class Run:
                 yield job
 
         task = functools.partial(fetch_partition, self.store)
-        for (_, one, _), outcomes in parallel.run(task, jobs(), slots, executor, in_flight):
+        for (_, one, _), outcomes in cluster.run(task, jobs(), slots, executor, in_flight):
             if one.flickr:
                 talking.clear()
             later = outcomes["Status"] == "deferred"
