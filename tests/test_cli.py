@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from builders import jpeg, photo_row, write_site
 from web import body, status, web
 
-from openimager import report
+from openimager import cli, report
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,6 +94,24 @@ def test_report(tmp_path):
         "failed 2 not fetched; run again to try them again",
         f"2 flickr: answered 404; {template}: answered 500",
     ]
+
+
+def test_three_reasons_at_most():
+    """Of many reasons the three most common are named, the most common first."""
+    errors = [f"reason {n}" for n in range(5) for _ in range(n + 1)]
+    photos = pd.DataFrame({"Status": "gone", "Source": "", "Error": errors})
+    lines = [" ".join(line.split()) for line in report.outcome(photos)]
+    reasons = ["5 reason 4", "4 reason 3", "3 reason 2"]
+    assert lines[1:-1] == ["gone 15 gone for good", *reasons]
+
+
+def test_options_are_keywords():
+    """Only what was given is passed on; an option that is repeatable is a list."""
+    names = ("subset", "drop", "without", "merge", "source")
+    words = [word for name in names for value in "ab" for word in (f"--{name}", value)]
+    found = vars(cli.parser().parse_args([*words, "--limit", "3", "--rate", "0.5"]))
+    expected = {key: ["a", "b"] for key in names} | {"categories": [], "limit": 3, "rate": 0.5}
+    assert found == expected
 
 
 def test_forecast():

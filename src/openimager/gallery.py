@@ -1,7 +1,5 @@
 """Write a page to look at photos, boxes, crops and mistakes. It needs no server.
 
-    python -m openimager.gallery [DIR]
-
 The page holds the tables as JSON and loads photos and crops from beside it. Titles, authors and
 tables come from strangers: the script inserts them as text, and a Content-Security-Policy allows
 nothing but the page's own script and style, by their hashes, and images from beside it.

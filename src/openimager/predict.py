@@ -92,12 +92,8 @@ def load_model(models: str | os.PathLike = "models") -> "Classifier":
 class Classifier:
     """A trained model, as `load_model` returns it.
 
-    Attributes
-    ----------
-    folders, categories : list of str
-        Folder and name of each category, in the order of the model's outputs.
-    temperature, threshold : float
-        See `openimager.metrics.scale` and `openimager.metrics.rejection_threshold`.
+    `folders` and `categories` have folder and name of each category, in the order of the model's
+    outputs; for `temperature` and `threshold` see `scale` and `rejection_threshold` of `metrics`.
     """
 
     def __init__(self, model, categories: dict[str, str], crops: dict):

@@ -3,10 +3,6 @@
 The sample has what Open Images has, so that everything can be tried offline: rotated and grey
 photos, groups, depictions, unknown flags, bursts of near-duplicates, photos that are gone. The
 pictures are drawn and their credits invented; numbers measured on them say nothing about photos.
-
-    python -m openimager.sample [DIRECTORY] [--port P]
-
-serves the sample, or the site in DIRECTORY, until it is interrupted.
 """
 
 import argparse
@@ -25,7 +21,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
@@ -76,10 +71,8 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
             return directory / TABLES
         if directory.exists():
             if not directory.is_dir() or any(directory.iterdir()):
-                raise BadInput(
-                    f"{str(directory)!r} is not empty and does not hold a sample of this seed and "
-                    "size. Give a new folder, or remove that one."
-                )
+                other = "is not empty and holds no sample of this seed and size"
+                raise BadInput(f"'{directory}' {other}. Give a new folder, or remove that one.")
             directory.rmdir()
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(".part", f".{directory.name}.", directory.parent) as part:
@@ -103,9 +96,7 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
     try:
         server = _Server(_tables(build() if directory is None else directory), port)
     except (OSError, OverflowError) as error:
-        raise BadInput(
-            f"Port {port} cannot be used ({error}). Give another one, or none for a free one."
-        ) from None
+        raise BadInput(f"Port {port} cannot be used ({error}). Give another one.") from None
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -184,43 +175,40 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.is_open:
             self.close_connection = True
         elif response == "placeholder":
-            self._answer(HTTPStatus.FOUND, Location=f"/{_PLACEHOLDER}")
+            self._answer(302, Location=f"/{_PLACEHOLDER}")
         elif response == "busy-once" and self.server.responses.pop(name, None):
-            self._answer(HTTPStatus.TOO_MANY_REQUESTS, Retry_After="1")
+            self._answer(429, Retry_After="1")
         elif response == "gone" or path is None:
-            self._answer(HTTPStatus.NOT_FOUND)
+            self._answer(404)
         else:
-            with open(path, "rb") as stream:
-                self._send(stream, _TYPES[path.suffix.lower()])
+            self._send(path)
 
     do_HEAD = do_GET
 
-    def _answer(self, status: HTTPStatus, length: int = 0, **headers: str) -> None:
+    def _answer(self, status: int, length: int = 0, **headers: str) -> None:
         self.send_response(status)
         for name, value in (headers | {"Content_Length": str(length)}).items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
 
-    def _send(self, stream, kind: str) -> None:
-        stat = os.fstat(stream.fileno())
-        size, tag = stat.st_size, f'"{stat.st_size:x}-{stat.st_mtime_ns:x}"'
+    def _send(self, path: Path) -> None:
+        size, changed = path.stat().st_size, path.stat().st_mtime_ns
+        kind, tag = _TYPES[path.suffix.lower()], f'"{size:x}-{changed:x}"'
         headers = {"Content_Type": kind, "ETag": tag, "Accept_Ranges": "bytes"}
-        status, start = HTTPStatus.OK, 0
+        status, start = 200, 0
         # Who resumes a download asks for the rest of the file; other ranges may be ignored.
         rest = re.fullmatch(r"bytes=(\d{1,18})-", self.headers.get("Range", ""))
         if rest and self.headers.get("If-Range", tag) == tag:
             start = min(int(rest[1]), size)
-            headers["Content_Range"] = f"bytes {start}-{size - 1}/{size}"
-            status = HTTPStatus.PARTIAL_CONTENT
-            if start == size:
-                headers["Content_Range"] = f"bytes */{size}"
-                status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            status, span = (206, f"{start}-{size - 1}") if start < size else (416, "*")
+            headers["Content_Range"] = f"bytes {span}/{size}"
         self._answer(status, size - start, **headers)
         if self.command == "GET":
-            stream.seek(start)
-            shutil.copyfileobj(stream, self.wfile)
-            # A file that has changed cannot keep the promised length.
-            self.close_connection |= stream.tell() != size
+            with open(path, "rb") as stream:
+                stream.seek(start)
+                shutil.copyfileobj(stream, self.wfile)
+                # A file that has changed cannot keep the promised length.
+                self.close_connection |= stream.tell() != size
 
     def log_message(self, *args):
         """Keep quiet: standard error belongs to the user."""

@@ -1,7 +1,4 @@
-"""Whether a probability of 90 % is right nine times out of ten, and thresholds of confidence.
-
-Fit temperatures and choose thresholds on validation crops, and judge them on test crops.
-"""
+"""Calibration and thresholds: fit them on validation crops, and judge them on test crops."""
 
 import numpy as np
 import pandas as pd
@@ -44,8 +41,7 @@ def fit_temperature(truth, probabilities) -> float:
     label in crops + 2 is taken to be wrong, so that crops that are all correct do not ask for
     complete certainty.
 
-    >>> always_sure, right_three_times_of_four = [[0.9, 0.1]] * 4000, [0, 0, 0, 1] * 1000
-    >>> round(fit_temperature(right_three_times_of_four, always_sure), 2)
+    >>> round(fit_temperature([0, 0, 0, 1] * 1000, [[0.9, 0.1]] * 4000), 2)
     2.0
     """
     from scipy.optimize import minimize_scalar
@@ -103,8 +99,7 @@ def calibration_error(table: pd.DataFrame) -> float:
 def rejection_threshold(confidence, keep: float = 0.95) -> float:
     """Return the confidence below which the answer should be "none of these".
 
-    It is the highest threshold at or above which a share `keep` of the crops still get an answer;
-    0 without crops.
+    It is the highest at which a share `keep` of the crops still gets an answer; 0 without crops.
 
     >>> rejection_threshold([0.5, 0.7, 0.8, 0.9, 0.95], keep=0.8)
     0.7
@@ -117,10 +112,9 @@ def rejection_threshold(confidence, keep: float = 0.95) -> float:
 
 
 def operating_point(truth, scores, precision: float) -> float | None:
-    """Return the lowest threshold, a score, at which category 1 reaches a precision.
+    """Return the lowest of `scores` as a threshold at which category 1 reaches a precision.
 
-    The lowest misses the fewest crops. None if no threshold does. Arguments as for
-    `threshold_sweep`.
+    The lowest misses the fewest crops. None if there is none. See `threshold_sweep` for the others.
 
     >>> operating_point([0, 1, 0, 1, 1], [0.2, 0.3, 0.4, 0.6, 0.9], precision=0.8)
     0.6
@@ -136,11 +130,10 @@ def threshold_sweep(truth, scores, thresholds=None) -> pd.DataFrame:
     `truth` is 0 or 1, `scores` the probability of category 1, the thresholds 0, 0.01 ... 1 by
     default. Precision is NaN where category 1 is never predicted.
 
-    >>> threshold_sweep([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8], [0.3, 0.5, 0.9])
+    >>> threshold_sweep([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8], [0.5, 0.9])
        Threshold  Accuracy  Precision  Recall
-    0        0.3      0.75   0.666667     1.0
-    1        0.5      0.50   0.500000     0.5
-    2        0.9      0.50        NaN     0.0
+    0        0.5       0.5        0.5     0.5
+    1        0.9       0.5        NaN     0.0
     """
     thresholds = np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds)
     predicted = np.asarray(scores) >= thresholds[:, None]

@@ -1,6 +1,7 @@
 """Scores with bootstrap intervals, by category and by kind of crop, and checks before them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -155,9 +156,16 @@ def slices(crops: pd.DataFrame, truth, probabilities, seed: int = 0) -> pd.DataF
 
     truth, probabilities = np.asarray(truth), np.asarray(probabilities)
     predicted, photos = probabilities.argmax(axis=1), crops["ImageID"].to_numpy()
+    side = np.sqrt((crops["Right"] - crops["Left"]) * (crops["Lower"] - crops["Upper"]))
+    kinds = {"All": pd.Series("all", crops.index)}
+    kinds |= {flag.removeprefix("Is"): crops[flag].map({1: "yes", 0: "no"}) for flag in FLAGS}
+    kinds["Flags"] = (crops[list(FLAGS)] == -1).any(axis=1).map({True: "unknown"})
+    kinds["Box"] = pd.cut(side, [*_BOXES.values(), np.inf], right=False, labels=list(_BOXES))
+    kinds["Source"] = crops["Source"]
+    order = ["all", "yes", "no", "unknown", *_BOXES, *sorted(crops["Source"].dropna().unique())]
     rows = []
-    for kind, value, mask in _kinds(crops):
-        mask = mask.to_numpy(dtype=bool)
+    for (kind, labels), value in itertools.product(kinds.items(), order):
+        mask = (labels == value).to_numpy(dtype=bool, na_value=False)
         if not mask.any():
             continue
         given, called = truth[mask], predicted[mask]
@@ -167,18 +175,3 @@ def slices(crops: pd.DataFrame, truth, probabilities, seed: int = 0) -> pd.DataF
         rows.append((kind, value, count, of, *scores))
     names = ["Property", "Value", "Crops", "Photos", "Accuracy", "Low", "High", "F1", "AUC"]
     return pd.DataFrame(rows, columns=names)
-
-
-def _kinds(crops: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
-    """Yield property, value and mask of every kind of crop."""
-    yield "All", "all", crops["ImageID"].notna()
-    for flag in FLAGS:
-        yield flag.removeprefix("Is"), "yes", crops[flag] == 1
-        yield flag.removeprefix("Is"), "no", crops[flag] == 0
-    yield "Flags", "unknown", (crops[list(FLAGS)] == -1).any(axis=1)
-    side = np.sqrt((crops["Right"] - crops["Left"]) * (crops["Lower"] - crops["Upper"]))
-    sizes = pd.cut(side, [*_BOXES.values(), np.inf], right=False, labels=list(_BOXES))
-    for size in _BOXES:
-        yield "Box", size, sizes == size
-    for source in sorted(crops["Source"].dropna().unique()):
-        yield "Source", source, crops["Source"] == source
