@@ -276,9 +276,7 @@ def test_a_broken_row_warns(site):
     for n, mark in ((1, "1.9"), (2, "2.9")):
         lines[n] = lines[n].replace("0.9", mark)
     path.write_text("\n".join([*lines, "short,line"]), encoding="utf-8")
-    with pytest.warns(
-        UserWarning, match=r"2 rows .* \(line 10: it has too few .*; ImageID 0+: XMax"
-    ):
+    with pytest.warns(UserWarning, match=r"2 rows .* \(line 10: missing columns; ImageID 0+: XMax"):
         found = Selector(Query("Cat"), Site(base_url=site)).take()
     assert len(found.boxes) == 1
 
