@@ -111,12 +111,14 @@ def source(path: str | os.PathLike, kind: str) -> str:
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
             f"it has {', '.join(found)[:120]}."
         )
+    if "Fault" in found:
+        # Of our own making: values as they are let DuckDB skip what a condition rules out.
+        return f"SELECT {', '.join(columns)}, Fault FROM {table}"
     values = ", ".join(c if c in _NUMBERS else f"coalesce({c}, '') AS {c}" for c in columns)
     cases = " ".join(
         f"WHEN coalesce({condition}, true) THEN {quoted(word)}" for condition, word in _FAULTS[kind]
     )
-    fault = "Fault" if "Fault" in found else f"CASE {cases} END AS Fault"
-    return f"SELECT {values}, {fault} FROM {table}"
+    return f"SELECT {values}, CASE {cases} END AS Fault FROM {table}"
 
 
 def warn_of_bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -> None:
