@@ -93,6 +93,12 @@ def digest(path):
     return sha256(Path(path).read_bytes()).hexdigest()
 
 
+def files_below(folder):
+    """Return every file below a folder with its bytes, by its path relative to the folder."""
+    paths = (path for path in Path(folder).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
 # Rows of the published tables
 
 
@@ -233,9 +239,7 @@ class DataDir:
 
     def files(self):
         """Return all crops on disk, by their path below crops/."""
-        root = self.data_dir / "crops"
-        paths = (path for path in root.rglob("*") if path.is_file())
-        return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+        return files_below(self.data_dir / "crops")
 
 
 def counts(frame, *names):

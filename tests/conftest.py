@@ -21,3 +21,23 @@ def pytest_collection_modifyitems(items):
 def site(tmp_path_factory):
     """Return the folder of the tables of a small drawn site, one for the whole session."""
     return sample.build(tmp_path_factory.mktemp("site") / "drawn", photos=60)
+
+
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory):
+    """Yield the environment that reaches a real S3 server, one for each file of tests."""
+    import seaweed
+
+    with seaweed.serving(tmp_path_factory.mktemp("weed")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def quilt_home(tmp_path_factory):
+    """Keep what quilt3 writes for a user in a folder of the tests."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setenv("QUILT_DISABLE_USAGE_METRICS", "1")
+        yield

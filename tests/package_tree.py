@@ -1,11 +1,19 @@
 """A clone as the five notebooks leave it, with data/, models/ and what the package needs."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
+import pytest
+import yaml
 from builders import DataDir, digest, image_id, jpeg
 from PIL import Image
+
+from openimager import registry
+from openimager.crops.geometry import rotate_box
 
 # Ending in a letter, so that a reader without a schema does not take them for numbers.
 IDS = [image_id(16 * number + 10) for number in range(6)]
@@ -108,3 +116,46 @@ def make_tree(root):
 def everything(tree):
     """Return every file of a tree by its path, to push what need not belong together."""
     return {p.relative_to(tree).as_posix(): p for p in sorted(tree.rglob("*")) if p.is_file()}
+
+
+def push(tree, place, message="first", name=NAME):
+    """Push every file of a tree into a registry."""
+    return registry.push(everything(tree), name, place, METADATA, message)
+
+
+def check_yolo(store):
+    """Compare every label of a YOLO export with the table of boxes, turned photos included."""
+    text = store.path("yolo/data.yaml").read_text(encoding="utf-8")
+    names = yaml.safe_load(text)["names"]
+    photos = store.read_table("images.csv").set_index("ImageID")
+    boxes = store.read_table("boxes.csv").query("XMax > XMin").groupby("ImageID")
+    labels = sorted(store.root.glob("yolo/labels/*/*.txt"))
+    assert len({photos.loc[label.stem, "Rotation"] for label in labels}) > 1
+    for label in labels:
+        turn = photos.loc[label.stem, "Rotation"]
+        rows = boxes.get_group(label.stem).itertuples()
+        for line, row in zip(label.read_text().splitlines(), rows, strict=True):
+            number, x, y, width, height = map(float, line.split())
+            box = (row.XMin, row.XMax, row.YMin, row.YMax)
+            expected = rotate_box(box, turn if turn > 0 else 0)
+            found = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
+            assert names[int(number)] == row.Category and found == pytest.approx(expected, abs=2e-6)
+    return labels
+
+
+def datasets_says(home, *arguments, **options):
+    """Load with Hugging Face's datasets, offline, in a process; return what it found."""
+    script = f"""
+import datasets
+found = datasets.load_dataset(*{arguments!r}, **{options!r})
+print({{split: len(rows) for split, rows in found.items()}})
+print(found["train"].features["label"].names, found["train"][0]["image"].size)
+"""
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "USE_TF": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **offline, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

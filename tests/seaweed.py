@@ -79,6 +79,15 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
         server.wait()
 
 
+def use(monkeypatch, environment: dict[str, str]) -> None:
+    """Set the environment that reaches a server; no credentials of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    fixed = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    for name, value in {**fixed, "AWS_EC2_METADATA_DISABLED": "true", **environment}.items():
+        monkeypatch.setenv(name, value)
+
+
 def _make_buckets(environment: dict[str, str], server: subprocess.Popen) -> None:
     """Wait for the server and make two buckets, "versioned" and "unversioned"."""
     client = boto3.client(

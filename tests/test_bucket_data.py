@@ -27,17 +27,10 @@ FRUIT = Path(__file__).resolve().parents[2] / "shared" / "mirror" / "fruit" / "2
 pytest.importorskip("s3fs", reason="the tests of buckets need openimager[s3]")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Return the environment that reaches an S3 server."""
-    with seaweed.serving(tmp_path_factory.mktemp("weed")) as environment:
-        yield environment
-
-
 @pytest.fixture
-def s3(server, tmp_path, monkeypatch):
+def s3(s3_server, tmp_path, monkeypatch):
     """Return a function that makes a URL of a prefix of this test's own."""
-    use(monkeypatch, server)
+    use(monkeypatch, s3_server)
     monkeypatch.setenv("OPENIMAGER_CACHE", str(tmp_path / "cache"))
     return lambda name="data": f"s3://unversioned/{tmp_path.name}/{name}"
 
@@ -46,12 +39,7 @@ def use(monkeypatch, environment):
     """Set the environment that reaches a server, and forget connections made with another."""
     import s3fs
 
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    seaweed.use(monkeypatch, environment)
     s3fs.S3FileSystem.clear_instance_cache()
 
 
@@ -158,10 +146,10 @@ def test_two_downloads_at_once(s3, tmp_path, monkeypatch):
     assert not store.sizes(store.root)
 
 
-def test_the_command_line_says_it_in_one_line(s3, server, tmp_path):
+def test_the_command_line_says_it_in_one_line(s3, s3_server, tmp_path):
     """Wrong credentials: exit status 2 and one line on stderr, without them."""
     tables = write_site(tmp_path, [photo_row(1, "../photos/1.jpg", jpeg(1))])
-    environment = {**os.environ, **server, "AWS_SECRET_ACCESS_KEY": "sesame-wrong"}
+    environment = {**os.environ, **s3_server, "AWS_SECRET_ACCESS_KEY": "sesame-wrong"}
     command = [sys.executable, "-m", "openimager", "Cat", "--data-dir", s3(), "--base-url", tables]
     done = subprocess.run(
         [str(word) for word in command], env=environment, capture_output=True, text=True, timeout=99
@@ -269,32 +257,32 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bucket_that_refuses_says_so_in_one_sentence(s3, server, tmp_path, monkeypatch, name):
+def test_a_bucket_that_refuses_says_so_in_one_sentence(s3, s3_server, tmp_path, monkeypatch, name):
     """Wrong credentials, or no right to write: one clear sentence without secrets, nothing lost."""
     store = upload(photos(tmp_path / "data", 1), s3())
     before = contents(s3())
     changed, words = BAD[name]
-    use(monkeypatch, {**server, **changed})
+    use(monkeypatch, {**s3_server, **changed})
     with pytest.raises(BadInput, match=words) as caught:
         openimager.write_crops(s3(), quiet=True)
     text = str(caught.value)
     assert "\n" not in text and "sesame" not in text and seaweed.SECRET not in text
     assert caught.value.__suppress_context__  # nor in a traceback
-    use(monkeypatch, server)
+    use(monkeypatch, s3_server)
     assert contents(s3()) == before and not store.sizes(store.state)
 
 
-def test_a_bucket_that_may_not_be_created(s3, server, monkeypatch):
+def test_a_bucket_that_may_not_be_created(s3, s3_server, monkeypatch):
     """Somebody else's bucket, or none."""
-    use(monkeypatch, {**server, "AWS_ACCESS_KEY_ID": seaweed.LIMITED})
+    use(monkeypatch, {**s3_server, "AWS_ACCESS_KEY_ID": seaweed.LIMITED})
     with pytest.raises(BadInput, match="access was refused"), Store("s3://nowhere/x").lock("lock"):
         pass
 
 
-def test_without_credentials(s3, monkeypatch, server):
+def test_without_credentials(s3, monkeypatch, s3_server):
     """No credentials at all: the sentence names the variables."""
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    use(monkeypatch, {name: value for name, value in server.items() if name not in keys})
+    use(monkeypatch, {name: value for name, value in s3_server.items() if name not in keys})
     with pytest.raises(BadInput, match="AWS_ACCESS_KEY_ID"):
         Store(s3()).read_table("images.csv")
 
@@ -325,25 +313,25 @@ def answering(status, code):
         one.shutdown()
 
 
-def test_no_such_bucket(s3, server, monkeypatch):
+def test_no_such_bucket(s3, s3_server, monkeypatch):
     """The name of a bucket that does not exist."""
     with answering(404, "NoSuchBucket") as there:
-        use(monkeypatch, {**server, **there})
+        use(monkeypatch, {**s3_server, **there})
         with pytest.raises(BadInput, match="no such bucket"), Store(s3()).lock("crops"):
             pass
 
 
-def test_a_server_without_conditional_writes_has_no_lock(s3, server, monkeypatch):
+def test_a_server_without_conditional_writes_has_no_lock(s3, s3_server, monkeypatch):
     """The run goes on; whole files are all that such a server can promise."""
     with answering(501, "NotImplemented") as there:
-        use(monkeypatch, {**server, **there})
+        use(monkeypatch, {**s3_server, **there})
         with Store(s3()).lock("crops"):
             pass
 
 
-def test_a_server_that_is_not_there_may_be_tried_again(s3, server, monkeypatch):
+def test_a_server_that_is_not_there_may_be_tried_again(s3, s3_server, monkeypatch):
     """Nothing answers at this address."""
-    use(monkeypatch, {**server, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"})
+    use(monkeypatch, {**s3_server, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"})
     with pytest.raises(TryAgain, match="cannot be reached"):
         Store(s3()).read(Store(s3()).path("images.csv"))
 

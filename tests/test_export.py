@@ -8,12 +8,10 @@ import sys
 import mlcroissant
 import numpy as np
 import pytest
-import yaml
-from package_tree import IDS, ROTATIONS, make_tree
+from package_tree import IDS, ROTATIONS, check_yolo, datasets_says, make_tree
 from PIL import Image
 from pycocotools.coco import COCO
 
-from openimager.crops.geometry import rotate_box
 from openimager.errors import BadInput
 from openimager.export import __main__ as command
 from openimager.export import write_coco, write_croissant, write_yolo
@@ -91,19 +89,7 @@ def test_yolo_labels_are_the_table_turned_upright(data):
     """Read back, every box of the table is in its photo's label file, turned with the photo."""
     done = write_yolo(data, quiet=True)
     assert (done.photos, done.linked, done.boxes, done.left_out) == (6, 2, 6, 0)
-    names = yaml.safe_load((data / "yolo" / "data.yaml").read_text(encoding="utf-8"))["names"]
-    boxes = Store(data).read_table("boxes.csv")
-    boxes = boxes[boxes["XMax"] > boxes["XMin"]]
-    found = {path.stem: path.read_text() for path in data.glob("yolo/labels/*/*.txt")}
-    assert sorted(found) == IDS
-    for image_id, rotation in zip(IDS, [rotation or 0 for rotation in ROTATIONS], strict=True):
-        rows = boxes[boxes["ImageID"] == image_id]
-        for line, row in zip(found[image_id].splitlines(), rows.itertuples(), strict=True):
-            number, x, y, width, height = map(float, line.split())
-            assert names[int(number)] == row.Category
-            corners = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
-            table = rotate_box((row.XMin, row.XMax, row.YMin, row.YMax), rotation)
-            assert corners == pytest.approx(table, abs=2e-6)
+    assert [label.stem for label in sorted(check_yolo(Store(data)), key=lambda p: p.stem)] == IDS
 
 
 def test_yolo_photos_are_upright_without_exif(data):
@@ -212,20 +198,7 @@ def test_yolo_of_a_bucket_is_refused():
 
 def test_datasets_reads_the_crops_as_imagefolder(data, tmp_path):
     """Hugging Face finds the three splits and the categories as labels, offline."""
-    script = """
-import datasets, sys
-found = datasets.load_dataset("imagefolder", data_dir=sys.argv[1])
-print({split: len(rows) for split, rows in found.items()})
-print(found["train"].features["label"].names, found["train"][0]["image"].size)
-"""
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "USE_TF": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(data / "crops")],
-        env={**os.environ, **offline, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    assert datasets_says(tmp_path / "hf", "imagefolder", data_dir=str(data / "crops")) == [
         "{'train': 3, 'validation': 1, 'test': 2}",
         "['Cat', 'Hot dog'] (32, 32)",
     ]

@@ -451,10 +451,16 @@ def test_policy(page, small):
     assert page.evaluate("window.hit") is None
 
 
-def test_data_cannot_leave_its_script():
-    text = gallery.script_json({"a": "</script><!-- \u2028 &"})
-    assert "<" not in text and "\u2028" not in text
-    assert json.loads(text) == {"a": "</script><!-- \u2028 &"}
+def test_data_cannot_leave_its_script(tmp_path):
+    """The data hold nothing that could end their script element, and are those of the tables."""
+    data = hostile(tmp_path)
+    html = gallery.write_gallery(data.write()).read_text(encoding="utf-8")
+    text = html.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    assert not set(text) & set("<>&")
+    found = json.loads(text)
+    assert set(found["categories"]) == set(HOSTILE.values())
+    titles = found["photos"]["Title"]
+    assert [titles["values"][code] for code in titles["codes"][:5]] == list(HOSTILE.values())
 
 
 # Crops, mistakes and marks

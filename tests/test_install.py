@@ -1,6 +1,5 @@
 """Installing a package, from a folder and from S3: verified, whole, and never over one's own."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,28 +8,20 @@ from pathlib import Path
 import mlcroissant
 import pytest
 import seaweed
-import yaml
-from package_tree import METADATA, NAME, make_tree, write_model
+from builders import files_below
+from package_tree import METADATA, NAME, check_yolo, make_tree, write_model
 
 import openimager
 from openimager import install, registry
-from openimager.crops import rotate_box
 from openimager.errors import BadInput, TryAgain
 from openimager.export import write_coco, write_croissant, write_yolo
 from openimager.package import cards, contents
 from openimager.store import Store
 
-pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quilt_at_home_in(tmp_path_factory):
-    """Keep what quilt3 writes for a user in a folder of the tests."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_DATA_HOME", str(home / "data"))
-        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-        yield
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated"),
+    pytest.mark.usefixtures("quilt_home"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +52,6 @@ def files_of(tree):
     return {path: file.read_bytes() for path, file in files.items() if path.startswith(parts)}
 
 
-def installed(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in Path(folder).rglob("*")
-        if path.is_file()
-    }
-
-
 def refused(word, *arguments, kind=BadInput, **options):
     """Check that an installation is refused in one sentence with this word."""
     with pytest.raises(kind, match=word) as caught:
@@ -81,7 +64,7 @@ def test_installs_data_and_models(original, place, tmp_path):
     pushed, root = original
     found = openimager.install_package(place, tmp_path / "new")
     wanted = files_of(root / "clone")
-    assert installed(tmp_path / "new") == wanted
+    assert files_below(tmp_path / "new") == wanted
     assert (found.name, found.top_hash, found.files) == (NAME, pushed.top_hash, len(wanted))
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "new").rglob("*")}
     again = openimager.install_package(place, tmp_path / "new")
@@ -92,11 +75,11 @@ def test_installs_data_and_models(original, place, tmp_path):
 def test_moved_and_read_only_registry_installs(original, place, tmp_path):
     """A registry folder that was moved needs no correcting, and nothing in it is changed."""
     moved = place.rename(tmp_path / "a stick #1")
-    before = installed(moved)
+    before = files_below(moved)
     for path in moved.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     openimager.install_package(moved, tmp_path / "new", parts="models")
-    assert installed(moved) == before
+    assert files_below(moved) == before
     assert (tmp_path / "new" / "models" / "latest.keras").is_file()
     assert not (tmp_path / "new" / "data").exists()
 
@@ -121,9 +104,9 @@ def test_files_that_differ_are_kept(original, place, tmp_path):
     own.parent.mkdir(parents=True)
     own.write_text("mine", encoding="utf-8")
     refused(r"differ.*were kept: data/crops.csv.*--overwrite", place, tmp_path / "new")
-    assert installed(tmp_path / "new") == {"data/crops.csv": b"mine"}
+    assert files_below(tmp_path / "new") == {"data/crops.csv": b"mine"}
     openimager.install_package(place, tmp_path / "new", overwrite=True)
-    assert installed(tmp_path / "new") == files_of(original[1] / "clone")
+    assert files_below(tmp_path / "new") == files_of(original[1] / "clone")
 
 
 def test_other_files_stay(place, tmp_path):
@@ -203,14 +186,14 @@ def test_interrupted_installation_goes_on(place, tmp_path, monkeypatch):
         count.append(1)
         if len(count) > 5:
             raise KeyboardInterrupt
-        fetch(*arguments)
+        return content(*arguments)
 
-    fetch = install._fetch
-    monkeypatch.setattr(install, "_fetch", stop)
+    content = install._content
+    monkeypatch.setattr(install, "_content", stop)
     with pytest.raises(KeyboardInterrupt):
         openimager.install_package(place, tmp_path / "new")
     monkeypatch.undo()
-    there = installed(tmp_path / "new")
+    there = files_below(tmp_path / "new")
     assert len(there) == 5 and not [path for path in there if path.endswith(".part")]
     assert openimager.install_package(place, tmp_path / "new").kept == 5
 
@@ -244,48 +227,20 @@ def test_stranger_gets_a_whole_site(site, tmp_path):
     registry.push(files, name, tmp_path / "registry", about, "first")
     there = tmp_path / "new"
     openimager.install_package(tmp_path / "registry", there)
-    assert installed(there) == {
+    assert files_below(there) == {
         path: file.read_bytes() for path, file in files.items() if path[0] in "dm"
     }
     store = Store(there / "data")
     crops = store.read_table("crops.csv").query("CropPath != ''")
     records = list(mlcroissant.Dataset(there / "data" / "croissant.json").records("crops"))
     assert {f"data/{row['crops/path'].decode()}" for row in records} == set(crops["CropPath"])
+    write_yolo(store, quiet=True)
     check_yolo(store)
 
 
-def check_yolo(store):
-    """Compare every label of a YOLO export with the table of boxes, turned photos included."""
-    write_yolo(store, quiet=True)
-    path = store.path("yolo/data.yaml")
-    names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
-    photos = store.read_table("images.csv").set_index("ImageID")
-    boxes = store.read_table("boxes.csv").groupby("ImageID")
-    labels = list(store.root.glob("yolo/labels/*/*.txt"))
-    assert len({photos.loc[label.stem, "Rotation"] for label in labels}) > 1
-    for label in labels:
-        turn = photos.loc[label.stem, "Rotation"]
-        rows = boxes.get_group(label.stem).itertuples()
-        for line, row in zip(label.read_text().splitlines(), rows, strict=True):
-            number, x, y, width, height = map(float, line.split())
-            box = (row.XMin, row.XMax, row.YMin, row.YMax)
-            expected = rotate_box(box, turn if turn > 0 else 0)
-            found = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
-            assert names[int(number)] == row.Category and found == pytest.approx(expected, abs=2e-6)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with seaweed.serving(tmp_path_factory.mktemp("seaweed")) as environment:
-        yield environment
-
-
 @pytest.fixture
-def s3(server, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in server.items():
-        monkeypatch.setenv(name, value)
+def s3(s3_server, monkeypatch):
+    seaweed.use(monkeypatch, s3_server)
     return monkeypatch
 
 
@@ -295,15 +250,17 @@ def test_installs_from_s3_with_the_right_to_read(original, s3, tmp_path):
     push(tree, "s3://versioned")
     s3.setenv("AWS_ACCESS_KEY_ID", seaweed.READER)
     found = openimager.install_package("s3://versioned", tmp_path / "new")
-    assert installed(tmp_path / "new") == files_of(tree) and found.files > 20
-    with pytest.raises(BadInput, match=r"denies .* on s3://versioned") as caught:
+    assert files_below(tmp_path / "new") == files_of(tree) and found.files > 20
+    with pytest.raises(BadInput, match=r"s3://versioned.*access was refused for \w+") as caught:
         push(tree, "s3://versioned", "quilt/mine")
-    assert "installing only to read" in str(caught.value) and "\n" not in str(caught.value)
+    assert "installing a package needs the right to read" in str(caught.value) and "\n" not in str(
+        caught.value
+    )
 
 
 def test_installs_from_an_unversioned_bucket(original, s3, tmp_path):
     """Reading needs no versioning; a bucket without a package says so, and so does a wrong one."""
     refused("has these packages: none", "s3://unversioned", tmp_path)
-    refused("no bucket", "s3://no-such-bucket", tmp_path)
+    refused("no such bucket", "s3://no-such-bucket", tmp_path)
     s3.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    refused("refuses these credentials", "s3://versioned", tmp_path)
+    refused("credentials are missing or were refused", "s3://versioned", tmp_path)

@@ -9,26 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from package_tree import METADATA, NAME, everything, make_tree
+from builders import files_below
+from package_tree import METADATA, NAME, everything, make_tree, push
 
 from openimager import registry
 from openimager.errors import BadInput
 from openimager.package.objects import content_hash, import_quilt
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
-pytestmark = pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated"),
+    pytest.mark.usefixtures("quilt_home"),
+]
 QUILT = shutil.which("quilt3", path=str(Path(sys.executable).parent))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quilt_at_home_in(tmp_path_factory):
-    """Keep what quilt3 writes for a user in a folder of the tests."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_DATA_HOME", str(home / "data"))
-        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-        patch.setenv("QUILT_DISABLE_USAGE_METRICS", "1")
-        yield
 
 
 @pytest.fixture
@@ -39,10 +32,6 @@ def tree(tmp_path):
 @pytest.fixture
 def place(tmp_path):
     return tmp_path / "registry"
-
-
-def push(tree, place, message="first"):
-    return registry.push(everything(tree), NAME, place, METADATA, message)
 
 
 def quilt(*arguments, cwd=None):
@@ -58,15 +47,6 @@ def install(place, folder, top_hash=None):
     found = import_quilt().Package.browse(NAME, str(place), top_hash)
     found.fetch(str(folder))
     return found
-
-
-def contents(folder):
-    """Return every file under a folder with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in Path(folder).rglob("*")
-        if path.is_file()
-    }
 
 
 def test_stranger_installs_and_verifies(tree, place, tmp_path):
@@ -89,7 +69,7 @@ def test_stranger_installs_and_verifies(tree, place, tmp_path):
     there = ("--registry", "../registry")
     status, said = quilt("install", NAME, *there, "--dest", ".", cwd=clone)
     assert status == 0, said
-    assert contents(clone) == contents(tree)
+    assert files_below(clone) == files_below(tree)
     verify = (
         "verify",
         NAME,
@@ -116,17 +96,17 @@ def test_stranger_installs_only_the_model(tree, place, tmp_path):
     line = ("install", NAME, "--registry", place, "--path", "models", "--dest", "models")
     status, said = quilt(*line, cwd=tmp_path)
     assert status == 0, said
-    assert contents(tmp_path / "models") == contents(tree / "models")
+    assert files_below(tmp_path / "models") == files_below(tree / "models")
     assert not (tmp_path / "data").exists()
 
 
 def test_bytes_are_in_the_registry(tree, place, tmp_path):
     """The registry needs nothing of the tree that it was made from."""
     push(tree, place)
-    before = contents(tree)
+    before = files_below(tree)
     shutil.rmtree(tree)
     install(place, tmp_path / "out")
-    assert contents(tmp_path / "out") == before
+    assert files_below(tmp_path / "out") == before
 
 
 def test_second_push_copies_and_adds_nothing(tree, place):
@@ -151,14 +131,14 @@ def test_one_changed_file_is_one_copy(tree, place):
 def test_old_revision_stays_whole(tree, place, tmp_path):
     """After a new revision, the old one installs with the bytes that it was pushed with."""
     old = push(tree, place).top_hash
-    before = contents(tree)
+    before = files_below(tree)
     for path in ("data/crops.csv", "models/latest.keras"):
         (tree / path).write_bytes(b"other bytes entirely")
     shutil.rmtree(tree / "data" / "images")
     (tree / "data" / "images").mkdir()
     new = push(tree, place, "second").top_hash
     found = install(place, tmp_path / "old", old)
-    assert contents(tmp_path / "old") == before
+    assert files_below(tmp_path / "old") == before
     assert found.verify(str(tmp_path / "old"))
     assert registry.revisions(NAME, place)["TopHash"].tolist() == [old, new]
 
@@ -177,7 +157,7 @@ def test_revisions_within_one_second_are_all_listed(tree, place):
 def test_moved_registry_is_re_pointed(tree, place, tmp_path):
     """With the old folder gone, every revision installs from the new one under its top hash."""
     old = push(tree, place).top_hash
-    first = contents(tree)
+    first = files_below(tree)
     (tree / "README.md").write_text("# changed\n", encoding="utf-8")
     new = push(tree, place, "second").top_hash
     elsewhere = tmp_path / "a shared drive #1" / "registry"
@@ -190,7 +170,7 @@ def test_moved_registry_is_re_pointed(tree, place, tmp_path):
     for top_hash in (old, new):
         assert import_quilt().Package.browse(NAME, str(elsewhere), top_hash).top_hash == top_hash
     install(elsewhere, tmp_path / "out", old)
-    assert contents(tmp_path / "out") == first
+    assert files_below(tmp_path / "out") == first
 
 
 def test_moved_registry_takes_new_revisions(tree, place, tmp_path):
@@ -215,21 +195,21 @@ def test_re_pointing_an_incomplete_copy_changes_nothing(tree, place, tmp_path, c
     lost = Path(found["README.md"].physical_key.path)
     lost.unlink()
     moved = place.rename(tmp_path / "moved")
-    before = contents(moved)
+    before = files_below(moved)
     assert registry.main([str(moved)]) == 2
     assert lost.name in capsys.readouterr().err
-    assert contents(moved) == before
+    assert files_below(moved) == before
 
 
 def test_rolling_back_brings_the_old_bytes(tree, place, tmp_path):
     """After a rollback, installing without a top hash gives the revision rolled back to."""
     old = push(tree, place).top_hash
-    before = contents(tree)
+    before = files_below(tree)
     (tree / "models" / "latest.keras").write_bytes(b"a worse model")
     push(tree, place, "a mistake")
     import_quilt().Package.rollback(NAME, str(place), old)
     install(place, tmp_path / "out")
-    assert contents(tmp_path / "out") == before
+    assert files_below(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("lacking", ["categories", "licence", "metrics"])
@@ -274,7 +254,7 @@ def test_registry_that_may_only_be_read(tree, place, monkeypatch, number):
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), str(place / "objects"))
 
-    monkeypatch.setattr("openimager.package.objects._write_whole", refuse)
+    monkeypatch.setattr("openimager.files.write", refuse)
     with pytest.raises(BadInput, match="installing only needs to read") as caught:
         push(tree, place)
     assert str(place) in str(caught.value) and "\n" not in str(caught.value)
@@ -302,19 +282,14 @@ def test_command_line_says_what_is_wrong(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("size", [0, 1, (8 << 20) - 1, 8 << 20, (17 << 20) + 5])
-def test_hash_is_quilt_s_own(tmp_path, size):
-    """Our streamed hash is the one that quilt3 computes, around its 8 MiB parts as well."""
+def test_hash_is_quilt_s_own(size):
+    """Our hash is the one that quilt3 computes, around its 8 MiB parts as well."""
     import_quilt()
     from quilt3.checksums import calculate_multipart_checksum_bytes
 
-    content = hashlib.sha256(b"seed").digest() * (size // 32 + 1)
-    path = tmp_path / "file"
-    path.write_bytes(content[:size])
-    digest, found = content_hash(path, copy_to=tmp_path / "copy")
-    expected = calculate_multipart_checksum_bytes(content[:size], checksum_type="sha2-256-chunked")
-    assert found == size
-    assert digest == expected
-    assert (tmp_path / "copy").read_bytes() == content[:size]
+    content = (hashlib.sha256(b"seed").digest() * (size // 32 + 1))[:size]
+    expected = calculate_multipart_checksum_bytes(content, checksum_type="sha2-256-chunked")
+    assert content_hash(content) == expected
 
 
 def test_no_usage_statistics():

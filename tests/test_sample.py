@@ -335,18 +335,19 @@ def test_range_beyond_the_end(base):
 
 
 def test_connection_is_kept(base):
-    """Several requests travel on one connection, also after a 404."""
+    """Several requests travel on one connection, also after a 404 and after a HEAD."""
     place = urlsplit(base)
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=5)
     statuses, sockets = [], set()
-    for path in ("class-descriptions-boxable.csv", "none.csv", "class-descriptions-boxable.csv"):
-        connection.request("GET", place.path + path)
+    asked = (("GET", CLASSES), ("GET", "none.csv"), ("HEAD", CLASSES), ("GET", CLASSES))
+    for method, path in asked:
+        connection.request(method, place.path + path)
         answer = connection.getresponse()
         answer.read()
         statuses.append(answer.status)
         sockets.add(id(connection.sock))
     connection.close()
-    assert statuses == [200, 404, 200] and len(sockets) == 1 and None not in sockets
+    assert statuses == [200, 404, 200, 200] and len(sockets) == 1 and None not in sockets
 
 
 @pytest.mark.parametrize(
@@ -375,7 +376,7 @@ def test_connection_is_kept(base):
 def test_only_the_site_is_served(tmp_path, path):
     """Files that are no tables of the layout and no photos in the tables are not served."""
     root, secret = tmp_path / "root", jpeg(9)
-    urls = ("../photos/a.jpg", "../link.jpg", "../../secret.jpg", "../secret.csv", "..//etc/passwd")
+    urls = ("../photos/a.jpg", "../link.jpg", "../../secret.jpg", "../notes.csv", "..//etc/passwd")
     tables = write_site(root, [photo_row(n, url) for n, url in enumerate(urls)])
     names = ("notes.csv", "notes.json", "holiday.jpg", ".hidden.jpg")
     names += ("2018_04/private.csv", "2018_04/train/private.csv", "photos/a.jpg")

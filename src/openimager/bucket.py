@@ -1,15 +1,21 @@
-"""The bucket side of `openimager.store`: plain errors, a lock with a lease, local copies."""
+"""Buckets, of a data directory or of a registry: plain errors, a lock with a lease, local copies.
+
+fsspec and boto3 find server and credentials by the same rules: ``AWS_ENDPOINT_URL_S3`` where it is
+not Amazon's, ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY`` or a profile.
+"""
 
 import contextlib
+import errno
 import json
+import os
 import re
 import secrets
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlparse
 
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy
@@ -17,14 +23,13 @@ from openimager.files import Busy
 # A bucket cannot drop the lock of a killed process, so the holder writes to it every few seconds.
 _BEAT = 4
 _LEASE = 15
-_PARALLEL = 16
 
 _CREDENTIALS = (
     "Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE "
     "...) or ~/.aws."
 )
 _WRONG_KEYS = {
-    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
+    *("401", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"),
     *("TokenRefreshRequired", "InvalidClientTokenId", "AuthFailure"),
 }
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
@@ -58,17 +63,17 @@ def opened(url: str):
 
 
 @contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn what goes wrong with a bucket into one sentence, without secrets.
+def explained(place: str) -> Iterator[None]:
+    """Turn what goes wrong with a bucket or a registry's folder into one sentence without secrets.
 
     Raises
     ------
     FileNotFoundError
         If an object is missing; callers expect it.
     BadInput
-        If the credentials, the bucket's name or its rights are to be corrected.
+        If the credentials, the name or the rights are to be corrected.
     TryAgain
-        If the server cannot be reached, or fails.
+        If the server cannot be reached or fails, or the disk is full.
     """
     try:
         yield
@@ -76,34 +81,48 @@ def explained(url: str) -> Iterator[None]:
         raise
     except Exception as error:
         code, kind = _code(error), type(error).__name__
-        if code == "NoSuchBucket":
-            raise BadInput(
-                f"{url}: there is no such bucket. Create it first, or correct its name."
-            ) from None
-        if isinstance(error, FileNotFoundError | FileExistsError):
+        if isinstance(error, FileNotFoundError | FileExistsError) and code != "NoSuchBucket":
             raise
-        missing = re.search("Credential|Token|Profile|SSO", kind)
-        if missing or code in _WRONG_KEYS:
-            raise BadInput(
-                f"{url}: the credentials are missing or were refused ({code or kind}). "
-                f"{_CREDENTIALS}"
-            ) from None
-        if isinstance(error, PermissionError):
-            raise BadInput(
-                f"{url}: access was refused ({code or kind}). Check the credentials, and that "
-                "they allow reading, listing, writing and deleting in this bucket."
-            ) from None
-        if isinstance(error, OSError) or type(error).__module__.startswith(("botocore", "aio")):
-            raise TryAgain(
-                f"{url}: the bucket cannot be reached or failed ({code or kind}). Everything "
-                "complete is kept; run again for the rest."
-            ) from None
-        raise
+        remote = code or type(error).__module__.startswith(("botocore", "aio"))
+        if not remote and not isinstance(error, OSError):
+            raise
+        raise _explanation(place, error, code or kind) from None
 
 
-def _code(error: Exception) -> str:
+def _explanation(place: str, error: Exception, why: str) -> BadInput | TryAgain:
+    env = os.environ
+    server = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or "Amazon"
+    at = f"{place} at {server}" if place.startswith("s3") else place
+    request = getattr(error, "operation_name", "a request")
+    if getattr(error, "filename", None):  # on this machine
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return BadInput(
+                f"{error.filename} cannot be used ({error.strerror}). Pushing to {place} needs the "
+                "right to write there; installing only needs to read it."
+            )
+        full = "The disk is full" if error.errno == errno.ENOSPC else f"{error.strerror}"
+        return TryAgain(f"{full} ({error.filename}). Make room or repair it, and run again.")
+    if why in ("NoSuchBucket", "InvalidBucketName", "404"):
+        return BadInput(f"{at}: there is no such bucket. Create it first, or correct its name.")
+    if why in _WRONG_KEYS or re.search("Credential|Token|Profile|SSO", why):
+        return BadInput(f"{at}: credentials are missing or were refused ({why}). {_CREDENTIALS}")
+    if isinstance(error, PermissionError) or why in ("403", "AccessDenied"):
+        return BadInput(
+            f"{at}: access was refused for {request} ({why}). Check the credentials: installing a "
+            "package needs the right to read and list, pushing one also to write, and a data "
+            "directory also to delete."
+        )
+    if isinstance(error, ValueError):  # an address or a region that botocore cannot use
+        return BadInput(f"{at} cannot be used: {error}")
+    return TryAgain(
+        f"{at}: the bucket cannot be reached or failed {request} ({why}). Everything complete is "
+        "kept; check the address (AWS_ENDPOINT_URL_S3) and the network, and run again for the rest."
+    )
+
+
+def _code(error: BaseException | None) -> str:
     """Return the code that S3 gave, such as "AccessDenied", or ""."""
-    cause = error if hasattr(error, "response") else error.__cause__
+    cause = error if hasattr(error, "response") else getattr(error, "__cause__", None)
     response = getattr(cause, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
@@ -120,41 +139,51 @@ def lock(path, url: str) -> Iterator[None]:
     openimager.files.Busy
         If another run holds it.
     """
-    mine, stopped = secrets.token_hex(8), threading.Event()
+    mine, stopped, fs = secrets.token_hex(8), threading.Event(), path.fs
 
     def held() -> bytes | None:
         with contextlib.suppress(FileNotFoundError):
-            return path.fs.cat_file(path.path)
+            return fs.cat_file(path.path)
+
+    def is_mine() -> bool:
+        return (held() or b"").startswith(mine.encode())
 
     def beat() -> None:
         for number in range(1, sys.maxsize):
             if stopped.wait(_BEAT):
                 return
             with contextlib.suppress(Exception):  # the run itself reports what is wrong
-                if not (held() or b"").startswith(mine.encode()):
+                if not is_mine():
                     return  # taken over: this process was suspended for too long
-                path.fs.pipe_file(path.path, f"{mine} {number}".encode())
+                fs.pipe_file(path.path, f"{mine} {number}".encode())
 
     def acquired() -> bool:
         try:
-            path.fs.pipe_file(path.path, f"{mine} 0".encode(), mode="create")
-        except (NotImplementedError, TypeError):
-            return True  # not supported, so there is no lock; whole files are all there is
+            fs.pipe_file(path.path, f"{mine} 0".encode(), mode="create")
         except FileExistsError:
             return False
+        except (NotImplementedError, TypeError):
+            return True  # not supported, so there is no lock; whole files are all there is
         except OSError as error:
-            if _code(error) == "NotImplemented":
-                return True
-            if _code(error) not in _TAKEN:
+            if _code(error) not in {*_TAKEN, "NotImplemented"}:
                 raise
-            return False
+            return _code(error) == "NotImplemented"
         return True
 
     with explained(url):
+        begun, before = time.monotonic(), None
         while not acquired():
-            _wait_for_sign_of_life(held, url)
-            with contextlib.suppress(FileNotFoundError):
-                path.fs.rm_file(path.path)
+            now = held()
+            if before and now and now != before:
+                raise Busy(
+                    f"Another run is at work in {url}. Wait until it ends, or give another "
+                    "--data-dir."
+                )
+            if now and time.monotonic() > begun + _LEASE:
+                with contextlib.suppress(FileNotFoundError):
+                    fs.rm_file(path.path)
+            before = before or now
+            time.sleep(0.5)
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
@@ -163,21 +192,8 @@ def lock(path, url: str) -> Iterator[None]:
         stopped.set()
         thread.join()
         with contextlib.suppress(Exception):
-            if (held() or b"").startswith(mine.encode()):
-                path.fs.rm_file(path.path)
-
-
-def _wait_for_sign_of_life(held, url: str) -> None:
-    """Return when a lock is free or its holder is dead; raise Busy if it is alive."""
-    before, begun = held(), time.monotonic()
-    while before is not None and time.monotonic() < begun + _LEASE:
-        time.sleep(0.5)
-        if (now := held()) is None:
-            return
-        if now != before:
-            raise Busy(
-                f"Another run is at work in {url}. Wait until it ends, or give another --data-dir."
-            )
+            if is_mine():
+                fs.rm_file(path.path)
 
 
 def copied(root, names: Iterable[str], target: Path, quiet: bool = False) -> Path:
@@ -185,19 +201,17 @@ def copied(root, names: Iterable[str], target: Path, quiet: bool = False) -> Pat
 
     An object that was copied before and has not changed is not copied again.
     """
-    from tqdm.auto import tqdm
+    from fsspec.callbacks import TqdmCallback
 
+    base = root.path.rstrip("/")
     names = sorted({*names})
-    start = len(root.path.rstrip("/")) + 1
     with explained(str(root)):
-        listing = root.fs.find(root.path, detail=True)
-    entries = {path[start:]: entry for path, entry in listing.items()}
+        listing = root.fs.find(base, detail=True)
+    entries = {path.removeprefix(f"{base}/"): entry for path, entry in listing.items()}
     if missing := [name for name in names if name not in entries]:
         raise BadInput(f"{root} has no {missing[0]} ({len(missing)} files are missing).")
-    tags = {
-        name: [entries[name]["size"], str(entries[name].get("ETag") or entries[name])]
-        for name in names
-    }
+    found = {name: entries[name] for name in names}
+    tags = {name: [each["size"], str(each.get("ETag") or each)] for name, each in found.items()}
     record = target / ".copied.json"
     try:
         before = json.loads(record.read_text(encoding="utf-8"))
@@ -207,22 +221,60 @@ def copied(root, names: Iterable[str], target: Path, quiet: bool = False) -> Pat
     for path in list(target.rglob("*")):
         if path.is_file() and path.relative_to(target).as_posix() not in tags:
             path.unlink()
-
-    def copy(name: str) -> None:
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((root / name).fs.cat_file((root / name).path))
-
-    todo = [name for name in names if before.get(name) != tags[name]]
-    todo += [name for name in names if name not in todo and not (target / name).is_file()]
-    with ThreadPoolExecutor(_PARALLEL) as pool, explained(str(root)):
-        work = pool.map(copy, todo)
-        for _ in tqdm(work, "Copying", len(todo), unit="file", disable=quiet or None):
-            pass
+    todo = [n for n in names if before.get(n) != tags[n] or not (target / n).is_file()]
     # Keras takes its classes from the folders of a split, also from empty ones.
     for folder in {name.split("/")[2] for name in names if name.startswith("crops/")}:
         for split in ("train", "validation", "test"):
             (target / "crops" / split / folder).mkdir(parents=True, exist_ok=True)
     target.mkdir(parents=True, exist_ok=True)
+    bar = {"desc": "Copying", "unit": "file", "disable": quiet or None}
+    with explained(str(root)), TqdmCallback(bar) as callback:
+        local = [str(target / name) for name in todo]
+        root.fs.get([f"{base}/{name}" for name in todo], local, callback=callback)
     record.write_text(json.dumps(tags), encoding="utf-8")
     return target
+
+
+def bucket_of(registry: str | os.PathLike) -> str | None:
+    """Return the bucket of an ``s3://`` address, or None if `registry` is a folder.
+
+    Raises BadInput if it is an address of another kind, or of something inside a bucket.
+
+    Examples
+    --------
+    >>> bucket_of("s3://my-photos"), bucket_of("../registry"), bucket_of("file:///shared/registry")
+    ('my-photos', None, None)
+    """
+    address = str(registry)
+    if "://" not in address or address.startswith("file://"):
+        return None
+    parsed = urlparse(address)
+    if parsed.scheme != "s3" or not parsed.netloc or parsed.path.strip("/"):
+        raise BadInput(f"{address!r} is no registry: give a folder or s3://bucket, nothing more.")
+    return parsed.netloc
+
+
+def check_bucket(bucket: str, patience: float = 4.0, versioned: bool = True) -> None:
+    """Ask once whether a bucket exists, may be used and, unless only read, keeps old versions.
+
+    `patience` is in seconds, for the connection and again for the answer; there is no second try,
+    so that a wrong address is known within ten seconds. Raises BadInput or TryAgain.
+    """
+    import boto3
+    from botocore.config import Config
+
+    once = {"total_max_attempts": 1}
+    config = Config(connect_timeout=patience, read_timeout=patience, retries=once)
+    with explained(f"s3://{bucket}"):
+        try:
+            # Not boto3.client: its session would remember the first credentials for good.
+            client = boto3.Session().client("s3", config=config)
+        except ValueError as error:
+            raise BadInput(f"s3://{bucket} can't be reached: {error}.") from error
+        if not versioned:
+            client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        elif client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
+            raise BadInput(
+                f"s3://{bucket} does not keep old versions, so a new revision would silently "
+                "change the old ones: switch bucket versioning on, or choose a versioned bucket."
+            )

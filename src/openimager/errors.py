@@ -1,7 +1,8 @@
-"""The two ways in which a run of openimager can end badly."""
+"""The two ways in which a run of openimager can end badly, and the exit status of each."""
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 
 class BadInput(ValueError):
@@ -26,3 +27,28 @@ def explained_os_errors(kept: str) -> Iterator[None]:
             f"The disk refuses what is written: {error.strerror or error}{where}. {kept} are "
             "kept; make room or repair it, and run again for the rest."
         ) from error
+
+
+def first_of(names: Sequence[str], shown: int = 3) -> str:
+    """Return the first few names, and how many more there are.
+
+    Examples
+    --------
+    >>> first_of(["a", "b", "c", "d", "e"]), first_of(["a"])
+    ('a, b, c and 2 more', 'a')
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def exit_status(work: Callable[[], object]) -> int:
+    """Print what a command's `work` returns, or one line on stderr; return 0, 1, 2 or 130."""
+    try:
+        print(work())
+    except (BadInput, TryAgain) as error:
+        print(f"openimager: {error}", file=sys.stderr)
+        return 2 if isinstance(error, BadInput) else 1
+    except KeyboardInterrupt:
+        print("Interrupted; the same command does the rest.", file=sys.stderr)
+        return 130
+    return 0

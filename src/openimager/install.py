@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from openimager.errors import BadInput, TryAgain
-from openimager.files import replacing
+from openimager import files
+from openimager.bucket import bucket_of, explained
+from openimager.errors import BadInput, TryAgain, exit_status, first_of
 from openimager.package import objects
-from openimager.package.bucket import bucket_of, explained
 from openimager.registry import check
 
 PARTS = ("data", "models")
@@ -77,29 +77,30 @@ def install_package(
     with explained(address):
         name, top_hash = _revision(address, name, top_hash)
         wanted = _wanted(objects.manifest(address, top_hash)[1], name, parts)
-        targets = {path: Path(dest, *path.split("/")) for path in wanted}
-        there = {path: target for path, target in targets.items() if target.is_file()}
-        found = objects.on_threads(
-            lambda path, file, _: (path, objects.content_hash(file)[0]), there, "Comparing"
-        )
-        same = {path for path, digest in found if digest == wanted[path].digest}
-        differ = sorted(there.keys() - same)
+        sizes = {path: entry.size for path, entry in wanted.items()}
+
+        def compared(path: str) -> bool | None:
+            target = Path(dest, path)
+            if target.is_file():
+                return objects.content_hash(target.read_bytes()) == wanted[path].digest
+
+        found = dict(zip(sizes, objects.on_threads(compared, sizes, "Comparing"), strict=True))
+        differ = sorted(path for path, same in found.items() if same is False)
         if differ and not overwrite:
-            more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
             raise BadInput(
-                "These files differ from the package and were kept: "
-                f"{', '.join(differ[:3])}{more}. Nothing was installed. Replace them with "
-                "--overwrite (overwrite=True), or install into another folder with --dest."
+                f"These files differ from the package and were kept: {first_of(differ)}. Nothing "
+                "was installed. Replace them with --overwrite (overwrite=True), or install into "
+                "another folder with --dest."
             )
-        missing = {path: target for path, target in targets.items() if path not in same}
-        sizes = {path: wanted[path].size for path in missing}
+        missing = {path: sizes[path] for path, same in found.items() if not same}
 
-        def fetch(path: str, target: Path, size: int) -> None:
-            _fetch(address, path, wanted[path], target)
+        def fetch(path: str) -> None:
+            files.write(Path(dest, path), _content(address, path, wanted[path]))
 
-        for _ in objects.on_threads(fetch, missing, "Installing", sizes):
+        for _ in objects.on_threads(fetch, missing, "Installing"):
             pass
-    return Installed(name, top_hash, len(missing), sum(sizes.values()), len(same))
+    kept = len(sizes) - len(missing)
+    return Installed(name, top_hash, len(missing), sum(missing.values()), kept)
 
 
 def _revision(registry: str, name: str | None, top_hash: str | None) -> tuple[str, str]:
@@ -135,25 +136,18 @@ def _wanted(entries: dict, name: str, parts: str | Sequence[str]) -> dict:
     return wanted
 
 
-def _fetch(registry: str, path: str, entry, target: Path) -> None:
-    """Write a file of the package, if its bytes are what was pushed."""
-    source = None if bucket_of(registry) else objects.in_registry(entry.address, Path(registry))
-    with replacing(target) as part:
-        digest = None
-        if source is None:
-            content = objects.read(objects.key(entry.address))
-            if content is not None:
-                part.write_bytes(content)
-                digest = objects.bytes_hash(content)
-        elif source.is_file():
-            digest, _ = objects.content_hash(source, copy_to=part)
-        if digest is None:
-            raise BadInput(f"{registry} lacks the bytes of {path}: copy the registry again, whole.")
-        if digest != entry.digest:
-            raise TryAgain(
-                f"{path} in {registry} is not what was pushed (at {source or entry.address}): copy "
-                "the registry again, or push the revision again."
-            )
+def _content(registry: str, path: str, entry: objects.Entry) -> bytes:
+    """Return the bytes of a file of the package, verified."""
+    place = objects.current_key(entry.address, None if bucket_of(registry) else registry)
+    content = objects.read(place) if place else None
+    if content is None:
+        raise BadInput(f"{registry} lacks the bytes of {path}: copy the registry again, whole.")
+    if objects.content_hash(content) != entry.digest:
+        raise TryAgain(
+            f"{path} in {registry} is not what was pushed (at {place}): copy the registry again, "
+            "or push the revision again."
+        )
+    return content
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,15 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--top-hash", metavar="HASH", help="the revision (the latest)")
     add("--overwrite", action="store_true", help="replace files that differ")
     options = vars(parser.parse_args(arguments))
-    try:
-        print(install_package(**options | {"parts": options["parts"] or PARTS}))
-    except (BadInput, TryAgain) as error:
-        print(f"openimager: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
-    except KeyboardInterrupt:
-        print("Interrupted; the same command installs the rest.", file=sys.stderr)
-        return 130
-    return 0
+    options["parts"] = options["parts"] or PARTS
+    return exit_status(lambda: install_package(**options))
 
 
 if __name__ == "__main__":

@@ -24,20 +24,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from openimager.errors import BadInput, TryAgain
-from openimager.package.bucket import bucket_of, check_bucket, explained
-from openimager.package.objects import (
-    HASH,
-    import_quilt,
-    in_registry,
-    key,
-    manifest,
-    pointers,
-    store_in_bucket,
-    store_in_folder,
-    write,
-)
-from openimager.package.workflow import WORKFLOW, check_metadata, write_workflow
+from openimager.bucket import bucket_of, check_bucket, explained
+from openimager.errors import BadInput, exit_status
+from openimager.package import objects
+from openimager.package.workflow import WORKFLOW, checked_package, write_workflow
 
 
 @dataclass(frozen=True)
@@ -92,45 +82,38 @@ def push(
     registry = check(registry)
     with explained(registry):
         write_workflow(registry)
-        check_metadata(metadata, name, registry, message)
-        revisions = pointers(registry, name)
+        package = checked_package(metadata, name, registry, message)
+        revisions = objects.pointers(registry, name)
         latest = revisions.get("latest")
-        header, before = manifest(registry, latest) if latest else ({}, {})
+        header, before = objects.manifest(registry, latest) if latest else ({}, {})
         if bucket_of(registry):
-            found = [manifest(registry, top_hash)[1] for top_hash in {*revisions.values()}]
+            found = [objects.manifest(registry, top_hash)[1] for top_hash in {*revisions.values()}]
             known = {entry.digest: entry.address for rows in found for entry in rows.values()}
-            stored = [*store_in_bucket(files, f"{registry}/{name}", known)]
+            entries = objects.store_in_bucket(files, f"{registry}/{name}", known)
         else:
-            stored = [*store_in_folder(files, registry)]
-        # By address: two files of one content are one object.
-        copied = {each.entry.address: each.entry.size for each in stored if each.copied}
+            entries = objects.store_in_folder(files, registry)
         # The metadata in a manifest went through JSON, so what is compared does too.
         new = header.get("user_meta") != json.loads(json.dumps(metadata)) or {
-            path: entry[1:] for path, entry in before.items()
-        } != {each.path: each.entry[1:] for each in stored}
-        top_hash = _build(stored, name, registry, metadata, message) if new else latest
-    size = sum(each.entry.size for each in stored)
-    return Pushed(top_hash, new, len(stored), size, len(copied), sum(copied.values()))
+            path: (entry.size, entry.digest) for path, entry in before.items()
+        } != {path: (entry.size, entry.digest) for path, entry in entries.items()}
+        top_hash = _build(package, entries, name, registry, message) if new else latest
+    # By address: two files of one content are one object.
+    copied = {entry.address: entry.size for entry in entries.values() if entry.copied}
+    size = sum(entry.size for entry in entries.values())
+    return Pushed(top_hash, new, len(entries), size, len(copied), sum(copied.values()))
 
 
-def _build(stored, name: str, registry: str, metadata: dict, message: str) -> str:
+def _build(package, entries: dict, name: str, registry: str, message: str) -> str:
     """Add a revision of what is stored; return its top hash."""
-    package = import_quilt().Package().set_meta(metadata)
     from quilt3.packages import PackageEntry
-    from quilt3.util import PhysicalKey
 
-    folder = None if bucket_of(registry) else Path(key(registry).path)
-    for path, entry, _ in stored:
-        # from_url would look up each part of each path on the disk.
-        address = (
-            PhysicalKey(None, in_registry(entry.address, folder).as_posix(), None)
-            if folder
-            else PhysicalKey.from_url(entry.address)
-        )
-        digest = {"type": HASH, "value": entry.digest}
+    folder = None if bucket_of(registry) else registry
+    for path, entry in entries.items():
+        digest = {"type": objects.HASH, "value": entry.digest}
+        address = objects.current_key(entry.address, folder)
         package.set(path, PackageEntry(address, entry.size, digest, None))
     # quilt names revisions by the second: a second one within it would hide the first.
-    while str(int(time.time())) in pointers(registry, name):
+    while str(int(time.time())) in objects.pointers(registry, name):
         time.sleep(0.05)
     return package.build(name, registry, message, workflow=WORKFLOW)
 
@@ -144,11 +127,11 @@ def revisions(name: str, registry: str | os.PathLike):
 
     registry = check(registry)
     with explained(registry):
-        found = pointers(registry, name)
+        found = objects.pointers(registry, name)
         latest = found.pop("latest", None)
         rows = []
         for second, top_hash in sorted(found.items()):
-            header, entries = manifest(registry, top_hash)
+            header, entries = objects.manifest(registry, top_hash)
             pushed = pd.Timestamp(int(second), unit="s", tz="UTC")
             size = sum(entry.size for entry in entries.values())
             now = top_hash == latest
@@ -163,12 +146,12 @@ def check(registry: str | os.PathLike, to_read: bool = False) -> str:
     Raises BadInput if the address, the folder, the credentials or the versioning are wrong, and
     TryAgain if nothing answers.
     """
-    import_quilt()
+    objects.import_quilt()
     bucket = bucket_of(registry)
     if bucket:
         check_bucket(bucket, versioned=not to_read)
         return f"s3://{bucket}"
-    folder = Path(key(registry).path)
+    folder = Path(objects.key(registry).path)
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file; a registry is a folder or s3://bucket.")
     if to_read and not (folder / ".quilt").is_dir():
@@ -185,6 +168,7 @@ def repoint(directory: str | os.PathLike) -> int:
     how many files were rewritten, 0 when the addresses were right already. Raises BadInput if the
     folder is no registry or cannot be written, or bytes that a manifest names are not in it.
     """
+    objects.import_quilt()
     folder = Path(directory).resolve()
     manifests = sorted(p for p in (folder / ".quilt" / "packages").glob("*") if p.is_file())
     if not manifests:
@@ -194,14 +178,29 @@ def repoint(directory: str | os.PathLike) -> int:
         before = path.read_text(encoding="utf-8")
         # The first line has the address of the workflow; it is hashed, so it stays.
         header, *lines = before.split("\n")
-        after = "\n".join([header, *(_moved(line, folder, path.name) for line in lines)])
+        after = "\n".join([header, *(_moved(line, str(folder), path.name) for line in lines)])
         if after != before:
             changed[path] = after
     # Only now, when every manifest is known to be whole: all are re-pointed or none.
     with explained(str(folder)):
         for path, text in changed.items():
-            write(key(path), text.encode("utf-8"))
+            objects.write(objects.key(path), text.encode("utf-8"))
         return len(changed) + write_workflow(str(folder))
+
+
+def _moved(line: str, folder: str, revision: str) -> str:
+    """Return a manifest's line with its file's address in the registry `folder`."""
+    row = json.loads(line or "{}")
+    old = row.get("physical_keys", [None])[0]
+    new = objects.current_key(old, folder) if old else None
+    if new is None or str(new) == old:
+        return line
+    if not os.path.isfile(new.path):
+        raise BadInput(
+            f"{new.path} is missing: revision {revision} has it as {row['logical_key']}. "
+            "Copy the registry again, whole."
+        )
+    return json.dumps(row | {"physical_keys": [str(new)]}, ensure_ascii=False)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -209,29 +208,14 @@ def main(arguments: list[str] | None = None) -> int:
     about = "Correct the addresses in a Quilt registry folder that was moved; no top hash changes."
     parser = argparse.ArgumentParser(prog="python -m openimager.registry", description=about)
     parser.add_argument("directory", help="the registry folder, where it is now")
-    try:
-        count = repoint(parser.parse_args(arguments).directory)
-    except (BadInput, TryAgain) as error:
-        print(f"openimager: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
-    done = f"{count} manifests and settings re-pointed; no top hash changed."
-    print(done if count else "Nothing to do: the addresses are right.")
-    return 0
+    directory = parser.parse_args(arguments).directory
 
+    def work() -> str:
+        count = repoint(directory)
+        done = f"{count} manifests and settings re-pointed; no top hash changed."
+        return done if count else "Nothing to do: the addresses are right."
 
-def _moved(line: str, folder: Path, revision: str) -> str:
-    """Return a manifest's line with its file's address in the registry `folder`."""
-    row = json.loads(line or "{}")
-    old = row.get("physical_keys", [None])[0]
-    new = in_registry(old, folder) if old else None
-    if new is None or str(key(new)) == old:
-        return line
-    if not new.is_file():
-        raise BadInput(
-            f"{new} is missing: revision {revision} has it as {row['logical_key']}. "
-            "Copy the registry again, whole."
-        )
-    return json.dumps(row | {"physical_keys": [str(key(new))]}, ensure_ascii=False)
+    return exit_status(work)
 
 
 if __name__ == "__main__":

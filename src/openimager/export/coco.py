@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from openimager.export.licences import RELEASES, licence_name, release_of
+from openimager.export.licences import RELEASES, licence, release_of
 from openimager.store import COORDINATES, FLAGS, Store
 from openimager.tables.catalogue import CVDF_URL
 
@@ -46,7 +46,7 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
             "year": 2018,
         },
         "licenses": [
-            {"id": i, "name": licence_name(url), "url": url} for i, url in enumerate(licences, 1)
+            {"id": i, "name": licence(url)[0], "url": url} for i, url in enumerate(licences, 1)
         ],
         "categories": [
             {"id": i, "name": name, "supercategory": name} for i, name in enumerate(names, 1)
@@ -55,7 +55,7 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
         "annotations": _annotations(photos, boxes, names),
     }
     text = json.dumps(coco, ensure_ascii=False)
-    store.write(store.path("boxes.coco.json"), text.encode("utf-8"))
+    store.write(store.path("boxes.coco.json"), text.encode())
     return coco
 
 
@@ -71,23 +71,21 @@ def _image(number: int, row: dict, licences: list[str]) -> dict:
 
 
 def _annotations(photos: pd.DataFrame, boxes: pd.DataFrame, names: list[str]) -> list[dict]:
-    numbers = pd.Series(photos.index + 1, photos["ImageID"])
-    boxes = boxes[boxes["ImageID"].isin(numbers.index)]
-    number = numbers[boxes["ImageID"]].to_numpy()
-    size = photos.loc[number - 1, ["Width", "Height"]].astype(int).to_numpy()
+    numbers = photos.assign(number=photos.index + 1)[["ImageID", "number", "Width", "Height"]]
+    boxes = boxes.merge(numbers, on="ImageID")
+    size = boxes[["Width", "Height"]].to_numpy(float)
     x_min, x_max, y_min, y_max = (boxes[c].clip(0, 1).to_numpy() for c in COORDINATES)
     corner = np.column_stack([x_min, y_min]) * size
     # Hundredths of a pixel are finer than the boxes were drawn.
     sides = np.round(np.column_stack([x_max, y_max]) * size - corner, 2)
-    bbox = np.column_stack([np.round(corner, 2), sides]).tolist()
-    found = []
-    for image, box, row in zip(number, bbox, boxes.to_dict("records"), strict=True):
-        if box[2] > 0 and box[3] > 0:
-            category = {"category_id": names.index(row["Category"]) + 1}
-            area = {"bbox": box, "area": round(box[2] * box[3], 2)}
-            flags = {flag: int(row[flag]) for flag in FLAGS}
-            crowd = {"iscrowd": int(flags["IsGroupOf"] == 1), "attributes": flags}
-            found.append(
-                {"id": len(found) + 1, "image_id": int(image), **category, **area, **crowd}
-            )
-    return found
+    boxes["bbox"] = np.column_stack([np.round(corner, 2), sides]).tolist()
+    found = boxes[(sides > 0).all(axis=1)].to_dict("records")
+    return [
+        {
+            **{"id": i, "image_id": row["number"], "category_id": names.index(row["Category"]) + 1},
+            **{"bbox": row["bbox"], "area": round(row["bbox"][2] * row["bbox"][3], 2)},
+            "iscrowd": int(row["IsGroupOf"] == 1),
+            "attributes": {flag: int(row[flag]) for flag in FLAGS},
+        }
+        for i, row in enumerate(found, 1)
+    ]

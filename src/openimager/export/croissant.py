@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from openimager import files
-from openimager.export.licences import RELEASES, licence_name, release_of
+from openimager.export.licences import RELEASES, licence, release_of
 from openimager.store import SCHEMAS, SUBSETS, Store
 
 ANNOTATIONS_LICENCE = "https://creativecommons.org/licenses/by/4.0/"
@@ -44,14 +44,15 @@ def write_croissant(data_dir: str | os.PathLike | Store = "data", with_photos: b
     folders = crops["CropPath"].str.split("/").str[3].groupby(crops["Category"]).first()
     release = release_of(photos)
     names, licences = ", ".join(folders.index), sorted(photos["License"].unique())
+    listed_as = ", ".join(licence(url)[0] for url in licences)
     croissant = template()
     croissant |= {
         "name": f"openimager: {names}",
         "description": f"{len(photos)} photos of {names} from {RELEASES.get(release, release)}, "
         f"their boxes, and {len(crops)} crops in the splits {', '.join(SUBSETS)}.",
         "license": [*licences, ANNOTATIONS_LICENCE],
-        "creditText": "Photos by the authors in ATTRIBUTION.csv "
-        f"({', '.join(map(licence_name, licences))}); annotations by Google LLC (CC BY 4.0).",
+        "creditText": f"Photos by the authors in ATTRIBUTION.csv ({listed_as}); annotations by "
+        "Google LLC (CC BY 4.0).",
         "keywords": ["Open Images", release, *folders.index],
     }
     sets = {each["@id"]: each for key in ("distribution", "recordSet") for each in croissant[key]}

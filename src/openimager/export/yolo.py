@@ -66,10 +66,8 @@ def write_yolo(data_dir: str | os.PathLike | Store = "data", quiet: bool = False
         for split in SPLITS.values():
             (part / kind / split).mkdir(parents=True)
     linked = count = 0
-    rows = taken[["ImageID", "Rotation"]].itertuples(index=False)
-    for image_id, rotation in tqdm(
-        rows, "Writing photos", len(taken), unit="photo", disable=quiet or None
-    ):
+    bar = tqdm(taken["ImageID"], "Writing photos", unit="photo", disable=quiet or None)
+    for image_id, rotation in zip(bar, taken["Rotation"], strict=True):
         split = SPLITS[splits[image_id]]
         degrees = rotation if rotation > 0 else 0.0
         linked += _place(store.photo(image_id), part / "images" / split, degrees)
@@ -79,12 +77,10 @@ def write_yolo(data_dir: str | os.PathLike | Store = "data", quiet: bool = False
         ]
         count += len(lines)
         (part / "labels" / split / f"{image_id}.txt").write_text("".join(lines), encoding="utf-8")
-    # Without "path" a reader takes the folder of data.yaml, wherever it has been moved.
-    lines = [f"{split}: images/{split}" for split in SPLITS.values()] + ["names:"]
-    # A JSON string is a YAML string, whatever a category is called.
-    lines += [f"  {k}: {json.dumps(name, ensure_ascii=False)}" for k, name in enumerate(names)]
-    text = "\n".join(lines) + "\n"
-    (part / "data.yaml").write_text(text, encoding="utf-8")
+    # JSON is YAML; without "path" a reader takes the folder of the file, wherever it is moved.
+    about = {split: f"images/{split}" for split in SPLITS.values()} | {"names": names}
+    text = json.dumps(about, indent=1, ensure_ascii=False)
+    (part / "data.yaml").write_text(f"{text}\n", encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return Exported(len(taken), linked, count, len(photos) - len(taken))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
+from openimager.errors import first_of
 from openimager.export.croissant import template as croissant
-from openimager.export.licences import RELEASES, licence_id
+from openimager.export.licences import RELEASES, licence
 from openimager.store import Store
 
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
@@ -34,8 +35,8 @@ def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str)
     counts = about["counts"]["crops_by_subset"]
     text = _render(
         "data-card.md", about, name,
-        licences=sorted({licence_id(url) for url in urls}),
-        other_licence=next((url for url in urls if licence_id(url) == "other"), None),
+        licences=sorted({licence(url)[1] for url in urls}),
+        other_licence=next((url for url in urls if licence(url)[1] == "other"), None),
         size=next((size for top, size in _SIZES if about["counts"]["crops"] < top), "1M<n<10M"),
         query=[{"option": k, "value": _plain(v)} for k, v in about["query"].items()],
         crops=[
@@ -98,8 +99,7 @@ def _plain(value) -> str:
     ('Cat, Dog', 'none', 'yes', '0.250', 'Cat, Cat, Cat and 8 more')
     """
     if isinstance(value, list | tuple):
-        more = f" and {len(value) - 3} more" if len(value) > 10 else ""
-        return ", ".join(map(_plain, value[:3] if more else value)) + more or "none"
+        return first_of([*map(_plain, value)], 3 if len(value) > 10 else 10) or "none"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:.3f}" if isinstance(value, float) else str(value)

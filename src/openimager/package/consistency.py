@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from openimager.errors import BadInput
+from openimager.errors import BadInput, first_of
 from openimager.files import sha256
 from openimager.store import COORDINATES, FLAGS, PIXELS, Store
 
@@ -23,16 +23,16 @@ def check_data(store: Store, with_photos: bool = True) -> None:
     photos, boxes, crops = (store.read_table(name) for name in tables)
     selected = photos[photos["Status"] == "ok"]
     _check_query(store, selected, boxes)
-    strange = boxes[~boxes["ImageID"].isin(photos["ImageID"])]
-    _refuse("boxes.csv has boxes of photos that images.csv does not list", strange["ImageID"])
-    bare = selected[~selected["ImageID"].isin(boxes["ImageID"])]
-    _refuse("images.csv lists photos that have no box in boxes.csv", bare["ImageID"])
+    unlisted = _ids(boxes) - _ids(photos)
+    _refuse("boxes.csv has boxes of photos that images.csv does not list", unlisted)
+    bare = _ids(selected) - _ids(boxes)
+    _refuse("images.csv lists photos that have no box in boxes.csv", bare)
     if with_photos:
         sizes = store.sizes(store.images)
         there = selected["ImageID"].map(lambda i: sizes.get(f"{i}.jpg", -1)) == selected["Bytes"]
         _refuse("images/ lacks photos that images.csv lists", selected.loc[~there, "ImageID"])
-    foreign = crops[~crops["ImageID"].isin(selected["ImageID"])]
-    _refuse("crops.csv has crops of photos that images.csv does not list", foreign["ImageID"])
+    foreign = _ids(crops) - _ids(selected)
+    _refuse("crops.csv has crops of photos that images.csv does not list", foreign)
     boxes = boxes.assign(n=boxes.groupby("ImageID").cumcount())
     both = crops.merge(boxes, "left", on=["ImageID", "n"], suffixes=("", "_box"))
     same = both["Category"] == both["Category_box"]
@@ -46,6 +46,10 @@ def check_data(store: Store, with_photos: bool = True) -> None:
             raise BadInput(
                 f"croissant.json describes another {part['@id']}: run distribute-model again."
             )
+
+
+def _ids(frame: pd.DataFrame) -> set[str]:
+    return set(frame["ImageID"])
 
 
 def _check_query(store: Store, photos: pd.DataFrame, boxes: pd.DataFrame) -> None:
@@ -106,23 +110,18 @@ def check_model(store: Store, models: Path) -> None:
             "The model was trained on other crops than crops.csv lists: run build-model and then "
             "evaluate-model again."
         )
-    if metrics.get("model_sha256") != model:
-        raise BadInput(
-            "metrics.json has the scores of another model than latest.keras: run evaluate-model "
-            "again."
-        )
     predictions = pd.read_csv(models / "predictions.csv", dtype=str, keep_default_na=False)
     judged = crops.loc[crops["Subset"] != "train", _JUDGED].astype(str)
     rows, expected = ({*map(tuple, frame[_JUDGED].to_numpy())} for frame in (predictions, judged))
-    if metrics.get("crops_csv_sha256") != table or rows != expected:
-        raise BadInput(
-            "metrics.json and predictions.csv are about other crops than crops.csv lists: run "
-            "evaluate-model again."
-        )
+    stale = "metrics.json and predictions.csv are about other crops than crops.csv lists"
+    if metrics.get("model_sha256") != model:
+        stale = "metrics.json has the scores of another model than latest.keras"
+    elif metrics.get("crops_csv_sha256") == table and rows == expected:
+        return
+    raise BadInput(f"{stale}: run evaluate-model again.")
 
 
 def _refuse(what: str, names) -> None:
     """Raise if there are names; what these checks are about is what build-dataset writes."""
     if names := sorted({*names}):
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise BadInput(f"{what} ({names[0]}{more}): run build-dataset again.")
+        raise BadInput(f"{what} ({first_of(names, 1)}): run build-dataset again.")

@@ -1,5 +1,6 @@
 """What goes into the Quilt package: which files, with whose credit, and its metadata."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -10,8 +11,8 @@ import subprocess
 import unicodedata
 from pathlib import Path
 
-from openimager.errors import BadInput
-from openimager.export.licences import licence_name
+from openimager.errors import BadInput, first_of
+from openimager.export.licences import licence
 from openimager.files import sha256
 from openimager.package.consistency import check_data, check_model
 from openimager.query import SITE
@@ -124,14 +125,11 @@ def _photos_and_credits(store: Store, prefix: str, with_photos: bool) -> dict[st
     credits = store.read_table("ATTRIBUTION.csv").drop_duplicates("ImageID")
     selected = set(photos.loc[photos["Status"] == "ok", "ImageID"])
     cropped = set(crops.loc[crops["CropPath"] != "", "ImageID"])
-    strays = [path.stem for path in store.images.glob("[!.]*")] if with_photos else []
-    missing = sorted((selected | cropped | {*strays}) - set(credits["ImageID"]))
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    strays = {path.stem for path in store.images.glob("[!.]*")} if with_photos else set()
+    if missing := sorted((selected | cropped | strays) - set(credits["ImageID"])):
         raise BadInput(
-            f"No credit in {store.path('ATTRIBUTION.csv')} for {', '.join(missing[:3])}{more}: a "
-            "photo is only passed on with author and licence. Run build-dataset again, or take it "
-            "out."
+            f"No credit in {store.path('ATTRIBUTION.csv')} for {first_of(missing)}: a photo is "
+            "only passed on with author and licence. Run build-dataset again, or take it out."
         )
     packaged = selected if with_photos else cropped
     credits = credits[credits["ImageID"].isin(packaged)].copy()
@@ -159,13 +157,19 @@ def describe(
     """
     store, models = Store(data_dir), Path(models_dir)
     photos, boxes, crops = (store.read_table(name) for name in _TABLES[:3])
-    photos = photos[photos["Status"] == "ok"]
-    crops = crops[crops["Error"] == ""]
-    history = json.loads((models / "history.json").read_text(encoding="utf-8"))
-    metrics = json.loads((models / "metrics.json").read_text(encoding="utf-8"))
-    by_subset = crops.groupby(["Subset", "Category"]).size()
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    photos, crops = photos[photos["Status"] == "ok"], crops[crops["Error"] == ""]
+    history, metrics = (
+        json.loads((models / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("history", "metrics")
+    )
     licences = sorted(photos["License"].unique())
+    query = store.read_json("query.json") or {}
+    query.pop("downloaded", None)
+    # An installed package has no record of the site that the tables came from.
+    if (site := store.read_json(SITE)) is not None:
+        known = {"v4": catalogue.BASE_URL, "sample": "drawn on this machine"}
+        default = known.get(query["release"], catalogue.ROOT_URL)
+        query["base_url"] = site.get("base_url") or default
     return {
         "categories": sorted(crops["Category"].unique()),
         "subsets": [subset for subset in SUBSETS if (crops["Subset"] == subset).any()],
@@ -173,38 +177,25 @@ def describe(
             **{"photos": len(photos), "crops": len(crops)},
             "boxes": int(boxes["ImageID"].isin(photos["ImageID"]).sum()),
             "crops_by_subset": {
-                subset: {name: int(n) for name, n in counts.droplevel(0).items()}
-                for subset, counts in by_subset.groupby(level=0)
+                subset: rows["Category"].value_counts().sort_index().to_dict()
+                for subset, rows in crops.groupby("Subset")
             },
         },
         "licence": {
-            "photos": [f"{licence_name(url)} ({url})" for url in licences],
+            "photos": [f"{licence(url)[0]} ({url})" for url in licences],
             **{"annotations": "CC BY 4.0, Google LLC", "credits": "data/ATTRIBUTION.csv"},
         },
-        "query": _query(store),
+        "query": query,
         "with_photos": with_photos,
         # The sample's invented credits are at example.org.
         "drawn": bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all()),
         "options": history.get("parameters", {}),
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
         "revision": code_revision(root),
         "metrics": {name: metrics[name] for name in _SCORES if name in metrics},
         "tables": {name: sha256(store.path(name)) for name in _TABLES},
     }
-
-
-def _query(store: Store) -> dict:
-    """Return what was asked for, and the address that the tables came from."""
-    query = store.read_json("query.json") or {}
-    query.pop("downloaded", None)
-    site = store.read_json(SITE)
-    # An installed package has no record of its site.
-    if site is not None:
-        default = {"v4": catalogue.BASE_URL, "sample": "drawn on this machine"}
-        query["base_url"] = site.get("base_url") or default.get(
-            query["release"], catalogue.ROOT_URL
-        )
-    return query
 
 
 def default_name(about: dict) -> str:
@@ -230,19 +221,14 @@ def default_name(about: dict) -> str:
 def code_revision(root: str | os.PathLike = ".") -> str:
     """Return git's name for the code in `root`, or "unknown"."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
-    try:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        return done.stdout.strip() or "unknown"
+    return "unknown"
 
 
 def _matching(folder: Path, patterns, prefix: str = "") -> dict[str, Path]:
     """Return the files under `folder` that match a pattern and are not hidden, by package path."""
-    found = {}
-    for pattern in patterns:
-        for file in folder.glob(pattern):
-            inside = file.relative_to(folder)
-            if file.is_file() and not any(part.startswith(".") for part in inside.parts):
-                found[prefix + inside.as_posix()] = file
-    return found
+    files = (file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
+    inside = {file.relative_to(folder).as_posix(): file for file in files}
+    return {prefix + path: file for path, file in inside.items() if "/." not in f"/{path}"}

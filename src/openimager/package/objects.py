@@ -4,44 +4,36 @@ What is there already is not copied again, and what an old revision refers to is
 """
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
 import re
-import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from tqdm.auto import tqdm
 
+from openimager import files
 from openimager.errors import BadInput, TryAgain
-from openimager.files import replacing
-from openimager.package.bucket import share_clients
 
 HASH = "sha2-256-chunked"
 _PART = 8 << 20
-_BATCH_FILES, _BATCH_BYTES = 64, 8 << 20
+_BATCH = 32
 _OBJECT = re.compile(r"objects/([0-9a-f]{2})/\1[0-9a-f]{62}(\.[^/]*)?$")
+_clients, _clients_lock = {}, threading.Lock()
 
 
 class Entry(NamedTuple):
-    """A file of a package: its address in the registry, its bytes, its hash (base64)."""
+    """A file of a package: address in the registry, bytes, hash (base64), copied there just now?"""
 
     address: str
     size: int
     digest: str
-
-
-class Stored(NamedTuple):
-    """A path of a package, its entry, and whether its bytes were copied just now."""
-
-    path: str
-    entry: Entry
-    copied: bool
+    copied: bool = False
 
 
 def import_quilt():
@@ -52,8 +44,23 @@ def import_quilt():
         import quilt3
     except ImportError:
         raise BadInput("This needs quilt3: pip install 'openimager[package]'.") from None
-    share_clients()
+    # A hook that somebody set before us knows better.
+    if quilt3.hooks.get_build_s3_client_hook() is None:
+        quilt3.hooks.set_build_s3_client_hook(_shared_client)
     return quilt3
+
+
+def _shared_client(build, session, options, **more):
+    """Return one S3 client for one user and server; quilt3 makes one for most requests."""
+    user, env = session.get_credentials(), os.environ
+    key = (
+        *(user and user.get_frozen_credentials(), options["config"].signature_version),
+        *(env.get("AWS_ENDPOINT_URL_S3"), env.get("AWS_ENDPOINT_URL")),
+    )
+    with _clients_lock:
+        if key not in _clients:
+            _clients[key] = build(session, options, **more)
+        return _clients[key]
 
 
 def key(address: str | os.PathLike):
@@ -62,6 +69,20 @@ def key(address: str | os.PathLike):
     from quilt3.util import PhysicalKey, fix_url
 
     return PhysicalKey.from_url(fix_url(address))
+
+
+def current_key(address: str, folder: str | None):
+    """Return the PhysicalKey of an object, in a registry `folder` where that is now.
+
+    It is None if the object is not in the folder's ``objects/``.
+    """
+    from quilt3.util import PhysicalKey
+
+    if folder is None:
+        return PhysicalKey.from_url(address)
+    match = _OBJECT.search(address)
+    # from_url would look up each part of the path on the disk.
+    return PhysicalKey(None, f"{folder}/{unquote(match.group())}", None) if match else None
 
 
 def read(key) -> bytes | None:
@@ -84,8 +105,7 @@ def write(key, content: bytes) -> None:
     from quilt3.data_transfer import put_bytes
 
     if key.is_local():
-        with replacing(key.path) as part:
-            part.write_bytes(content)
+        files.write(key.path, content)
     else:
         put_bytes(content, key)
 
@@ -99,7 +119,7 @@ def manifest(registry: str, top_hash: str) -> tuple[dict, dict[str, Entry]]:
     """Return the header and the entries (by path) of a revision; both empty if it is missing."""
     # quilt3's own reader makes objects of each line, which takes ten times as long.
     content = read(key(registry).join(f".quilt/packages/{top_hash}")) or b"{}"
-    header, *lines = map(json.loads, content.splitlines())
+    header, *lines = json.loads(b"[%s]" % b",".join(content.splitlines()))
     return header, {
         line["logical_key"]: Entry(line["physical_keys"][0], line["size"], line["hash"]["value"])
         for line in lines
@@ -107,104 +127,49 @@ def manifest(registry: str, top_hash: str) -> tuple[dict, dict[str, Entry]]:
     }
 
 
-def bytes_hash(content: bytes) -> str:
-    """Return quilt's content hash of some bytes: the SHA256 over the SHA256 of each 8 MiB.
+def content_hash(content: bytes) -> str:
+    """Return quilt's hash of a file's content: the SHA256 over the SHA256 of each 8 MiB.
 
     S3 computes the same for an upload in parts, so one content has one hash in both kinds of
     registry.
 
     Examples
     --------
-    >>> bytes_hash(b"cat")
+    >>> content_hash(b"cat")
     'RFXfW/EeDJLI7Msa22aLz0Eh+Ff5YSkgXh0e6hf6LK8='
     """
-    digests = [hashlib.sha256(content).digest()] if content else []
-    return base64.b64encode(hashlib.sha256(b"".join(digests)).digest()).decode("ascii")
+    size, view = _PART, memoryview(content)
+    while size * 10_000 < len(content):  # what S3 allows
+        size *= 2
+    parts = [hashlib.sha256(view[at : at + size]).digest() for at in range(0, len(content), size)]
+    return base64.b64encode(hashlib.sha256(b"".join(parts)).digest()).decode("ascii")
 
 
-def content_hash(path: str | os.PathLike, copy_to: str | os.PathLike | None = None):
-    """Return `bytes_hash` and size of a file of any size, copying it on the way if asked."""
-    from quilt3.checksums import get_checksum_chunksize
-
-    part_size = get_checksum_chunksize(os.path.getsize(path))
-    parts, size = [], 0
-    with (
-        open(path, "rb") as source,
-        open(copy_to, "wb") if copy_to else contextlib.nullcontext() as target,
-    ):
-        # A part is a whole number of these blocks, so no block straddles two.
-        while block := source.read(_PART):
-            if size % part_size == 0:
-                parts.append(hashlib.sha256())
-            parts[-1].update(block)
-            size += len(block)
-            if target:
-                target.write(block)
-    digest = hashlib.sha256(b"".join(part.digest() for part in parts)).digest()
-    return base64.b64encode(digest).decode("ascii"), size
-
-
-def in_registry(address: str, folder: Path) -> Path | None:
-    """Return where the object of an address is in a registry folder now; None if it is in S3.
-
-    Examples
-    --------
-    >>> name = 64 * "0" + ".jpg"
-    >>> in_registry(f"file:///old/place/objects/00/{name}", Path("new")).parts[:3]
-    ('new', 'objects', '00')
-    >>> in_registry("s3://bucket/objects/a.jpg?versionId=1", Path("new")) is None
-    True
-    """
-    match = _OBJECT.search(address)
-    return folder.joinpath(*unquote(match.group()).split("/")) if match else None
-
-
-def store_in_folder(files: Mapping[str, os.PathLike], folder: str) -> Iterator[Stored]:
+def store_in_folder(paths: Mapping[str, os.PathLike], folder: str) -> dict[str, Entry]:
     """Copy the files whose content a registry folder does not have.
 
-    Raises TryAgain if a file changed between being hashed and being copied.
+    Each is read once, so that what is written is what was hashed.
     """
-    objects = Path(folder, "objects")
+    objects = f"{folder}/objects"
     address = str(key(objects))
-    there = {path.name: os.path.getsize(path) for path in objects.glob("*/[!.]*")}
 
-    def store(path: str, file, size: int) -> Stored:
-        # A small file is read once; what is written is what was hashed.
-        whole = Path(file).read_bytes() if size < _PART else None
-        digest, size = content_hash(file) if whole is None else (bytes_hash(whole), len(whole))
+    def store(path: str) -> tuple[str, Entry]:
+        content = Path(paths[path]).read_bytes()
+        digest, size = content_hash(content), len(content)
         # The suffix stays, because quilt3 tells by it how to open a file.
-        name = base64.b64decode(digest).hex() + PurePosixPath(path).suffix.lower()
-        copied = there.get(name) != size
-        if copied:
-            target = f"{objects}/{name[:2]}/{name}"
-            if whole is not None:
-                _write_whole(whole, target)
-            else:
-                with replacing(target) as part:
-                    if content_hash(file, copy_to=part) != (digest, size):
-                        raise TryAgain(f"{file} changed while it was copied; run this again.")
-        return Stored(path, Entry(f"{address}/{name[:2]}/{quote(name)}", size, digest), copied)
+        name = base64.b64decode(digest).hex() + os.path.splitext(path)[1].lower()
+        target = f"{objects}/{name[:2]}/{name}"
+        missing = not os.path.exists(target) or os.path.getsize(target) != size
+        if missing:
+            files.write(target, content)
+        return path, Entry(f"{address}/{name[:2]}/{quote(name)}", size, digest, missing)
 
-    yield from on_threads(store, files, "Copying")
-
-
-def _write_whole(content: bytes, target: str) -> None:
-    """Do as `replacing` does, with fewer calls: there are thousands of crops."""
-    folder, name = os.path.split(target)
-    os.makedirs(folder, exist_ok=True)
-    part = f"{folder}/.{name}.{secrets.token_hex(4)}.part"
-    try:
-        with open(part, "wb") as stream:
-            stream.write(content)
-        os.replace(part, target)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    return dict(on_threads(store, _sizes(paths), "Copying"))
 
 
 def store_in_bucket(
-    files: Mapping[str, os.PathLike], home: str, known: Mapping[str, str]
-) -> Iterator[Stored]:
+    paths: Mapping[str, os.PathLike], home: str, known: Mapping[str, str]
+) -> dict[str, Entry]:
     """Upload the files whose content is not `known` (hash to address) to be in the bucket.
 
     They go below `home`, ``s3://bucket/owner/package``, where a file of a known path becomes a new
@@ -213,46 +178,42 @@ def store_in_bucket(
     """
     from quilt3.data_transfer import copy_file_list
 
-    def hashed(path: str, file, size: int) -> Stored:
-        digest, size = content_hash(file)
-        return Stored(path, Entry(known.get(digest, ""), size, digest), copied=False)
+    def hashed(path: str) -> tuple[str, Entry]:
+        content = Path(paths[path]).read_bytes()
+        digest = content_hash(content)
+        return path, Entry(known.get(digest, ""), len(content), digest)
 
-    everything = list(on_threads(hashed, files, "Hashing"))
-    yield from (stored for stored in everything if stored.entry.address)
-    missing = [stored for stored in everything if not stored.entry.address]
-    target, total = key(home), sum(stored.entry.size for stored in missing)
-    with _bar("Uploading", total) as progress:
-        for start in range(0, len(missing), _BATCH_FILES):
-            batch = missing[start : start + _BATCH_FILES]
-            wanted = [(key(files[path]), target.join(path), entry.size) for path, entry, _ in batch]
-            done = copy_file_list(wanted)
-            for (path, entry, _), (to, digest) in zip(batch, done, strict=True):
-                if digest != entry.digest:
-                    raise TryAgain(f"{path} changed while it was uploaded; run this again.")
-                progress.update(entry.size)
-                yield Stored(path, entry._replace(address=str(to)), copied=True)
+    entries = dict(on_threads(hashed, _sizes(paths), "Hashing"))
+    missing = {path: entry.size for path, entry in entries.items() if not entry.address}
+    target = key(home)
+    wanted = [(key(paths[path]), target.join(path), size) for path, size in missing.items()]
+    with _bar("Uploading", sum(missing.values())) as progress:
+        done = copy_file_list(wanted, callback=lambda _, to, size: progress.update(size))
+    for path, (to, digest) in zip(missing, done, strict=True):
+        if digest != entries[path].digest:
+            raise TryAgain(f"{path} changed while it was uploaded; run this again.")
+        entries[path] = entries[path]._replace(address=str(to), copied=True)
+    return entries
 
 
-def on_threads(work: Callable, files: Mapping, label: str, sizes: Mapping | None = None):
-    """Yield ``work(path, file, size)`` in order, with a bar of bytes and their speed.
+def _sizes(paths: Mapping[str, os.PathLike]) -> dict[str, int]:
+    return {path: os.path.getsize(file) for path, file in paths.items()}
 
-    Hashing and copying release Python's lock, so that all cores work; many small files are one
-    task, because a task costs more than hashing a crop.
+
+def on_threads(work: Callable, sizes: Mapping[str, int], label: str) -> Iterator:
+    """Yield ``work(path)`` for each path in order, with a bar of bytes and their speed.
+
+    Hashing and copying release Python's lock, so that all cores work; many files are one task,
+    because a task costs more than hashing a crop.
     """
-    batches, bytes_of = [[]], [0]
-    for path, file in files.items():
-        size = sizes[path] if sizes else os.path.getsize(file)
-        if len(batches[-1]) == _BATCH_FILES or bytes_of[-1] + size > _BATCH_BYTES:
-            batches.append([])
-            bytes_of.append(0)
-        batches[-1].append((path, file, size))
-        bytes_of[-1] += size
+    paths = list(sizes)
+    batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
     pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2))
     try:
-        done = pool.map(lambda batch: [work(*item) for item in batch], batches)
-        with _bar(label, sum(bytes_of)) as progress:
-            for results, size in zip(done, bytes_of, strict=True):
-                progress.update(size)
+        done = pool.map(lambda batch: list(map(work, batch)), batches)
+        with _bar(label, sum(sizes.values())) as progress:
+            for batch, results in zip(batches, done, strict=True):
+                progress.update(sum(sizes[path] for path in batch))
                 yield from results
     finally:
         pool.shutdown(cancel_futures=True)

@@ -4,6 +4,7 @@ The rules are in the registry, so quilt3 holds everybody to them who pushes ther
 the metadata is in ``workflow.json``.
 """
 
+import re
 from pathlib import Path
 
 import yaml
@@ -27,34 +28,30 @@ def write_workflow(registry: str) -> int:
     """Put our rules into a registry, beside those that it has; return how many files it took.
 
     None when all is as it should be: in S3 every write is a new version, and a revision records
-    which version it was checked against.
+    which version it was checked against. A registry that moved gets its schemas' new addresses.
     """
     home = key(registry)
-    old = yaml.safe_load(read(home.join(_CONFIG)) or b"") or _DEFAULTS
-    schemas = old.get("schemas", {}) | {WORKFLOW: {"url": f"file:///{_SCHEMA}"}}
-    config = old | {
-        "workflows": old.get("workflows", {}) | {WORKFLOW: _RULES},
-        "schemas": {name: each | {"url": _here(each, home)} for name, each in schemas.items()},
+    old = (read(home.join(_CONFIG)) or b"").decode("utf-8")
+    here = str(home.join(".quilt/workflows/"))
+    config = (
+        yaml.safe_load(re.sub(r"file:\S*/\.quilt/workflows/", lambda _: here, old)) or _DEFAULTS
+    )
+    config = config | {
+        "workflows": config.get("workflows", {}) | {WORKFLOW: _RULES},
+        "schemas": config.get("schemas", {}) | {WORKFLOW: {"url": str(home.join(_SCHEMA))}},
     }
     # The schema first, so that the rules never name one that is not there.
     schema = Path(__file__).with_suffix(".json").read_bytes()
     files = {} if read(home.join(_SCHEMA)) == schema else {_SCHEMA: schema}
-    if config != old:
+    if config != yaml.safe_load(old):
         files[_CONFIG] = yaml.safe_dump(config, sort_keys=False).encode("utf-8")
     for path, content in files.items():
         write(home.join(path), content)
     return len(files)
 
 
-def _here(schema: dict, home) -> str:
-    """Return a schema's address; one that moved with its registry gets its new one."""
-    folder, _, name = schema["url"].rpartition("/")
-    inside = folder.startswith("file:") and folder.endswith("/.quilt/workflows")
-    return str(home.join(f".quilt/workflows/{name}")) if inside else schema["url"]
-
-
-def check_metadata(metadata: dict, name: str, registry: str, message: str) -> None:
-    """Apply the registry's rules before a byte is copied; raise BadInput with what is missing."""
+def checked_package(metadata: dict, name: str, registry: str, message: str):
+    """Return an empty quilt3 package with `metadata`; raise BadInput if the registry refuses it."""
     package = import_quilt().Package().set_meta(metadata)
     from quilt3.backends import get_package_registry
     from quilt3.util import QuiltException, validate_package_name
@@ -66,3 +63,4 @@ def check_metadata(metadata: dict, name: str, registry: str, message: str) -> No
         validate(registry=home, workflow=WORKFLOW, name=name, pkg=package, message=message)
     except QuiltException as error:
         raise BadInput(f"{registry} refuses {name}. {error.message}") from error
+    return package
