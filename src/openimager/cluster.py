@@ -47,8 +47,7 @@ def run(
     It runs in this process, in several, or on an `executor`, which is not shut down. Partitions are
     read only as fast as they are run; `in_flight` are submitted at once, by default as many as
     there are processes, or twice as many as an executor runs, so that no worker waits while a
-    result travels. After an exception those that have not begun are cancelled. TryAgain if
-    processes, workers or the scheduler died and no other worker could take over.
+    result travels. After an exception those that have not begun are cancelled.
 
     Examples
     --------
@@ -187,8 +186,8 @@ def connected(address: str) -> Iterator[Executor]:
             client = Client(address, timeout=_TIMEOUT, set_as_default=False)
     except TypeError as error:
         raise BadInput(
-            f"{address} needs certificates ({error}): set DASK_DISTRIBUTED__COMM__TLS__CA_FILE and "
-            "the other TLS options of Dask, as for the scheduler."
+            f"{address} cannot be used ({error}). For tls:// set the TLS options of Dask, such as "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, as for the scheduler."
         ) from None
     except (OSError, ValueError) as error:
         raise TryAgain(
