@@ -288,7 +288,7 @@ def test_unreadable_lines_are_reported_when_converted(server, tmp_path):
     page = f"/2018_04/{BOXES}"
     lines = [",".join(BOX_COLUMNS), "0000000000000001,xclick"]
     server.pages[page] = "\n".join(lines).encode()
-    with pytest.warns(UserWarning, match=r"bbox.csv: 1 row .* \(line 2: it has too few fields\)"):
+    with pytest.warns(UserWarning, match=r"bbox.csv: 1 row .* \(line 2: missing columns\)"):
         local([BOX], server.url + "/2018_04/", tmp_path / "cache")
 
 

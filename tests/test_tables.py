@@ -61,8 +61,8 @@ def test_forms_of_a_table(tmp_path, form):
 
 
 BROKEN = {
-    "line 3: it has too few": [*VALUES[:-1]],
-    "line 3: it has too many": [*VALUES, 0],
+    "line 3: missing columns": [*VALUES[:-1]],
+    "line 3: too many columns": [*VALUES, 0],
     "line 3: XMax is not a number": GOOD | {"XMax": "wide"},
     "the ImageID is not": GOOD | {"ImageID": "../../etc/passwd"},
     "XMin is not a number in 0..1": GOOD | {"XMin": -0.1},
@@ -131,7 +131,7 @@ def test_unbalanced_quotes(tmp_path, at):
     lines[at] = lines[at].replace(",t,", ',"t,')
     path.write_text("\n".join(lines), encoding="utf-8")
     good, said = read(path, "photos")
-    assert f"line {at + 1}: it has an unbalanced quote" in said
+    assert f"line {at + 1}: unquoted value" in said
     assert len(good) >= at - 1
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from openimager.errors import BadInput
-from openimager.query import DROPS, Query, Site, ask, drop_flags, without_flags  # noqa: F401
+from openimager.query import DROPS, Query, Site, ask, without_flags  # noqa: F401
 from openimager.store import FLAGS, SUBSETS
 from openimager.tables import categories, convert
 from openimager.tables.cache import cache_folder

@@ -17,7 +17,7 @@ from openimager.crops import cut, files, split
 from openimager.crops.cut import MISSING, SMALL, Options, crop_rows, hash_rows
 from openimager.crops.files import FORMATS
 from openimager.errors import BadInput, explained_os_errors
-from openimager.selection import drop_flags, without_flags
+from openimager.query import without_flags
 from openimager.store import COORDINATES, CROP_COLUMNS, FLAGS, IMAGE_ID, PIXELS, SUBSETS, Store
 
 # What is counted besides crops that exist, and how the report says it.
@@ -106,7 +106,7 @@ def write_crops(
     options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
     _check(options, shares)
     photos, boxes = _photos_and_boxes(store)
-    rows = without_flags(boxes, drop_flags(drop), drop_unknown).reset_index(drop=True)
+    rows = without_flags(boxes, drop, drop_unknown).reset_index(drop=True)
     folders = files.folder_names(sorted(boxes["Category"].unique()))
     rows["Excluded"] = _listed(exclude, rows) if exclude is not None else 0
     slots = cluster.slots(executor) if executor else processes
@@ -189,7 +189,10 @@ def _photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
             "has the ImageID '{ImageID}', not 16 hex digits",
             ~photos["ImageID"].str.fullmatch(IMAGE_ID),
         ),
-        ("has the Subset '{Subset}', not one of Open Images", ~photos["Subset"].isin(SUBSETS)),
+        (
+            "has the Subset '{Subset}', not train, validation or test",
+            ~photos["Subset"].isin(SUBSETS),
+        ),
     ):
         if wrong.any():
             raise BadInput(f"images.csv {problem.format(**photos[wrong].iloc[0])}.")

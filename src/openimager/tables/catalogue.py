@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from openimager.errors import BadInput
@@ -36,20 +37,8 @@ _CLASSES = {
     "v7": ("../v7/oidv7-class-descriptions-boxable.csv", *_V5_CLASSES),
 }
 # What public records say about files: their bytes and, for some, a hash in hex.
-_RECORDS = """
-class-descriptions-boxable.csv 11255
-bbox_labels_600_hierarchy.json 86291
-train/train-annotations-bbox.csv 1194033454 sha256 0646f6a18872519da5eb89a6420d23c1202bfb44c62f89bea8d1621817234309
-validation/validation-annotations-bbox.csv 17074036 sha256 aebdfc1dbae39dc1f25d2079720f95c5963eeaf9ff23fe638522f09aeb306ee7
-test/test-annotations-bbox.csv 52174204 sha256 7cd2d47f158b6e752c972a20186f33a2d467c371e326d39e210e2ee89d978d2b
-train/train-images-boxable-with-rotation.csv 638407721 md5 a4ac0bcedb5c2df4d1b1230dc6b41b8f
-validation/validation-images-with-rotation.csv 15245485 sha256 ed93a0e121fe345effdfc7359b848dbc64a1ff6778c8c73563157cb500b33a17
-test/test-images-with-rotation.csv 45227339 sha256 de55c6b8cbda32a79f4a20f28572d54e9c49d527a4006725675764074a51a36d
-"""  # noqa: E501
-KNOWN = {
-    BASE_URL + path: (int(size), *digest)
-    for path, size, *digest in map(str.split, _RECORDS.strip().splitlines())
-}
+_RECORDS = Path(__file__).with_name("known.txt").read_text(encoding="utf-8").splitlines()
+KNOWN = {BASE_URL + path: (int(size), *digest) for path, size, *digest in map(str.split, _RECORDS)}
 
 
 def subset_names(subset: str | Iterable[str]) -> tuple[str, ...]:

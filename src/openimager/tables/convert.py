@@ -48,15 +48,6 @@ _FAULTS = {
     ),
     "labels": (_BAD_ID,),
 }
-# What DuckDB says about a line that it can't split or convert.
-_REJECTS = """CASE error_type
-    WHEN 'CAST' THEN column_name || ' is not a number'
-    WHEN 'MISSING COLUMNS' THEN 'it has too few fields'
-    WHEN 'TOO MANY COLUMNS' THEN 'it has too many fields'
-    WHEN 'UNQUOTED VALUE' THEN 'it has an unbalanced quote'
-    WHEN 'INVALID ENCODING' THEN 'it is not UTF-8 text'
-    WHEN 'LINE SIZE OVER MAXIMUM' THEN 'it is too long'
-    ELSE error_type END"""
 
 
 @contextlib.contextmanager
@@ -120,12 +111,14 @@ def source(path: str | os.PathLike, kind: str) -> str:
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
             f"it has {', '.join(found)[:120]}."
         )
+    if "Fault" in found:
+        # Of our own making: values as they are let DuckDB skip what a condition rules out.
+        return f"SELECT {', '.join(columns)}, Fault FROM {table}"
     values = ", ".join(c if c in _NUMBERS else f"coalesce({c}, '') AS {c}" for c in columns)
     cases = " ".join(
         f"WHEN coalesce({condition}, true) THEN {quoted(word)}" for condition, word in _FAULTS[kind]
     )
-    fault = "Fault" if "Fault" in found else f"CASE {cases} END AS Fault"
-    return f"SELECT {values}, {fault} FROM {table}"
+    return f"SELECT {values}, CASE {cases} END AS Fault FROM {table}"
 
 
 def warn_of_bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -> None:
@@ -134,8 +127,9 @@ def warn_of_bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -
     These are the lines that could not be read, and the rows of `table` that have a Fault.
     """
     name = "parse_filename(file_path) || ' '" if len(paths) > 1 else "''"
+    what = "if(error_type = 'CAST', column_name || ' is not a number', lower(error_type))"
     lines = (
-        f"SELECT {name} || 'line ' || line, first({_REJECTS}), count(*) OVER () FROM reject_errors "
+        f"SELECT {name} || 'line ' || line, first({what}), count(*) OVER () FROM reject_errors "
         f"JOIN reject_scans USING (scan_id, file_id) WHERE file_path IN ({quoted(*paths)}) "
         f"GROUP BY file_path, line ORDER BY file_path, line LIMIT {_NAMED}"
     )

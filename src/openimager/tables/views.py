@@ -16,9 +16,10 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Open the tables of a release for questions in SQL, fetching those that the cache lacks.
 
-    Views: ``boxes`` (the columns of Open Images and Subset), ``photos``, ``classes`` (LabelName,
-    Category) and, where the release has them, ``labels`` (of whole photos, with Subset). Rows
-    that break the format are left out.
+    The connection is in memory and spills to the cache what exceeds 1 GB. Its views are ``boxes``
+    (the columns of Open Images and Subset), ``photos``, ``classes`` (LabelName, Category) and,
+    where the release has them, ``labels`` (of whole photos, with Subset). Rows that break the
+    format are left out, with a warning.
 
     Parameters
     ----------
@@ -28,16 +29,6 @@ def connect(
         ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
     **place
         `base_url`, `cache_dir`, `class_names`, `boxes`, `photos` and `quiet`, as in `Site`.
-
-    Returns
-    -------
-    duckdb.DuckDBPyConnection
-        In memory; it spills to the cache what exceeds 1 GB.
-
-    Warns
-    -----
-    UserWarning
-        If rows break the format.
 
     Examples
     --------
