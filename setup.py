@@ -14,7 +14,13 @@ setup(
     package_dir={"": "src"},
     packages=find_packages("src"),
     package_data={
-        "openimager": ["gallery_page/*", "export/*.json", "package/*.md", "package/*.json"]
+        "openimager": [
+            "gallery_page/*",
+            "export/*.json",
+            "package/*.md",
+            "package/*.json",
+            "tables/*.txt",
+        ]
     },
     python_requires=">=3.11,<3.14",
     install_requires=[
@@ -27,6 +33,7 @@ setup(
         "Pillow>=10.3",
         "numpy>=2",
         "platformdirs>=4",
+        "filelock>=3.12",
     ],
     extras_require={
         # Installing a package and pushing one.

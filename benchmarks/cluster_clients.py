@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pandas as pd
 import psutil
 
-from openimager import cluster, partitions
+from openimager import cluster
 from openimager.crops import write_crops
 from openimager.photos.download import download as download_photos
 from openimager.photos.photo import Outcome
@@ -70,13 +70,13 @@ def memory(address: str, rows: str) -> dict:
 
     def parts():
         start = 0
-        for size in partitions.sizes(len(frame), slots=2):
+        for size in cluster.sizes(len(frame), slots=2):
             yield frame.iloc[start : start + size]
             start += size
 
     kept, seen, start, peak = [], 0, me.memory_info().rss, 0
     with cluster.connected(address) as executor, timed() as found:
-        for _, outcomes in partitions.run(nothing, parts(), executor=executor):
+        for _, outcomes in cluster.run(nothing, parts(), executor=executor):
             kept.append(outcomes)
             seen += len(outcomes)
             peak = max(peak, now := me.memory_info().rss)

@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from builders import jpeg, photo_row, write_site
 from web import body, status, web
 
-from openimager import report
+from openimager import cli, report
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +96,24 @@ def test_report(tmp_path):
     ]
 
 
+def test_three_reasons_at_most():
+    """Of many reasons the three most common are named, the most common first."""
+    errors = [f"reason {n}" for n in range(5) for _ in range(n + 1)]
+    photos = pd.DataFrame({"Status": "gone", "Source": "", "Error": errors})
+    lines = [" ".join(line.split()) for line in report.outcome(photos)]
+    reasons = ["5 reason 4", "4 reason 3", "3 reason 2"]
+    assert lines[1:-1] == ["gone 15 gone for good", *reasons]
+
+
+def test_options_are_keywords():
+    """Only what was given is passed on; an option that is repeatable is a list."""
+    names = ("subset", "drop", "without", "merge", "source")
+    words = [word for name in names for value in "ab" for word in (f"--{name}", value)]
+    found = vars(cli.parser().parse_args([*words, "--limit", "3", "--rate", "0.5"]))
+    expected = {key: ["a", "b"] for key in names} | {"categories": [], "limit": 3, "rate": 0.5}
+    assert found == expected
+
+
 def test_forecast():
     """Durations are in seconds, minutes or hours; the mirror's copies have about 294 kB."""
     counts = {"in all": {"photos": 9000, "boxes": 1, "unknown": 0, "bytes": 30e9, "unsized": 0}}
@@ -130,7 +149,9 @@ def test_list(site, tmp_path):
     tables, _ = site
     done = run("--list", "OG", "--base-url", tables, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "/m/0bt9lr\tDog\t\n")
-    assert len(run("--list", "--base-url", tables, cwd=tmp_path).stdout.splitlines()) == 2
+    others = ["--dry-run", "--workers", "2", "--source", "cvdf", "--data-dir", "none", "--quiet"]
+    listed = run("--list", *others, "--base-url", tables, cwd=tmp_path)
+    assert len(listed.stdout.splitlines()) == 2 and not (tmp_path / "none").exists()
     (tmp_path / "mine.csv").write_text("/m/01yrx,Moggy\n", encoding="utf-8")
     mine = ["--class-names", "mine.csv", "--base-url", tables]
     assert run("--list", *mine, cwd=tmp_path).stdout == "/m/01yrx\tMoggy\t\n"
@@ -242,7 +263,8 @@ def test_warnings_are_plain_lines(site, tmp_path):
 def test_import_is_light():
     """Importing openimager loads none of the heavy packages, nor does --help."""
     code = (
-        "import openimager, sys; print(sorted({'pandas', 'requests', 'keras'} & set(sys.modules)))"
+        "import sys; from openimager import cli; cli.parser().format_help(); "
+        "print(sorted({'pandas', 'numpy', 'requests', 'keras'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"

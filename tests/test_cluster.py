@@ -20,7 +20,7 @@ from builders import DataDir, image_id, jpeg, photo_row, scene, write_site
 from PIL import Image
 from web import body, closed_port, web
 
-from openimager import cli, cluster, crops, download, partitions
+from openimager import cli, cluster, crops, download
 from openimager.errors import BadInput, TryAgain
 from openimager.store import Store
 
@@ -230,7 +230,7 @@ def test_partition_kills_workers(dask, executor, monkeypatch):
     """A partition that kills every worker ends the run with one sentence."""
     monkeypatch.setattr(dask.scheduler, "allowed_failures", 0)
     with pytest.raises(TryAgain, match=r"workers died .* same partition"):
-        list(partitions.run(die, [1], executor=executor))
+        list(cluster.run(die, [1], executor=executor))
 
 
 def test_scheduler_lost(monkeypatch):
@@ -244,7 +244,7 @@ def test_scheduler_lost(monkeypatch):
         cluster.connected(address) as executor,
     ):
         executor._client._timeout = 1  # seconds, for reconnecting
-        running = partitions.run(time.sleep, [0, 60], executor=executor, in_flight=2)
+        running = cluster.run(time.sleep, [0, 60], executor=executor, in_flight=2)
         next(running)
         scheduler.kill()
         with pytest.raises(TryAgain, match="connection to the scheduler was lost"):
@@ -336,6 +336,7 @@ def test_other_version(capsys, tmp_path, name, text, has):
         status, said = complaint(capsys, tmp_path, "--dask", dask.scheduler_address)
     assert status == 2
     assert has in said and "pip install" in said
+    assert f"python 3.{sys.version_info.minor}" in said and "pandas" in said
     assert not (tmp_path / "data" / "images").exists()
 
 
@@ -381,7 +382,7 @@ def test_cancelled():
         time.sleep(0.2)
 
     with ThreadPoolExecutor(1) as executor:
-        running = partitions.run(task, range(5), executor=executor, in_flight=5)
+        running = cluster.run(task, range(5), executor=executor, in_flight=5)
         next(running)
         running.close()
     assert len(begun) <= 2
@@ -391,4 +392,4 @@ def test_other_executors_need_no_check():
     """Threads of this process see what it sees."""
     with ThreadPoolExecutor(2) as executor:
         cluster.check(executor, Store("nowhere"))
-        assert sorted(n for _, n in partitions.run(len, ["a", "bc"], executor=executor)) == [1, 2]
+        assert sorted(n for _, n in cluster.run(len, ["a", "bc"], executor=executor)) == [1, 2]

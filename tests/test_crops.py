@@ -20,7 +20,7 @@ from PIL import Image
 
 from openimager import crops
 from openimager.crops import box_to_pixels, crop_box, crop_path, cut, folder_name, rotate_box, write
-from openimager.crops.geometry import draft_scale, pad_box
+from openimager.crops.geometry import draft_scale
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy, lock
 from openimager.store import CROP_COLUMNS, PIXELS, Store
@@ -93,12 +93,22 @@ def test_a_turned_box_covers_the_turned_pixels(box, width, height, rotation):
     assert np.abs(turned - expected).max() <= 1 + 1e-6
 
 
-@given(boxes(), st.floats(0, 2))
+@given(boxes(st.floats(0.4, 0.6)), st.floats(0, 2))
 def test_padding_grows_a_box_around_its_centre(box, padding):
     """A padded box has the same centre and is (1 + 2 x padding) times as wide and high."""
-    padded = pad_box(box, padding)
-    assert padded[0] + padded[1] == pytest.approx(box[0] + box[1], abs=1e-9)
-    assert padded[3] - padded[2] == pytest.approx((box[3] - box[2]) * (1 + 2 * padding), abs=1e-9)
+    side = 10**8  # so that rounding to pixels hardly counts
+    left, upper, right, lower = (edge / side for edge in box_to_pixels(box, side, side, padding))
+    assert left + right == pytest.approx(box[0] + box[1], abs=1e-7)
+    assert lower - upper == pytest.approx((box[3] - box[2]) * (1 + 2 * padding), abs=1e-7)
+
+
+@given(boxes(), st.floats(0, 2), sides, sides)
+def test_padding_stays_within_the_photo(box, padding, width, height):
+    """However much a box grows, its pixels are in the photo and hold those of the box itself."""
+    inner = box_to_pixels(box, width, height)
+    outer = box_to_pixels(box, width, height, padding)
+    assert 0 <= outer[0] <= inner[0] < inner[2] <= outer[2] <= width
+    assert 0 <= outer[1] <= inner[1] < inner[3] <= outer[3] <= height
 
 
 @pytest.mark.parametrize("box", [(0.5, 0.4, 0, 1), (0, 1, float("nan"), 1), (0, 1, 1, 0)])

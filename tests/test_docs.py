@@ -1,5 +1,6 @@
 """README, CONTRIBUTING, CHANGELOG and docs/: links, commands and the generated page."""
 
+import doctest
 import importlib.util
 import re
 import shlex
@@ -67,6 +68,35 @@ def test_files(path):
     text = re.sub(r"https?://\S+", "", path.read_text(encoding="utf-8"))
     for name in re.findall(r"\b(?:tools|benchmarks|notebooks|src|docs|tests)/[\w./-]+\.\w+", text):
         assert (ROOT / name).exists(), name
+
+
+def examples():
+    """Return the examples of the pages that query the tables, each of a Python block."""
+    found = []
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        for start, block in re.findall(r"^```(python|pycon)\n(.*?)^```", text, re.M | re.S):
+            if "connect(" in block:
+                parts = doctest.DocTestParser().get_doctest(block, {}, path.name, str(path), 0)
+                found.append(pytest.param(parts, block, id=f"{path.stem}: {start} {len(found)}"))
+    return found
+
+
+@pytest.mark.parametrize(("test", "block"), examples())
+def test_questions_in_sql(test, block):
+    """Each question gives the answer that the page shows; none is there without its prompt."""
+    failed, asked = doctest.DocTestRunner(verbose=False).run(test)
+    assert not failed and asked >= block.count("SELECT") >= 1
+
+
+def test_every_question_is_run():
+    """connect() is shown in Python blocks alone, which are run, and the README has three."""
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        outside = re.sub(r"^```(python|pycon)\n.*?^```", "", text, flags=re.M | re.S)
+        assert not re.search(r"\.connect\([^)]", outside), path.name
+    [readme] = [p.values[0] for p in examples() if p.values[0].name == "README.md"]
+    assert sum("SELECT" in one.source for one in readme.examples) == 3
 
 
 def test_readme_begins_with_what_ci_runs():

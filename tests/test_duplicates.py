@@ -52,7 +52,7 @@ def test_featureless_photos_have_no_hash(top, bottom):
     noise = np.random.default_rng(0).normal(0, 2, levels.shape)
     sky = Image.fromarray((levels + noise).clip(0, 255).astype(np.uint8)).convert("RGB")
     assert split.photo_hash(sky) == ""
-    assert split.group({"a": "", "b": ""}).to_dict() == {"a": "a", "b": "b"}
+    assert split.group(pd.Series({"a": "", "b": ""})).to_dict() == {"a": "a", "b": "b"}
 
 
 @settings(max_examples=20, deadline=None)
@@ -75,7 +75,7 @@ def test_pairs_are_those_of_comparing_all(count, distance, seed):
 def test_a_group_is_named_by_its_smallest_id():
     """Whatever the order, and for a chain of likenesses too."""
     chain = {"c": "00" * 32, "a": "00" * 31 + "0f", "b": "00" * 31 + "ff", "d": "ff" * 32}
-    groups = split.group(chain, distance=4)
+    groups = split.group(pd.Series(chain), distance=4)
     assert groups.to_dict() == {"a": "a", "b": "a", "c": "a", "d": "d"}
 
 

@@ -3,7 +3,9 @@
 import warnings
 
 import matplotlib
+import numpy as np
 import pytest
+from PIL import Image
 
 from openimager import metrics, plots
 
@@ -19,3 +21,43 @@ def test_reliability(probabilities):
         figure = plots.reliability({"raw": table}, "Reliability")
         figure.canvas.draw()
     assert len(figure.axes[1].patches) == len(table)
+
+
+PICTURES = [Image.new("RGB", (40, 20), (shade,) * 3) for shade in (10, 20, 30)]
+
+
+def shades(axes):
+    """Return the first level of each picture that is drawn, by axes."""
+    return [[int(image.get_array().flat[0]) for image in ax.images] for ax in axes]
+
+
+def test_photos_with_boxes():
+    """Each photo has its boxes, on a dark line and in the category's colour, at their pixels."""
+    boxes = [[("Dog", (0.25, 0.5, 0.5, 1))], [], [("Cat", (0, 1, 0, 1)), ("Dog", (0, 0.1, 0, 0.1))]]
+    figure = plots.photos_with_boxes(PICTURES, boxes, ["Cat", "Dog"], "Photos", columns=2)
+    assert shades(figure.axes) == [[10], [20], [30], []]
+    assert [len(ax.patches) for ax in figure.axes] == [2, 0, 4, 0]
+    below, above = figure.axes[0].patches
+    for patch in (below, above):
+        assert (patch.get_xy(), patch.get_width(), patch.get_height()) == ((10, 10), 10, 10)
+    assert matplotlib.colors.to_hex(above.get_edgecolor()) == plots.PALETTE[1].lower()
+    assert below.get_linewidth() > above.get_linewidth()
+
+
+def test_contact_sheet():
+    """Pictures stand row by row, with their captions; without pictures the sheet is empty."""
+    figure = plots.contact_sheet(PICTURES, "Crops", ["a", "b", "c"], columns=2)
+    assert shades(figure.axes) == [[10], [20], [30], []]
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", ""]
+    assert shades(plots.contact_sheet([], "Crops").axes) == [[]] * 8
+
+
+def test_occlusion():
+    """Below each picture is its map, over the same picture in grey, on one scale around 0."""
+    maps = [np.full((2, 2), value) for value in (0.1, -0.4, 0.2)]
+    figure = plots.occlusion([np.asarray(p) for p in PICTURES], maps, ["a", "b", "c"], "Maps")
+    assert shades(figure.axes[:3]) == [[10], [20], [30]]
+    for ax, shade, values in zip(figure.axes[3:6], (10, 20, 30), maps, strict=True):
+        grey, found = ax.images
+        assert grey.get_array()[0, 0] == shade and (found.get_array() == values).all()
+        assert found.get_clim() == (-0.4, 0.4) and found.get_extent() == [0, 40, 20, 0]

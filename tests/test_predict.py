@@ -107,7 +107,7 @@ def test_photos_by_path_folder_and_picture(models, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_turned_photos_come_out_right(models, tmp_path, suffix):
     """Turned all eight ways, with the camera's tag, a photo gets the answer of the upright one."""
     photos = []
@@ -126,8 +126,9 @@ def test_turned_photos_come_out_right(models, tmp_path, suffix):
     assert [one["Category"][0] for one in boxed] == ["Cat"] * 8
     # Opened by the caller, who may have turned it already.
     with Image.open(photos[5]) as opened:
+        size = opened.size
         assert model.predict([opened])["Category"][0] == "Hot dog"
-        assert opened.size == (96, 160)
+        assert opened.size == size
 
 
 def test_box_is_cut_to_the_pixel(models):

@@ -14,7 +14,7 @@ FILE_LINES = 300
 # aside: it is imported only when it is asked for.
 FLOW = (
     *("errors", "files", "bucket", "store", "tables", "query", "selection", "cluster"),
-    *("partitions", "photos", "crops", "metrics", "predict", "plots", "gallery", "export"),
+    *("photos", "crops", "metrics", "predict", "plots", "gallery", "export"),
     *("package", "registry", "install", "report", "cli", "__init__", "__main__"),
 )
 

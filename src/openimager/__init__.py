@@ -9,14 +9,10 @@ __version__ = "0.1.0"
 _HOME = {
     "connect": "tables.views",
     "download": "photos.download",
-    "box_to_pixels": "crops",
-    "crop_box": "crops",
+    **dict.fromkeys(("box_to_pixels", "crop_box", "rotate_box", "write_crops"), "crops"),
     "load_model": "predict",
-    "rotate_box": "crops",
-    "write_crops": "crops",
     "install_package": "install",
-    "BadInput": "errors",
-    "TryAgain": "errors",
+    **dict.fromkeys(("BadInput", "TryAgain"), "errors"),
 }
 
 __all__ = ["__version__", *_HOME]

@@ -1,7 +1,5 @@
 """Write a page to look at photos, boxes, crops and mistakes. It needs no server.
 
-    python -m openimager.gallery [DIR]
-
 The page holds the tables as JSON and loads photos and crops from beside it. Titles, authors and
 tables come from strangers: the script inserts them as text, and a Content-Security-Policy allows
 nothing but the page's own script and style, by their hashes, and images from beside it.
@@ -16,7 +14,7 @@ import os
 import re
 import sys
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 
 import numpy as np
@@ -33,28 +31,14 @@ _CROP_PATH = rf"^data/(crops/\w+/[^/.][^/]*)/{IMAGE_ID}_\d+(\.\w+)$"
 # EXIF is among the first segments of a JPEG, and the orientation among its first entries.
 _HEAD = 4 << 10
 _EXIF = re.compile(rb"\xff\xe1..Exif\0\0(II|MM)", re.DOTALL)
-_BATCH = 512
 
 
 def write_gallery(data_dir: PathLike = "data", models_dir: PathLike | None = None):
-    """Write ``gallery.html`` into the data directory.
+    """Write ``gallery.html`` into a data directory, a folder or URL, and return its path.
 
-    Parameters
-    ----------
-    data_dir : path-like
-        A folder or URL with images.csv and boxes.csv. Crops are shown if it has a crops.csv.
-    models_dir : path-like, optional
-        The folder of predictions.csv, by default ``models`` beside the data directory. Without
-        this file, crops are shown without predictions.
-
-    Returns
-    -------
-    pathlib.Path or upath.UPath
-
-    Raises
-    ------
-    BadInput
-        If a table is missing or broken, or Jinja2 is not installed.
+    Crops are shown if there is a crops.csv, and predictions if there is a predictions.csv in
+    `models_dir`, by default ``models`` beside the data directory. BadInput if a table is missing or
+    broken, or Jinja2 is not installed.
     """
     try:
         import jinja2
@@ -63,27 +47,33 @@ def write_gallery(data_dir: PathLike = "data", models_dir: PathLike | None = Non
     store = Store(data_dir)
     if models_dir is None:
         models_dir = (store.root.absolute() if store.is_local else store.root).parent / "models"
-    photos, boxes = tables(store, Store(models_dir))
+    photos, boxes = _tables(store, Store(models_dir))
     categories = sorted(boxes["Category"].unique(), key=str.casefold)
-    data = {"photos": columns(photos), "boxes": columns(boxes), "categories": categories}
+    data = {"photos": _columns(photos), "boxes": _columns(boxes)}
     drawn = " (drawn sample)" if set(photos["Release"]) == {"sample"} else ""
     folder = resources.files("openimager") / "gallery_page"
-    kinds = ("html", "js", "css")
-    page, script, style = ((folder / f"page.{kind}").read_text("utf-8") for kind in kinds)
-    filled = {"title": (", ".join(categories) or "No boxes") + drawn, "flags": FLAGS}
-    filled |= {"script": script, "style": style, "data": script_json(data | {"flags": FLAGS})}
-    filled |= {"script_hash": source_hash(script), "style_hash": source_hash(style)}
-    page = jinja2.Environment(autoescape=True).from_string(page).render(filled)
+    page, *inlined = ((folder / f"page.{end}").read_text("utf-8") for end in ("html", "js", "css"))
+    # The hashes by which the Content-Security-Policy allows script and style.
+    digests = [hashlib.sha256(text.encode()).digest() for text in inlined]
+    environment = jinja2.Environment(autoescape=True)
+    compact = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    environment.policies["json.dumps_kwargs"] = compact
+    page = environment.from_string(page).render(
+        title=(", ".join(categories) or "No boxes") + drawn,
+        flags=FLAGS,
+        data=data | {"categories": categories, "flags": FLAGS},
+        inlined=inlined,
+        hashes=["sha256-" + base64.b64encode(digest).decode() for digest in digests],
+    )
     path = store.path("gallery.html")
     store.write(path, page.encode())
     return path
 
 
 def show(data_dir: PathLike = "data", models_dir: PathLike | None = None):
-    """Write the page, print its path or address, and open it in the default browser.
+    """Write the page as `write_gallery` does, print its path or address, and open it in a browser.
 
-    The browser is opened only for a local page, from a terminal on a desktop: not when piped and
-    not over SSH. See `write_gallery` for the parameters and what is returned.
+    It is opened only if it is local, from a terminal on a desktop: not when piped or over SSH.
     """
     path = write_gallery(data_dir, models_dir)
     print(path)
@@ -92,10 +82,9 @@ def show(data_dir: PathLike = "data", models_dir: PathLike | None = None):
     desktop = not remote and (display or sys.platform in ("win32", "darwin"))
     if Store(data_dir).is_local and sys.stdout.isatty() and desktop:
         webbrowser.open(path.absolute().as_uri())
-    return path
 
 
-def tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the photos and their boxes, with crops and predictions, as the page shows them."""
     photos = store.read_table("images.csv", ["ImageID", "Subset", *_CREDITS, "Rotation", *_OUTCOME])
     photos = photos[photos["ImageID"].str.fullmatch(IMAGE_ID)].drop_duplicates("ImageID")
@@ -147,21 +136,19 @@ def _optional(store: Store, name: str) -> pd.DataFrame:
     return store.read_table(name).reindex(columns=list(schema))
 
 
-def orientations(store: Store, image_ids: Sequence[str]) -> Iterator[int]:
-    """Yield the EXIF orientation of each photo, 1 if it has none.
+def orientations(store: Store, image_ids: Iterable[str]) -> Iterator[int]:
+    """Return the EXIF orientation of each photo, 1 if it has none.
 
     Boxes are relative to the pixels as stored, but browsers turn photos by their EXIF orientation,
     so the page has to turn them back. (`image-orientation: none` would do, but browsers ignore it
     for images of another origin, which all files opened from a folder are.)
     """
-    for start in range(0, len(image_ids), _BATCH):
-        paths = [store.photo(image_id) for image_id in image_ids[start : start + _BATCH]]
-        if store.is_local:
-            heads = map(_head, paths)
-        else:
-            ends = [_HEAD] * len(paths)
-            heads = paths[0].fs.cat_ranges([path.path for path in paths], [0] * len(paths), ends)
-        yield from map(orientation, heads)
+    paths = [store.photo(image_id) for image_id in image_ids]
+    if store.is_local:
+        heads = map(_head, paths)
+    else:
+        heads = store.root.fs.cat_ranges([path.path for path in paths], 0, _HEAD)
+    return map(orientation, heads)
 
 
 def _head(path) -> bytes:
@@ -172,8 +159,6 @@ def _head(path) -> bytes:
 def orientation(head: bytes) -> int:
     r"""Return the EXIF orientation, 1 to 8, from the first bytes of a JPEG.
 
-    Examples
-    --------
     >>> exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
     >>> orientation(b"\xff\xd8\xff\xe1\0\x20" + exif), orientation(b"\xff\xd8")
     (6, 1)
@@ -188,48 +173,16 @@ def orientation(head: bytes) -> int:
     return 1
 
 
-def columns(frame: pd.DataFrame) -> dict:
-    """Return a table by column; text that repeats becomes codes into a list of its values.
-
-    Examples
-    --------
-    >>> columns(pd.DataFrame({"n": [0, 1, 2], "Category": ["Cat", "Dog", "Cat"]}))
-    {'n': [0, 1, 2], 'Category': {'values': ['Cat', 'Dog'], 'codes': [0, 1, 0]}}
-    """
+def _columns(frame: pd.DataFrame) -> dict:
+    """Return a table by column; text as codes into a list of its values."""
     made = {}
     for name, column in frame.items():
         if pd.api.types.is_numeric_dtype(column):
-            numbers = column.astype("float64").round(4)
-            made[name] = [None if x != x else int(x) if x == int(x) else x for x in numbers]
-            continue
-        column = column.fillna("").astype(str)
-        codes, values = pd.factorize(column)
-        repeats = len(values) < 0.7 * len(codes)
-        made[name] = {"values": list(values), "codes": codes.tolist()} if repeats else list(column)
+            made[name] = json.loads(column.round(4).to_json(orient="values"))
+        else:
+            codes, values = pd.factorize(column.fillna("").astype(str))
+            made[name] = {"values": list(values), "codes": codes.tolist()}
     return made
-
-
-def script_json(data) -> str:
-    r"""Return JSON that cannot end the script element it is in.
-
-    Examples
-    --------
-    >>> print(script_json({"title": "</script><!--"}))
-    {"title":"\u003c/script>\u003c!--"}
-    """
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return re.sub("[<\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def source_hash(text: str) -> str:
-    """Return a hash by which a Content-Security-Policy allows an inlined script or style.
-
-    Examples
-    --------
-    >>> source_hash("")
-    'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='
-    """
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,8 @@
-"""Figures that more than one notebook draws. matplotlib is imported when one is drawn."""
+"""Figures that more than one notebook draws; each function returns a matplotlib Figure."""
 
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from openimager.crops.geometry import box_to_pixels
 
@@ -12,8 +14,6 @@ GREY = "#999999"
 def colours(names: Iterable[str]) -> dict[str, str]:
     """Return a colour for each name, by its place among them.
 
-    Examples
-    --------
     >>> colours(["Cat", "Dog"])
     {'Cat': '#0072B2', 'Dog': '#E69F00'}
     """
@@ -30,21 +30,9 @@ def photographic(quality: int = 75) -> None:
 
 
 def bars(table, title: str, xlabel: str, ylabel: str):
-    """Draw counts as grouped bars, each with its number.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        A row for each group of bars, a column for each colour.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib import pyplot as plt
-
+    """Draw counts as bars, each with its number: a group for each row, a colour for each column."""
     each = len(table) * len(table.columns)
-    fig, ax = plt.subplots(figsize=(7, 3.2))
+    fig, ax = _subplots(figsize=(7, 3.2))
     table.plot.bar(ax=ax, rot=0 if each <= 12 else 30, width=0.8, color=list(PALETTE))
     for container in ax.containers:
         ax.bar_label(container, fmt="{:,.0f}", padding=2, fontsize=9 if each <= 24 else 6)
@@ -62,93 +50,45 @@ def photos_with_boxes(
 ):
     """Draw photos with their boxes, one colour for each category.
 
-    Parameters
-    ----------
-    pictures : sequence of PIL.Image.Image
-    boxes : sequence of sequences
-        For each picture its boxes: (category, (XMin, XMax, YMin, YMax)), as fractions of it.
-    categories : sequence of str
-        All categories, in the order of their colours.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `boxes` has a list for each PIL image: (category, (XMin, XMax, YMin, YMax)), as fractions of it.
+    `categories` has all categories, in the order of their colours.
     """
-    from matplotlib import patches
-    from matplotlib import pyplot as plt
+    from matplotlib.patches import Patch, Rectangle
 
-    rows = -(-len(pictures) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(7, 0.5 + 2.1 * rows), squeeze=False)
     tone = colours(categories)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, picture, found in zip(axes.flat, pictures, boxes, strict=False):
-        ax.imshow(picture)
+    rows = -(-len(pictures) // columns)
+    fig, axes = _sheet(pictures, title, rows, columns, (7, 0.5 + 2.1 * rows))
+    for ax, picture, found in zip(axes, pictures, boxes, strict=False):
         for category, box in found:
             left, upper, right, lower = box_to_pixels(box, *picture.size)
-            place = ((left, upper), right - left, lower - upper)
             # A dark line beneath keeps the colour visible on any photo.
-            ax.add_patch(patches.Rectangle(*place, fill=False, edgecolor="black", linewidth=3.5))
-            ax.add_patch(
-                patches.Rectangle(*place, fill=False, edgecolor=tone[category], linewidth=2)
-            )
-    handles = [patches.Patch(color=colour, label=name) for name, colour in tone.items()]
+            for colour, width in (("black", 3.5), (tone[category], 2)):
+                style = {"fill": False, "edgecolor": colour, "linewidth": width}
+                ax.add_patch(Rectangle((left, upper), right - left, lower - upper, **style))
+    handles = [Patch(color=colour, label=name) for name, colour in tone.items()]
     fig.legend(handles=handles, ncols=5, loc="outside lower center", frameon=False)
-    fig.suptitle(title)
     return fig
 
 
 def contact_sheet(pictures: Sequence, title: str, captions: Sequence = (), columns: int = 8):
-    """Draw small pictures side by side, each with its caption if there are any.
-
-    Parameters
-    ----------
-    pictures : sequence of PIL.Image.Image
-    captions : sequence of str
-        One for each picture, or none at all; two short lines at most.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib import pyplot as plt
-
+    """Draw small pictures side by side, each with its caption of two short lines, if any."""
     rows = max(1, -(-len(pictures) // columns))
     height = 7 / columns + (0.35 if captions else 0)
-    fig, axes = plt.subplots(rows, columns, figsize=(7, 0.4 + height * rows), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, picture in zip(axes.flat, pictures, strict=False):
-        ax.imshow(picture)
-    for ax, caption in zip(axes.flat, captions, strict=False):
+    fig, axes = _sheet(pictures, title, rows, columns, (7, 0.4 + height * rows))
+    for ax, caption in zip(axes, captions, strict=False):
         ax.set_title(caption, fontsize=8)
-    fig.suptitle(title)
     return fig
 
 
 def confusion(counts, title: str):
-    """Draw a confusion matrix: how many crops, and what share of their true category.
-
-    Parameters
-    ----------
-    counts : pandas.DataFrame
-        A row for each true category, a column for each predicted one, as `metrics.confusion` has.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib import pyplot as plt
-
+    """Draw a confusion matrix, a frame as `metrics.confusion` has it: counts and shares of rows."""
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
     side = 2.2 + 0.8 * len(counts)
-    fig, ax = plt.subplots(figsize=(side + 1, side), layout="constrained")
+    fig, ax = _subplots(figsize=(side + 1, side), layout="constrained")
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for i, row in enumerate(counts.to_numpy()):
-        for j, count in enumerate(row):
-            colour = "white" if shares[i, j] > 0.5 else "black"
-            text = f"{count}\n{shares[i, j]:.0%}"
-            ax.text(j, i, text, ha="center", va="center", color=colour)
+    for (i, j), share in np.ndenumerate(shares):
+        text, colour = f"{counts.iloc[i, j]}\n{share:.0%}", "white" if share > 0.5 else "black"
+        ax.text(j, i, text, ha="center", va="center", color=colour)
     ax.set_xticks(range(len(counts)), counts.columns)
     ax.set_yticks(range(len(counts)), counts.index)
     ax.set(title=title, xlabel="Predicted", ylabel="Truth")
@@ -159,22 +99,10 @@ def confusion(counts, title: str):
 def intervals(table, title: str, xlabel: str, highlight=(), reference: float | None = None):
     """Draw accuracies with their intervals, one row each, the first on top.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns Accuracy, Low and High; the index names the rows.
-    highlight : collection
-        Names of the rows to draw in colour; if empty, all are.
-    reference : float, optional
-        Accuracy at which a dashed line is drawn.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `table` has the columns Accuracy, Low and High, and names in its index; `highlight` has the
+    names to draw in colour, by default all. A dashed line is drawn at the accuracy `reference`.
     """
-    from matplotlib import pyplot as plt
-
-    fig, ax = plt.subplots(figsize=(7, 0.27 * len(table) + 1.2), layout="constrained")
+    fig, ax = _subplots(figsize=(7, 0.27 * len(table) + 1.2), layout="constrained")
     for y, (name, row) in enumerate(table.iterrows()):
         colour = PALETTE[0] if not highlight or name in highlight else GREY
         ax.plot([row["Low"], row["High"]], [y, y], color=colour, linewidth=3, alpha=0.5)
@@ -191,22 +119,11 @@ def intervals(table, title: str, xlabel: str, highlight=(), reference: float | N
 def reliability(tables: dict, title: str, lowest: float = 0.0):
     """Draw accuracy against confidence, with intervals, and the number of crops in each bin.
 
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        For each label in the legend a table as `metrics.reliability` returns it.
-    lowest : float
-        The lowest confidence that is possible: 1 / categories.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    `tables` has a table of `metrics.reliability` for each label in the legend; `lowest` is the
+    lowest confidence that is possible: 1 / categories.
     """
-    from matplotlib import pyplot as plt
-
-    fig, (ax, below) = plt.subplots(
-        2, 1, figsize=(5.5, 5.5), layout="constrained", sharex=True, height_ratios=(3, 1)
-    )
+    ratios = {"sharex": True, "height_ratios": (3, 1)}
+    fig, (ax, below) = _subplots(2, figsize=(5.5, 5.5), layout="constrained", **ratios)
     ax.plot([0, 1], [0, 1], "--", color=GREY, label="perfectly calibrated")
     width = 0.04
     for k, (name, frame) in enumerate(tables.items()):
@@ -214,12 +131,11 @@ def reliability(tables: dict, title: str, lowest: float = 0.0):
         table = {column: frame[column].to_numpy() for column in frame}
         place = (table["From"] + table["To"]) / 2 + (k - (len(tables) - 1) / 2) * width
         below.bar(place, table["Crops"], width, color=PALETTE[k])
+        accuracy = table["Accuracy"]
+        yerr = accuracy - table["Low"], table["High"] - accuracy
         # No line between the bins: it would give one of three crops the weight of one of ninety.
-        ax.errorbar(
-            table["Confidence"], table["Accuracy"],
-            yerr=[table["Accuracy"] - table["Low"], table["High"] - table["Accuracy"]],
-            fmt="os"[k % 2], color=PALETTE[k], capsize=3, label=name,
-        )  # fmt: skip
+        line = {"fmt": "os"[k % 2], "color": PALETTE[k], "capsize": 3, "label": name}
+        ax.errorbar(table["Confidence"], accuracy, yerr=yerr, **line)
     ax.set(ylabel="Accuracy (95 % interval)", ylim=(-0.02, 1.04), title=title)
     below.set(xlabel="Probability of the predicted category", ylabel="Crops")
     below.set_xlim(lowest - 0.05, 1.04)
@@ -229,23 +145,35 @@ def reliability(tables: dict, title: str, lowest: float = 0.0):
 
 def occlusion(pictures: Sequence, maps: Sequence, captions: Sequence, title: str):
     """Draw pictures above their `metrics.occlusion` maps: red is what the answer depends on."""
-    import numpy as np
-    from matplotlib import pyplot as plt
-
     count = len(pictures)
-    fig, axes = plt.subplots(2, count, figsize=(1.3 * count + 0.8, 3.3), squeeze=False)
+    fig, axes = _sheet(pictures, title, 2, count, (1.3 * count + 0.8, 3.3))
     limit = max(0.05, *(float(abs(np.asarray(found)).max()) for found in maps))
-    for ax in axes.flat:
-        ax.axis("off")
-    for column, picture, found, caption in zip(axes.T, pictures, maps, captions, strict=True):
+    for above, ax, picture, found, caption in zip(
+        *(axes[:count], axes[count:], pictures, maps, captions), strict=True
+    ):
         height, width = np.shape(picture)[:2]
-        column[0].imshow(picture)
-        column[0].set_title(caption, fontsize=8)
-        column[1].imshow(np.asarray(picture).mean(axis=2), cmap="gray", vmin=0, vmax=255)
-        image = column[1].imshow(
+        above.set_title(caption, fontsize=8)
+        ax.imshow(np.asarray(picture).mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        image = ax.imshow(
             found, cmap="coolwarm", vmin=-limit, vmax=limit, alpha=0.6,
             extent=(0, width, height, 0), interpolation="bilinear",
         )  # fmt: skip
-    fig.colorbar(image, ax=list(axes[1]), label="Fall of the probability", shrink=0.8)
-    fig.suptitle(title)
+    fig.colorbar(image, ax=list(axes[count:]), label="Fall of the probability", shrink=0.8)
     return fig
+
+
+def _subplots(*shape, **options):
+    from matplotlib import pyplot
+
+    return pyplot.subplots(*shape, **options)
+
+
+def _sheet(pictures: Sequence, title: str, rows: int, columns: int, size: tuple[float, float]):
+    """Return a figure of pictures, row by row, and all its axes, which are switched off."""
+    fig, axes = _subplots(rows, columns, figsize=size, squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, picture in zip(axes.flat, pictures, strict=False):
+        ax.imshow(picture)
+    fig.suptitle(title)
+    return fig, axes.ravel()

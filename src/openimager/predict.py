@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from tqdm.auto import tqdm
 
 from openimager import metrics
-from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box
+from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
 from openimager.errors import BadInput
 from openimager.files import sha256
 
@@ -23,11 +23,6 @@ NONE = "none of these"
 # A member of the .keras archive. Keras ignores it, and safe mode needs no custom object to read it.
 _FACTS = "openimager.json"
 _AT_ONCE = 256  # photos decoded before the model sees them
-_UPRIGHT = {  # EXIF orientation; from 5 on width and height change places
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
 
 
 def import_keras():
@@ -48,11 +43,10 @@ def import_keras():
 
 
 def save_model(model, path: str | os.PathLike, categories: dict[str, str], **crops) -> str:
-    """Save a Keras model and its categories as one file; return the SHA256 of that.
+    """Save a Keras model and its categories as one ``.keras`` file; return the SHA256 of that.
 
-    `categories` has folder and name of each category, in the order of the model's outputs. `crops`
-    are the ``padding`` and ``keep_aspect`` of the crops it was trained on (see
-    `openimager.write_crops`). The name of the file must end in ``.keras``.
+    `categories` has folder and name of each category, in the order of the model's outputs; `crops`
+    are the ``padding`` and ``keep_aspect`` of `openimager.write_crops` for what it was trained on.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}")  # Keras insists on the suffix
@@ -66,13 +60,9 @@ def save_model(model, path: str | os.PathLike, categories: dict[str, str], **cro
 def load_model(models: str | os.PathLike = "models") -> "Classifier":
     """Load a trained model to classify photos with.
 
-    Parameters
-    ----------
-    models : path-like
-        The folder with latest.keras and, once it was evaluated, metrics.json; or a .keras file.
-
-    Warns if metrics.json is missing or describes another model: the probabilities are then not
-    calibrated, and no answer is "none of these".
+    `models` is the folder of latest.keras and, once it was evaluated, metrics.json; or a .keras
+    file. Without metrics.json, or with that of another model, it warns: the probabilities are then
+    not calibrated, and no answer is "none of these". BadInput if there is no such model.
     """
     path = Path(models)
     path = path / "latest.keras" if path.is_dir() else path
@@ -82,40 +72,34 @@ def load_model(models: str | os.PathLike = "models") -> "Classifier":
     try:
         with zipfile.ZipFile(path) as archive:
             facts = json.loads(archive.read(_FACTS))
-        model = keras.saving.load_model(path, safe_mode=True, compile=False)
+        loaded = Classifier(keras.saving.load_model(path, safe_mode=True, compile=False), **facts)
     except Exception as error:  # Keras raises many kinds for a broken file
         raise BadInput(f"{path} is not a model saved by build-model: {error}") from error
     try:
         report = json.loads((path.parent / "metrics.json").read_text(encoding="utf-8"))
         if report["model_sha256"] == sha256(path):
-            return Classifier(
-                model, facts, *map(float, (report["temperature"], report["threshold"]))
-            )
+            found = float(report["temperature"]), float(report["threshold"])
+            loaded.temperature, loaded.threshold = found
+            return loaded
         reason = "describes another model than"
     except (OSError, ValueError, KeyError, TypeError):
         reason = "is missing or incomplete beside"
-    warnings.warn(
-        f"metrics.json {reason} {path}: the probabilities are not calibrated, and no answer is "
-        f"'{NONE}'. Run evaluate-model.", stacklevel=2,
-    )  # fmt: skip
-    return Classifier(model, facts)
+    text = "the probabilities are not calibrated, and no answer is 'none of these'"
+    warnings.warn(f"metrics.json {reason} {path}: {text}. Run evaluate-model.", stacklevel=2)
+    return loaded
 
 
 class Classifier:
     """A trained model, as `load_model` returns it.
 
-    Attributes
-    ----------
-    folders, categories : list of str
-        Folder and name of each category, in the order of the model's outputs.
-    temperature, threshold : float
-        See `openimager.metrics.scale` and `openimager.metrics.rejection_threshold`.
+    `folders` and `categories` have folder and name of each category, in the order of the model's
+    outputs; for `temperature` and `threshold` see `scale` and `rejection_threshold` of `metrics`.
     """
 
-    def __init__(self, model, facts: dict, temperature: float = 1.0, threshold: float = 0.0):
-        self.model, self.temperature, self.threshold = model, temperature, threshold
-        self.folders, self.categories = list(facts["categories"]), [*facts["categories"].values()]
-        self._crops = facts["crops"]
+    def __init__(self, model, categories: dict[str, str], crops: dict):
+        self.model, self.temperature, self.threshold = model, 1.0, 0.0
+        self.folders, self.categories = list(categories), list(categories.values())
+        self._crops = crops
 
     def probabilities(self, pictures) -> np.ndarray:
         """Return the model's own probabilities, not calibrated: one row per picture.
@@ -163,27 +147,26 @@ class Classifier:
                 found = self.probabilities(np.stack([*waiting.values()]))
                 values[list(waiting)] = metrics.scale(found, self.temperature)
                 waiting = {}
-        best = pd.Series(values.max(axis=1))
-        names = np.array([*self.categories, NONE, ""], dtype=object)
-        answer = np.where(best >= self.threshold, values.argmax(axis=1), len(names) - 2)
-        answer[best.isna()] = len(names) - 1
-        table = {"Photo": [str(getattr(source, "filename", source)) for source in sources]}
-        table |= {"Category": names[answer], "Probability": best}
-        table |= {f"P({name})": values[:, k] for k, name in enumerate(self.categories)}
-        return pd.DataFrame(table | {"Error": errors})
+        each = pd.DataFrame(values, columns=self.categories)
+        best = each.max(axis=1)
+        answer = each.fillna(0).idxmax(axis=1).where(best >= self.threshold, NONE)
+        names = [str(getattr(source, "filename", source)) for source in sources]
+        table = {"Photo": names, "Category": answer.mask(best.isna(), ""), "Probability": best}
+        return pd.DataFrame(table).join(each.add_prefix("P(").add_suffix(")")).assign(Error=errors)
 
     def pixels(self, source, box=None) -> np.ndarray:
-        """Return a photo, or a box of it, as the model's input."""
+        """Return a photo, or a box of it, as the model's input: pixels of shape (side, side, 3)."""
         with source.copy() if isinstance(source, Image.Image) else Image.open(source) as photo:
-            orientation = photo.getexif().get(0x0112, 1)
-            size = photo.size if orientation < 5 else photo.size[::-1]
+            if photo.format == "TIFF":
+                photo.load()  # Pillow sets it upright by itself
+            turned = photo.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            size = photo.size[::-1] if turned else photo.size
             part = (0, 1, 0, 1) if box is None else _fractions(box, *size)
             side, aspect = self.model.input_shape[1], self._crops["keep_aspect"]
-            pixels = pad_box(part, self._crops["padding"])
-            scale = draft_scale(box_to_pixels(pixels, *size), side, aspect, size)
-            picture = decode(photo, scale)
-        if orientation in _UPRIGHT:
-            picture = picture.transpose(_UPRIGHT[orientation])
+            pixels = box_to_pixels(part, *size, self._crops["padding"])
+            scale = draft_scale(pixels, side, aspect, size)
+            photo.draft(None, (photo.width // scale, photo.height // scale))
+            picture = decode(ImageOps.exif_transpose(photo))
         return np.asarray(crop_box(picture, part, side, stored=size, **self._crops))
 
 
@@ -195,10 +178,10 @@ def _sources(photos) -> list:
             sources.append(photo)
             continue
         known = Image.registered_extensions()
-        found = [path for path in Path(photo).rglob("[!.]*") if path.suffix.lower() in known]
-        if not found:
+        inside = sorted(p for p in Path(photo).rglob("[!.]*") if p.suffix.lower() in known)
+        if not inside:
             raise BadInput(f"There is no picture in the folder {photo}.")
-        sources += sorted(found)
+        sources += inside
     return sources
 
 
@@ -235,12 +218,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--box", type=_box, metavar="L,T,R,B", help=box)
     args = parser.parse_args(argv)
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
-            classifier = load_model(args.models)
-        for warning in caught:
-            print(f"Warning: {warning.message}", file=sys.stderr)
-        table = classifier.predict(args.photos, args.box)
+            warnings.showwarning = lambda text, *_: print(f"Warning: {text}", file=sys.stderr)
+            table = load_model(args.models).predict(args.photos, args.box)
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2

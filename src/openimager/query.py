@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 NAME = "query.json"
 # The addresses and files of this machine that the tables came from; not part of the package.
 SITE = ".openimager/site.json"
-DROPS = {
-    "occluded": "IsOccluded",
-    "truncated": "IsTruncated",
-    "group": "IsGroupOf",
-    "depiction": "IsDepiction",
-    "inside": "IsInside",
-}
+DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FLAGS}
 
 
 @dataclass(frozen=True)
@@ -35,37 +29,27 @@ class Query:
 
     Attributes
     ----------
-    categories : tuple of str
-        Names, in any case, or MIDs.
+    categories, without : tuple of str
+        Names, in any case, or MIDs: those wanted, and those whose photos are left out.
     release : str
         ``"v4"``, ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
     subsets : tuple of str
         Of ``"train"``, ``"validation"``, ``"test"``, in this order; ``"all"`` means all three.
     limit : int, optional
-        Photos for each category, over all subsets.
-    seed : int
-        Seed for choosing photos under a limit.
+        Photos for each category, over all subsets; `seed` chooses which.
     with_children : bool
         Count boxes of kinds of a category as that category.
     drop : tuple of str
-        Leave out boxes with these flags: keys of `DROPS`.
-    drop_unknown : bool
-        Leave out boxes whose flags are unknown (-1).
+        Leave out boxes with these flags, keys of `DROPS`; with `drop_unknown` those whose flags
+        are unknown (-1), too.
     image_ids : tuple of str, optional
         Only these photos: ``ImageID`` or ``subset/ImageID``; or a file with one on each line.
-    without : tuple of str
-        Leave out photos with a box of these categories.
     merge : tuple of (str, tuple of str)
         Several categories under one name: a mapping such as ``{"Pet": ["Cat", "Dog"]}``, or
         texts such as ``"Pet=Cat,Dog"``.
 
-    Raises
-    ------
-    BadInput
-        If a value is not allowed.
+    BadInput if a value is not allowed.
 
-    Examples
-    --------
     >>> Query("Cat", subsets=["test", "train"], merge=["Pet=Cat,Dog"]).merge
     (('Pet', ('Cat', 'Dog')),)
     """
@@ -84,18 +68,17 @@ class Query:
 
     def __post_init__(self):
         put = object.__setattr__.__get__(self)
-        for name, allowed in (("categories", None), ("drop", DROPS), ("without", None)):
-            put(name, _names(getattr(self, name), name, allowed))
+        put("categories", _names(self.categories, "category"))
+        put("without", _names(self.without, "category"))
+        put("drop", _names(self.drop, "flag to drop", DROPS))
         _names(self.release, "release", RELEASES)
         put("subsets", subset_names(self.subsets))
-        for name, least in (("limit", 1), ("seed", None)):
-            value = getattr(self, name)
-            if name == "limit" and value is None:
-                continue
+        numbers = {"seed": self.seed} | ({} if self.limit is None else {"limit": self.limit})
+        for name, value in numbers.items():
             if isinstance(value, bool) or not hasattr(value, "__index__"):
                 raise BadInput(f"The {name} is {value!r}; it must be a whole number, such as 5.")
-            if least is not None and value < least:
-                raise BadInput(f"The {name} is {value}; it must be at least {least}.")
+            if name == "limit" and value < 1:
+                raise BadInput(f"The limit is {value}; it must be at least 1.")
             put(name, int(value))
         if self.image_ids is not None:
             put("image_ids", tuple(dict.fromkeys(_image_ids(self.image_ids))))
@@ -112,13 +95,12 @@ class Query:
         return cls(**{name: value for name, value in content.items() if name in known})
 
 
-def _names(given, what: str, allowed: Collection[str] | None) -> tuple[str, ...]:
+def _names(given, what: str, allowed: Collection[str] = ()) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else tuple(given)
     for name in names:
-        if not isinstance(name, str) or (allowed is not None and name not in allowed):
-            word = {"drop": "flag to drop"}.get(what, what.removesuffix("s"))
-            ends = f" Allowed: {', '.join(allowed)}." if allowed else " It must be a name."
-            raise BadInput(f"Unknown {word} {name!r}.{ends}")
+        if not isinstance(name, str) or (allowed and name not in allowed):
+            ends = f"Allowed: {', '.join(allowed)}." if allowed else "It must be a name."
+            raise BadInput(f"Unknown {what} {name!r}. {ends}")
     return tuple(dict.fromkeys(names))
 
 
@@ -156,40 +138,33 @@ def ask(
     subset: str | Iterable[str] | None = None,
     sample: bool = False,
     release: str | None = None,
-    base_url: str | os.PathLike | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    class_names: str | os.PathLike | None = None,
-    boxes: str | os.PathLike | None = None,
-    photos: str | os.PathLike | None = None,
-    quiet: bool = False,
     **options,
 ) -> tuple[Query, Site]:
     """Return the query and the site of a user's keywords.
 
     `subset` is train by default, or what `image_ids` name, or all where both `boxes` and
-    `photos` are given. `sample` stands for ``release="sample"``; `options` are fields of `Query`. A
-    whole `Query` in place of `categories` is taken as it is.
+    `photos` are given. `options` are fields of `Query` and `Site`. A whole `Query` in place of
+    `categories` is taken as it is.
 
-    Examples
-    --------
     >>> query, site = ask("Cat", sample=True, limit=5)
     >>> query.subsets, site.release
     (('train',), 'sample')
     """
     if sample and release not in (None, "sample"):
         raise BadInput(f"--sample is short for --release sample; leave out --release {release}.")
+    of_site = {f.name for f in fields(Site)} & options.keys()
+    place = {name: options.pop(name) for name in of_site}
     if isinstance(categories, Query):
         query, subset = categories, categories.subsets
     else:
         release = "sample" if sample else release or "v4"
         query = Query(categories, release, subset or "train", **options)
     named = {one.split("/")[0] for one in query.image_ids or () if "/" in one}
-    if not subset and (named or (boxes and photos)):
+    if not subset and (named or (place.get("boxes") and place.get("photos"))):
         query = replace(query, subsets=named or "all")
-    site = Site(query.release, base_url, cache_dir, class_names, boxes, photos, quiet)
-    if query.release == "sample" and base_url is not None:
+    if query.release == "sample" and place.get("base_url") is not None:
         raise BadInput("The sample has no base URL: leave out --base-url or --sample.")
-    return query, site
+    return query, Site(query.release, **place)
 
 
 def chosen(
@@ -202,8 +177,6 @@ def chosen(
 
     Without a record that is Cat and Dog, all subsets of the sample.
 
-    Examples
-    --------
     >>> query, site = chosen("no/such/data", categories="Hamburger")
     >>> query.categories, query.release
     (('Hamburger',), 'sample')
@@ -223,41 +196,26 @@ def chosen(
     return query, Site(query.release, **site)
 
 
-def record(query: Query, data_dir: str | os.PathLike, downloaded: bool = False) -> None:
-    """Write data/query.json, unless it holds this query already.
-
-    `downloaded` says that the tables in the data directory are those of this query.
-    """
+def record(query: Query, data_dir: str | os.PathLike) -> None:
+    """Write data/query.json, unless it holds this query already; its tables are yet to come."""
     store = Store(data_dir)
     content = store.read_json(NAME)
-    if downloaded or not content or Query.from_json(content) != query:
-        store.write_json(NAME, query.to_json() | {"downloaded": downloaded})
-
-
-def drop_flags(drop: str | Iterable[str]) -> list[str]:
-    """Return the columns of the flags to leave out.
-
-    Examples
-    --------
-    >>> drop_flags(["group", "depiction"])
-    ['IsGroupOf', 'IsDepiction']
-    """
-    return [DROPS[name] for name in _names(drop, "drop", DROPS)]
+    if not content or Query.from_json(content) != query:
+        store.write_json(NAME, query.to_json() | {"downloaded": False})
 
 
 def without_flags(
-    boxes: "pd.DataFrame", flags: Iterable[str], drop_unknown: bool = False
+    boxes: "pd.DataFrame", drop: str | Iterable[str], drop_unknown: bool = False
 ) -> "pd.DataFrame":
-    """Return the boxes that have none of `flags` set and, with `drop_unknown`, none unknown.
+    """Return the boxes that have no flag of `drop` set and, with `drop_unknown`, none unknown.
 
-    Examples
-    --------
     >>> import pandas as pd
     >>> boxes = pd.DataFrame({flag: [0, 1, -1] for flag in FLAGS})
-    >>> without_flags(boxes, ["IsGroupOf"], drop_unknown=True).index.tolist()
+    >>> without_flags(boxes, "group", drop_unknown=True).index.tolist()
     [0]
     """
-    keep = ~(boxes[list(flags)] == 1).any(axis=1)
+    flags = [DROPS[name] for name in _names(drop, "flag to drop", DROPS)]
+    keep = ~(boxes[flags] == 1).any(axis=1)
     if drop_unknown:
         keep &= ~(boxes[list(FLAGS)] == -1).any(axis=1)
     return boxes[keep].copy()

@@ -9,29 +9,27 @@ if TYPE_CHECKING:
 # What a forecast assumes: our own rate for Flickr, the mean size of CVDF's copies, 100 Mbit/s.
 _RATE, _COPY, _BANDWIDTH = 10.0, 294_000, 12.5e6
 _KINDS = {"flickr": "originals", "cvdf": "copies of at most 1,024 px", "thumbnail": "thumbnails"}
+_MEANINGS = {
+    **{"ok": "on disk", "gone": "gone for good"},
+    "failed": "not fetched; run again to try them again",
+}
 
 
 def outcome(photos: "pd.DataFrame") -> Iterator[str]:
     """Yield lines on how many photos came from each source, and why others did not."""
-    meanings = {
-        "ok": "on disk",
-        "gone": "gone for good",
-        "failed": "not fetched; run again to try them again",
-    }
     skipped = photos.attrs.get("skipped", {})
-    for status, meaning in meanings.items():
+    for status, meaning in _MEANINGS.items():
         rows = photos[photos["Status"] == status]
-        yield (f"{status:<7}{len(rows):>7}  {meaning}")
-        if status == "ok":
-            for source, count in rows["Source"].value_counts().items():
-                kind = _KINDS.get(source, "as served" if source else "of unknown source")
-                why = "; ".join(f"{reason} ({n:,})" for reason, n in _top(skipped.get(source, {})))
-                yield (f"{count:>14,}  {source}: {kind}{', because ' if why else ''}{why}")
-        else:
-            for reason, count in _top(rows["Error"].value_counts().to_dict()):
-                yield (f"{count:>14,}  {reason}")
-    failed = photos.loc[photos["Status"] == "failed", "Error"]
-    if failed.str.contains("429").any():
+        yield f"{status:<7}{len(rows):>7}  {meaning}"
+        if status != "ok":
+            yield from (f"{n:>14,}  {why}" for why, n in _top(dict(rows["Error"].value_counts())))
+            continue
+        for source, count in rows["Source"].value_counts().items():
+            kind = _KINDS.get(source, "as served" if source else "of unknown source")
+            why = "; ".join(f"{reason} ({n:,})" for reason, n in _top(skipped.get(source, {})))
+            yield f"{count:>14,}  {source}: {kind}{', because ' if why else ''}{why}"
+    # `rows` are those that failed.
+    if rows["Error"].str.contains("429").any():
         yield (
             "A source answered 429 (too many requests), and more requests now would prolong that. "
             "Run the same command later for the rest, or with --source flickr --source cvdf to "
@@ -45,17 +43,25 @@ def _top(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def forecast(counts: Mapping[str, Mapping], rate: float | None = None) -> Iterator[str]:
     """Yield lines on what a download would take, from `Selector.describe` and ``--rate``."""
-    yield from _table(counts)
-    photos, size = counts["in all"]["photos"], counts["in all"]["bytes"]
+    flags = [key for key in counts["in all"] if key.startswith("Is")]
+    rows = [["", "photos", "boxes", *(flag[2:].lower() for flag in flags)]]
+    rows[0] += ["unknown", "MB", "licences"]
+    for name, of in counts.items():
+        numbers = [f"{of[key]:,}" for key in ("photos", "boxes", *flags, "unknown")]
+        licences = ", ".join(f"{word or 'none'} {n:,}" for word, n in of["licences"].items())
+        rows.append([name, *numbers, f"{of['bytes'] / 1e6:,.1f}", licences])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    yield from ("  ".join(map(str.rjust, row, widths)) for row in rows)
+    photos, size, unsized = (counts["in all"][key] for key in ("photos", "bytes", "unsized"))
+    if unsized:
+        yield f"{unsized:,} photos have no size in the table; MB counts the others."
     rate = _RATE if rate is None else rate
     seconds = max(photos / rate if rate > 0 else 0.0, size / _BANDWIDTH)
     pace = f"{rate:g} photos per second" if rate > 0 else "100 Mbit/s"
     yield f"originals from Flickr: {_size(size)}, about {_duration(seconds)} at {pace}"
     copies = photos * _COPY
-    yield (
-        f"or copies from the mirror: about {_size(copies)}, about "
-        f"{_duration(copies / _BANDWIDTH)} at 100 Mbit/s"
-    )
+    time = _duration(copies / _BANDWIDTH)
+    yield f"or copies from the mirror: about {_size(copies)}, about {time} at 100 Mbit/s"
 
 
 def _size(size: float) -> str:
@@ -65,26 +71,9 @@ def _size(size: float) -> str:
 def _duration(seconds: float) -> str:
     """Return a duration in the unit that a person would use.
 
-    Examples
-    --------
     >>> _duration(40), _duration(750), _duration(9000)
     ('40 s', '12 min', '2.5 h')
     """
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:,.1f} h"
-
-
-def _table(counts: Mapping[str, Mapping]) -> Iterator[str]:
-    rows = [["", "photos", "boxes"]]
-    rows[0] += [*(key[2:].lower() for key in counts["in all"] if key.startswith("Is"))]
-    rows[0] += ["unknown", "MB", "licences"]
-    for name, of in counts.items():
-        numbers = [of["photos"], of["boxes"], *(n for key, n in of.items() if key[:2] == "Is")]
-        licences = ", ".join(f"{word or 'none'} {n:,}" for word, n in of["licences"].items())
-        ends = [f"{of['bytes'] / 1e6:,.1f}", licences]
-        rows.append([name, *(f"{n:,}" for n in (*numbers, of["unknown"])), *ends])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    yield from ("  ".join(map(str.rjust, row, widths)) for row in rows)
-    if unsized := counts["in all"]["unsized"]:
-        yield f"{unsized:,} photos have no size in the table; MB counts the others."

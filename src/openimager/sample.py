@@ -3,10 +3,6 @@
 The sample has what Open Images has, so that everything can be tried offline: rotated and grey
 photos, groups, depictions, unknown flags, bursts of near-duplicates, photos that are gone. The
 pictures are drawn and their credits invented; numbers measured on them say nothing about photos.
-
-    python -m openimager.sample [DIRECTORY] [--port P]
-
-serves the sample, or the site in DIRECTORY, until it is interrupted.
 """
 
 import argparse
@@ -14,97 +10,79 @@ import contextlib
 import csv
 import functools
 import hashlib
-import importlib.util
 import json
 import os
 import posixpath
 import re
-import secrets
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from openimager.errors import BadInput
+from openimager.store import SUBSETS
 
 TABLES = "2018_04"
+_CLASSES = "class-descriptions-boxable.csv"
+_KINDS = ("annotations-bbox", "annotations-human-imagelabels-boxable")
+_KINDS += ("images-with-rotation", "images-boxable-with-rotation")
+_FILES = {_CLASSES, "bbox_labels_600_hierarchy.json"}
+_FILES |= {f"{subset}/{subset}-{kind}.csv" for subset in SUBSETS for kind in _KINDS}
 _PICTURES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 _TYPES = {".csv": "text/csv; charset=utf-8", ".json": "application/json", **_PICTURES}
-_CLASSES = "class-descriptions-boxable.csv"
-_TABLE = re.compile(
-    rf"{re.escape(_CLASSES)}|bbox_labels_600_hierarchy\.json|(train|validation|test)/\1-"
-    r"(annotations-bbox|annotations-human-imagelabels-boxable|images(-boxable)?-with-rotation)\.csv"
-)
 _PLACEHOLDER = "photos/photo_unavailable.png"
 
 
 def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int = 400) -> Path:
     """Draw the sample, unless it exists already; return its folder of tables, ``.../2018_04``.
 
-    Parameters
-    ----------
-    directory : path-like, optional
-        The folder of the site, new or empty; by default in the per-user cache, drawn only once.
-    seed : int
-        Equal seeds give equal pictures and tables.
-    photos : int
-        Number of photos, at least 12: one of each category in each subset.
-
-    Raises
-    ------
-    BadInput
-        If `photos` is too small, or `directory` holds something else.
+    `directory` is a new or empty folder for the site, by default one in the per-user cache. Equal
+    seeds give equal pictures and tables. At least 12 `photos` are drawn: one of each category in
+    each subset. BadInput if these are fewer, or the folder holds something else.
     """
+    import PIL
+
     from openimager.files import lock
     from openimager.tables.cache import cache_folder
 
     if photos < 12:
         raise BadInput(f"The sample needs at least 12 photos, not {photos}.")
-    made_by = {"seed": seed, "photos": photos, "drawn by": _source_hash()}
+    # The code that draws, so that a sample in the cache is never an older one.
+    files = Path(str(resources.files("openimager_sample"))).glob("*.py")
+    code = PIL.__version__ + "".join(path.read_text("utf-8") for path in sorted(files))
+    drawn_by = hashlib.sha256(code.encode()).hexdigest()
+    # No lock file in somebody's folder; the rename at the end is safe by itself.
+    turn = contextlib.nullcontext()
     if directory is None:
-        directory = cache_folder() / f"sample-{seed}-{photos}-{made_by['drawn by'][:12]}"
+        directory = cache_folder() / f"sample-{seed}-{photos}-{drawn_by[:12]}"
         turn = lock(directory.with_name(f".{directory.name}.lock"))
-    else:
-        # No lock file in somebody's folder; the rename at the end is safe by itself.
-        directory, turn = Path(directory), contextlib.nullcontext()
-    mark, text = directory / "sample.json", json.dumps(made_by)
+    directory = Path(directory)
+    mark = directory / "sample.json"
+    text = json.dumps({"seed": seed, "photos": photos, "drawn by": drawn_by})
     with turn:
         if mark.is_file() and mark.read_text(encoding="utf-8") == text:
             return directory / TABLES
         if directory.exists():
             if not directory.is_dir() or any(directory.iterdir()):
-                raise BadInput(
-                    f"{str(directory)!r} is not empty and does not hold a sample of this seed and "
-                    "size. Give a new folder, or remove that one."
-                )
+                other = "is not empty and holds no sample of this seed and size"
+                raise BadInput(f"'{directory}' {other}. Give a new folder, or remove that one.")
             directory.rmdir()
-        part = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.part")
-        try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(".part", f".{directory.name}.", directory.parent) as part:
             from openimager_sample.site import draw_site
 
-            draw_site(part, seed, photos)
-            (part / mark.name).write_text(text, encoding="utf-8", newline="\n")
-            os.replace(part, directory)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            site = Path(part, "site")
+            draw_site(site, seed, photos)
+            (site / mark.name).write_text(text, encoding="utf-8", newline="\n")
+            os.replace(site, directory)
     return directory / TABLES
-
-
-def _source_hash() -> str:
-    """Return a hash of the code that draws, so that a sample in the cache is never an older one."""
-    import PIL
-
-    digest = hashlib.sha256(PIL.__version__.encode())
-    for folder in importlib.util.find_spec("openimager_sample").submodule_search_locations:
-        for path in sorted(Path(folder).glob("*.py")):
-            digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -112,24 +90,17 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
     """Serve a site on this machine while the block runs, and yield its base URL.
 
     Only the tables of the layout are served, and the photos that they name by relative addresses.
-
-    Parameters
-    ----------
-    directory : path-like, optional
-        The root of a site in the V4 layout, or its folder of tables; the sample by default.
-    port : int
-        0 takes a free one.
+    `directory` is the root of a site in the V4 layout, or its folder of tables; by default the
+    sample. Port 0 takes a free one; BadInput if the port is taken or there is no site.
     """
     try:
-        server = _Server(tables_folder(build() if directory is None else directory), port)
+        server = _Server(_tables(build() if directory is None else directory), port)
     except (OSError, OverflowError) as error:
-        raise BadInput(
-            f"Port {port} cannot be used ({error}). Give another one, or none for a free one."
-        ) from None
+        raise BadInput(f"Port {port} cannot be used ({error}). Give another one.") from None
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield server.base_url
+        yield f"http://127.0.0.1:{server.server_port}/{quote(server.tables.name)}/"
     finally:
         # Connections that clients have kept open get no more answers.
         server.is_open = False
@@ -138,7 +109,7 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
         thread.join()
 
 
-def tables_folder(directory: str | os.PathLike) -> Path:
+def _tables(directory: str | os.PathLike) -> Path:
     """Return the folder of the tables of a site: `directory` itself, or one directly in it."""
     root = Path(directory).resolve()
     if not root.is_dir():
@@ -159,14 +130,13 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
     # On Windows this option would let two servers share a port instead of refusing the second.
     allow_reuse_address = os.name != "nt"
+    is_open = True
 
     def __init__(self, tables: Path, port: int):
         self.tables, self.root = tables, tables.parent
         path = self.root / "responses.json"
         self.responses = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        self.is_open = True
         super().__init__(("127.0.0.1", port), _Handler)
-        self.base_url = f"http://127.0.0.1:{self.server_port}/{quote(tables.name)}/"
 
     @functools.cached_property
     def photos(self) -> set[str]:
@@ -175,44 +145,22 @@ class _Server(ThreadingHTTPServer):
         for path in self.tables.glob("*/*-with-rotation.csv"):
             with open(path, encoding="utf-8", newline="") as stream:
                 for row in csv.DictReader(stream):
-                    for url in (row.get("OriginalURL"), row.get("Thumbnail300KURL")):
-                        if url and "://" not in url:
-                            names.add(posixpath.normpath(f"{self.tables.name}/{unquote(url)}"))
-        return names
+                    urls = row.get("OriginalURL") or "", row.get("Thumbnail300KURL") or ""
+                    relative = (unquote(url) for url in urls if "://" not in url)
+                    names |= {posixpath.normpath(f"{self.tables.name}/{url}") for url in relative}
+        return {name for name in names if Path(name).suffix.lower() in _PICTURES}
 
     def file(self, name: str) -> Path | None:
         """Return the file for a path of the site, or None if it is not part of the site."""
-        path = self.root / name
-        if "\0" in name or "\\" in name or not path.is_file():
-            return None
         folder, _, rest = name.partition("/")
-        is_table = folder == self.tables.name and _TABLE.fullmatch(rest)
-        if not is_table and (path.suffix.lower() not in _PICTURES or name not in self.photos):
+        if not (folder == self.tables.name and rest in _FILES) and name not in self.photos:
             return None
+        path = self.root / name
         # A link may point anywhere.
-        return path if path.resolve().is_relative_to(self.root) else None
+        return path if path.is_file() and path.resolve().is_relative_to(self.root) else None
 
     def handle_error(self, *args):
         """Ignore clients that disconnect."""
-
-
-def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """Return the bytes [start, stop) of a Range header for a file of `size` bytes.
-
-    None is the whole file: other units and several ranges may be ignored. An empty span
-    (start == stop) cannot be satisfied.
-
-    >>> [parse_range(f"bytes={text}", 10) for text in ("2-5", "7-", "-3", "10-", "1-2,4-5")]
-    [(2, 6), (7, 10), (7, 10), (10, 10), None]
-    """
-    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.replace(" ", ""))
-    first, last = match.groups() if match else ("", "")
-    if not first:
-        return (max(0, size - int(last)), size) if last else None
-    if last and int(last) < int(first):
-        return None
-    start = min(int(first), size)
-    return start, max(start, min(int(last) + 1, size)) if last else size
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -227,62 +175,56 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.server.is_open:
             self.close_connection = True
         elif response == "placeholder":
-            self._answer(HTTPStatus.FOUND, Location=f"/{_PLACEHOLDER}")
+            self._answer(302, Location=f"/{_PLACEHOLDER}")
         elif response == "busy-once" and self.server.responses.pop(name, None):
-            self._answer(HTTPStatus.TOO_MANY_REQUESTS, Retry_After="1")
+            self._answer(429, Retry_After="1")
         elif response == "gone" or path is None:
-            self._answer(HTTPStatus.NOT_FOUND)
+            self._answer(404)
         else:
-            with open(path, "rb") as stream:
-                self._send(stream, _TYPES[path.suffix.lower()])
+            self._send(path)
 
     do_HEAD = do_GET
 
-    def _answer(self, status: HTTPStatus, length: int = 0, **headers: str) -> None:
+    def _answer(self, status: int, length: int = 0, **headers: str) -> None:
         self.send_response(status)
         for name, value in (headers | {"Content_Length": str(length)}).items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
 
-    def _send(self, stream, kind: str) -> None:
-        stat = os.fstat(stream.fileno())
-        size, tag = stat.st_size, f'"{stat.st_size:x}-{stat.st_mtime_ns:x}"'
-        same = self.headers.get("If-Range", tag) == tag
-        span = parse_range(self.headers.get("Range", ""), size) if same else None
-        start, stop = span or (0, size)
-        if span and start == stop:
-            status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-            return self._answer(status, Content_Range=f"bytes */{size}")
+    def _send(self, path: Path) -> None:
+        size, changed = path.stat().st_size, path.stat().st_mtime_ns
+        kind, tag = _TYPES[path.suffix.lower()], f'"{size:x}-{changed:x}"'
         headers = {"Content_Type": kind, "ETag": tag, "Accept_Ranges": "bytes"}
-        if span:
-            headers["Content_Range"] = f"bytes {start}-{stop - 1}/{size}"
-        status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
-        self._answer(status, stop - start, **headers)
+        status, start = 200, 0
+        # Who resumes a download asks for the rest of the file; other ranges may be ignored.
+        rest = re.fullmatch(r"bytes=(\d{1,18})-", self.headers.get("Range", ""))
+        if rest and self.headers.get("If-Range", tag) == tag:
+            start = min(int(rest[1]), size)
+            status, span = (206, f"{start}-{size - 1}") if start < size else (416, "*")
+            headers["Content_Range"] = f"bytes {span}/{size}"
+        self._answer(status, size - start, **headers)
         if self.command == "GET":
-            stream.seek(start)
-            while block := stream.read(min(1 << 16, stop - stream.tell())):
-                self.wfile.write(block)
-            # A file that shrank cannot keep the promised length.
-            self.close_connection |= stream.tell() < stop
+            with open(path, "rb") as stream:
+                stream.seek(start)
+                shutil.copyfileobj(stream, self.wfile)
+                # A file that has changed cannot keep the promised length.
+                self.close_connection |= stream.tell() != size
 
-    def log_message(self, format, *args):
+    def log_message(self, *args):
         """Keep quiet: standard error belongs to the user."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve the sample or a directory until interrupted; stdout's first line is the base URL."""
-    parser = argparse.ArgumentParser(
-        prog="python -m openimager.sample",
-        description="Serve a small Open Images on this machine until Ctrl-C.",
-    )
+    about = "Serve a small Open Images on this machine until Ctrl-C."
+    parser = argparse.ArgumentParser(prog="python -m openimager.sample", description=about)
     text = "a site in the V4 layout, or its folder of tables (default: the drawn sample)"
     parser.add_argument("directory", nargs="?", metavar="DIRECTORY", help=text)
     parser.add_argument("--port", type=int, default=0, metavar="P", help="default: a free one")
-    options = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        with serve(options.directory, options.port) as base_url:
+        with serve(**vars(parser.parse_args(argv))) as base_url:
             print(base_url, flush=True)
             command = f"python -m openimager NAME --base-url {base_url}"
             print(f"In another shell:  {command}\nCtrl-C stops it.", file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import NamedTuple
@@ -12,16 +12,17 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from openimager.crops import tables
-from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, pad_box, upright
+from openimager.crops import files
+from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale, upright
 from openimager.crops.split import photo_hash
 from openimager.store import Store
 
-FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 MISSING = "The photo is not on disk; download it again."
 SMALL = "The box has fewer pixels than min_pixels."
 # Bump when the pixels change for unchanged options, so that existing crops are made again.
 _RULES = 2
+# Bytes of crops that one partition may stage; the rest is cut again from the photo.
+_MOST = 32_000_000
 
 
 class Options(NamedTuple):
@@ -36,16 +37,6 @@ class Options(NamedTuple):
     workers: int = 1
 
 
-class Cut(NamedTuple):
-    """What a photo gave: its (width, height), its hash, and files of crops by Index of the row."""
-
-    error: str = ""
-    bytes: int = 0
-    size: tuple[int, int] = (0, 0)
-    hash: str = ""
-    crops: Mapping = {}
-
-
 def judge(row, size: tuple[int, int], options: Options) -> tuple[tuple | None, str]:
     """Return the pixels to cut from a photo of this (width, height), or None and the reason."""
     box = x_min, x_max, y_min, y_max = _box(row)
@@ -58,7 +49,7 @@ def judge(row, size: tuple[int, int], options: Options) -> tuple[tuple | None, s
     left, upper, right, lower = box_to_pixels(box, *size)
     if min(right - left, lower - upper) < options.min_pixels:
         return None, SMALL
-    return box_to_pixels(pad_box(box, options.padding), *size), ""
+    return box_to_pixels(box, *size, options.padding), ""
 
 
 def key(row, options: Options) -> str:
@@ -68,79 +59,87 @@ def key(row, options: Options) -> str:
 
 
 def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) -> pd.DataFrame:
-    """Hash photos, so that near-identical ones are found; return a row per photo, `tables.FACTS`.
+    """Hash photos, so that near-identical ones are found; return a row per photo.
 
-    `rows` has ImageID and Rotation, sorted by ImageID. Error says why there is no hash.
-
-    With `options` boxes are cut too, because decoding is most of the work, and staged for
-    `crop_rows`: `rows` then has one row per box, and also n, the coordinates, Key and Existing (""
-    unless the crop exists already).
+    `rows` has ImageID and Rotation, sorted by ImageID. The result has these, PhotoBytes, Width,
+    Height, Hash, Error (why there is no hash) and Stage. Because decoding is most of the work,
+    boxes whose Existing is "" are cut too and staged for `crop_rows`: `rows` then has a row per
+    box, and also n, the coordinates and Key.
     """
-    staged: dict[str, bytes] = {}
+    options, staged = options or Options(), {}
 
     def one(boxes: list) -> list[tuple]:
-        first, wanted = boxes[0], [row for row in boxes if options and not row.Existing]
-        cut = _cut(store, first, wanted, options or Options(), hashed=True)
+        wanted = [row for row in boxes if getattr(row, "Existing", None) == ""]
+        facts, crops = _cut(store, boxes[0], wanted, options, hashed=True)
         for row in wanted:
-            if row.Index in cut.crops and sum(map(len, staged.values())) < tables.MOST:
-                staged[tables.entry(row)] = cut.crops[row.Index]
-        return [(first.ImageID, first.Rotation, cut.bytes, *cut.size, cut.hash, cut.error)]
+            full = sum(map(len, list(staged.values()))) > _MOST
+            if not full and isinstance(crops[row.Index], bytes):
+                staged[_entry(row)] = crops[row.Index]
+        return [(boxes[0].ImageID, boxes[0].Rotation, *facts, "")]
 
-    facts = _each_photo(one, rows, options.workers if options else 1)
-    stage = tables.save_crops(store, staged) if staged else ""
-    return tables.note(store, "photos", [(*fact, stage) for fact in facts])
+    facts = _each_photo(one, rows, options.workers)
+    return files.note(store, ".openimager/photos.csv", facts, staged)
 
 
 def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFrame:
-    """Cut boxes out of photos and write the crops; return one outcome per row, `tables.OUTCOME`.
+    """Cut boxes out of photos and write the crops; return one outcome per row.
 
     `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key,
-    CropPath and, optionally, the Stage that `hash_rows` returned. The outcomes have the same index;
-    where Error says why there is no crop, CropPath is "".
+    CropPath and, optionally, the Stage that `hash_rows` returned. The outcomes have the same index
+    and ImageID, n, CropPath, SHA256, Bytes, Error and Key; where Error says why there is no crop,
+    CropPath is "".
     """
-    staged = tables.load_crops(store, rows["Stage"]) if "Stage" in rows else {}
+    staged = files.staged_crops(store, rows["Stage"]) if "Stage" in rows else {}
 
     def one(boxes: list) -> list[tuple]:
-        done = {row.Index: staged.get(tables.entry(row)) for row in boxes}
-        todo = [row for row in boxes if not done[row.Index]]
-        cut = _cut(store, todo[0], todo, options) if todo else Cut()
-        return [write(row, done[row.Index] or cut.crops.get(row.Index), cut) for row in boxes]
+        todo = [row for row in boxes if _entry(row) not in staged]
+        crops = _cut(store, boxes[0], todo, options)[1] if todo else {}
+        return [write(row, staged.get(_entry(row)) or crops[row.Index]) for row in boxes]
 
-    def write(row, data: bytes | None, cut: Cut) -> tuple:
-        if not data:
-            error = cut.error or judge(row, cut.size, options)[1]
-            return row.ImageID, row.n, "", "", pd.NA, error, ""
-        store.write(store.crop(row.CropPath), data)
-        digest = hashlib.sha256(data).hexdigest()
-        return row.ImageID, row.n, row.CropPath, digest, len(data), "", row.Key
+    def write(row, crop: bytes | str) -> tuple:
+        if isinstance(crop, str):
+            return row.ImageID, row.n, "", "", pd.NA, crop, ""
+        store.write(store.crop(row.CropPath), crop)
+        digest = hashlib.sha256(crop).hexdigest()
+        return row.ImageID, row.n, row.CropPath, digest, len(crop), "", row.Key
 
     outcomes = _each_photo(one, rows, options.workers)
-    return tables.note(store, "crops", outcomes).set_index(rows.index)
+    return files.note(store, "crops.csv", outcomes).set_index(rows.index)
 
 
-def _cut(store: Store, photo, rows: list, options: Options, hashed: bool = False) -> Cut:
-    """Decode a photo once, at the coarsest scale that suffices; cut boxes out of it and hash it."""
+def _cut(store: Store, photo, rows: list, options: Options, hashed: bool = False):
+    """Decode a photo once, at the coarsest scale that suffices; cut boxes out of it and hash it.
+
+    Return its bytes, width, height, hash and error, and by Index of each row the file of its crop,
+    or the reason why there is none.
+    """
+
+    def failed(error: str) -> tuple[tuple, dict]:
+        return (0, 0, 0, "", error), {row.Index: error for row in rows}
+
     try:
         data = store.read(store.photo(photo.ImageID))
     except FileNotFoundError:
-        return Cut(MISSING)
+        return failed(MISSING)
     try:
         with Image.open(io.BytesIO(data)) as opened:
             size = opened.size
-            cuts = [(row, box) for row in rows if (box := judge(row, size, options)[0])]
-            wanted = [(box, options.size, options.keep_aspect) for _, box in cuts]
+            judged = [judge(row, size, options) for row in rows]
+            cuts = [(pixels, options.size, options.keep_aspect) for pixels, _ in judged if pixels]
             if hashed:  # for which 128 pixels suffice
-                wanted.append(((0, 0, *size), 64, False))
-            scales = [draft_scale(*one, size) for one in wanted]
-            picture = decode(opened, min(scales)) if scales else None
+                cuts.append(((0, 0, *size), 64, False))
+            picture = decode(opened, min((draft_scale(*cut, size) for cut in cuts), default=8))
         how = options.size, photo.Rotation, options.padding, options.keep_aspect, size
-        crops = {row.Index: _file(crop_box(picture, _box(row), *how), options) for row, _ in cuts}
+        crops = {
+            row.Index: error or _file(crop_box(picture, _box(row), *how), options)
+            for row, (_, error) in zip(rows, judged, strict=True)
+        }
         digest = photo_hash(upright(picture, photo.Rotation)) if hashed else ""
-        return Cut("", len(data), size, digest, crops)
+        return (len(data), *size, digest, ""), crops
     except UnidentifiedImageError:
-        return Cut("The photo is in no format that Pillow reads.")
+        return failed("The photo is in no format that Pillow reads.")
     except Exception as error:  # for a broken file Pillow raises nearly anything
-        return Cut(f"The photo cannot be cropped: {error}")
+        return failed(f"The photo cannot be cropped: {error}")
 
 
 def _file(crop: Image.Image, options: Options) -> bytes:
@@ -157,5 +156,10 @@ def _each_photo(one: Callable, rows: pd.DataFrame, workers: int) -> list[tuple]:
         return [outcome for outcomes in pool.map(one, photos) for outcome in outcomes]
 
 
-def _box(row) -> tuple[float, float, float, float]:
+def _box(row) -> tuple[float, ...]:
     return row.XMin, row.XMax, row.YMin, row.YMax
+
+
+def _entry(row) -> str:
+    """Return the name of a staged crop, whose split is not known yet."""
+    return f"{row.ImageID}_{row.n}_{row.Key}"

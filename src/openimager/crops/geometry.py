@@ -10,31 +10,36 @@ from openimager.store import ROTATIONS
 _ORIGINAL = 4_000_000  # pixels from which a photo is taken for a camera's original
 
 
-def box_to_pixels(box, width: int, height: int) -> tuple[int, int, int, int]:
+def box_to_pixels(box, width: int, height: int, padding: float = 0) -> tuple[int, int, int, int]:
     """Return the smallest whole-pixel rectangle that covers a box, in a photo of this size.
 
     `box` is XMin, XMax, YMin, YMax as fractions of the stored photo, y down; BadInput if a number
-    is missing or a Min is above its Max. The result is Pillow's (left, upper, right, lower), inside
-    the photo and at least one pixel wide and high.
+    is missing or a Min is above its Max. It grows on each side by `padding` times its own width and
+    height. The result is Pillow's (left, upper, right, lower), inside the photo and at least one
+    pixel wide and high.
 
     Examples
     --------
     >>> box_to_pixels((0.25, 0.5, 0.1, 0.96), width=10, height=10)
     (2, 1, 5, 10)
     """
-    x_min, x_max, y_min, y_max = box = [float(edge) for edge in box]
+    x_min, x_max, y_min, y_max = box = tuple(map(float, box))
     if not all(map(math.isfinite, box)) or x_min > x_max or y_min > y_max:
         raise BadInput(
-            f"The box (XMin, XMax, YMin, YMax) = {tuple(box)} is not one: "
+            f"The box (XMin, XMax, YMin, YMax) = {box} is not one: "
             "four numbers are needed, each Min at most its Max."
         )
     if width < 1 or height < 1:
         raise BadInput(f"A picture of {width} x {height} pixels has no pixels to crop.")
-    left = min(max(math.floor(x_min * width), 0), width - 1)
-    upper = min(max(math.floor(y_min * height), 0), height - 1)
-    right = max(min(math.ceil(x_max * width), width), left + 1)
-    lower = max(min(math.ceil(y_max * height), height), upper + 1)
+    left, right = _pixels(x_min, x_max, padding, width)
+    upper, lower = _pixels(y_min, y_max, padding, height)
     return left, upper, right, lower
+
+
+def _pixels(low: float, high: float, padding: float, side: int) -> tuple[int, int]:
+    more = padding * (high - low)
+    first = min(max(math.floor((low - more) * side), 0), side - 1)
+    return first, max(min(math.ceil((high + more) * side), side), first + 1)
 
 
 def rotate_box(box, rotation: float) -> tuple[float, float, float, float]:
@@ -54,19 +59,6 @@ def rotate_box(box, rotation: float) -> tuple[float, float, float, float]:
         180: (1 - x_max, 1 - x_min, 1 - y_max, 1 - y_min),
         270: (1 - y_max, 1 - y_min, x_min, x_max),
     }[_degrees(rotation)]
-
-
-def pad_box(box, padding: float) -> tuple[float, float, float, float]:
-    """Return the box grown on each side by `padding` times its own width and height.
-
-    Examples
-    --------
-    >>> pad_box((0.25, 0.75, 0.0, 0.5), 0.5)
-    (0.0, 1.0, -0.25, 0.75)
-    """
-    x_min, x_max, y_min, y_max = map(float, box)
-    dx, dy = padding * (x_max - x_min), padding * (y_max - y_min)
-    return x_min - dx, x_max + dx, y_min - dy, y_max + dy
 
 
 def upright(picture: Image.Image, rotation: float) -> Image.Image:
@@ -113,7 +105,7 @@ def crop_box(
     (20, 20)
     """
     stored = stored or picture.size
-    pixels = box_to_pixels(pad_box(box, padding), *stored)
+    pixels = box_to_pixels(box, *stored, padding)
     sides = {tuple(-(-side // n) for side in stored): n for n in (8, 4, 2, 1)}  # rounded up
     if picture.size not in sides:
         raise BadInput(f"{picture.size} is not 1/1, 1/2, 1/4 or 1/8 of a photo of {stored} pixels.")
@@ -125,21 +117,15 @@ def crop_box(
     if size is None:
         return upright(cut, rotation)
     within = (edges[0] - left, edges[1] - upper, edges[2] - left, edges[3] - upper)
-    cut = cut.resize(fitted(pixels, size, keep_aspect), Image.Resampling.BICUBIC, box=within)
+    cut = cut.resize(_fitted(pixels, size, keep_aspect), Image.Resampling.BICUBIC, box=within)
     cut = upright(cut, rotation)
     square = Image.new("RGB", (size, size))
     square.paste(cut, ((size - cut.width) // 2, (size - cut.height) // 2))
     return square
 
 
-def fitted(pixels, size: int, keep_aspect: bool) -> tuple[int, int]:
-    """Return (width, height) in pixels that a cut takes within a square of side `size`.
-
-    Examples
-    --------
-    >>> fitted((0, 0, 400, 100), 128, keep_aspect=True)
-    (128, 32)
-    """
+def _fitted(pixels, size: int, keep_aspect: bool) -> tuple[int, int]:
+    """Return (width, height) in pixels that a cut takes within a square of side `size`."""
     width, height = pixels[2] - pixels[0], pixels[3] - pixels[1]
     longer = max(width, height) if keep_aspect else None
     return tuple(max(1, round(side * size / (longer or side))) for side in (width, height))
@@ -150,15 +136,10 @@ def draft_scale(pixels, size: int | None, keep_aspect: bool, photo: tuple[int, i
 
     Twice as many, but 1.5 times where `photo` has the size of a camera's original: this has less
     detail than pixels and takes long to decode, and 52 dB remain of 55.
-
-    Examples
-    --------
-    >>> draft_scale((0, 0, 900, 900), 128, keep_aspect=False, photo=(3000, 2000))
-    4
     """
     if size is None:
         return 1
-    width, height = fitted(pixels, size, keep_aspect)
+    width, height = _fitted(pixels, size, keep_aspect)
     spare = 1.5 if photo[0] * photo[1] >= _ORIGINAL else 2
     room = min((pixels[2] - pixels[0]) / width, (pixels[3] - pixels[1]) / height) / spare
     return max(scale for scale in (1, 2, 4, 8) if scale <= max(room, 1))

@@ -3,6 +3,7 @@
 Near-identical are the photos of a burst, or one photo uploaded twice.
 """
 
+import bisect
 import hashlib
 
 import numpy as np
@@ -44,11 +45,6 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     """Return the positions (i, j), i < j, of hashes that differ in at most `distance` bits.
 
     `hashes` are uint64 of shape (n, words). All pairs are compared: 30,000 hashes take seconds.
-
-    Examples
-    --------
-    >>> near_pairs(np.array([[0b0000], [0b0111], [0b0001]], dtype=np.uint64), distance=1).tolist()
-    [[0, 2]]
     """
     words, found = np.ascontiguousarray(hashes.T), []
     for i in range(len(hashes)):
@@ -57,58 +53,40 @@ def near_pairs(hashes: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     return np.array(found, dtype=int).reshape(-1, 2)
 
 
-def group(hashes: dict[str, str], distance: int = DISTANCE) -> pd.Series:
+def group(hashes: pd.Series, distance: int = DISTANCE) -> pd.Series:
     """Return the group of each photo, named by the smallest ImageID in it.
 
     `hashes` maps ImageID to `photo_hash`; a photo without a hash ("") stays by itself.
-
-    Examples
-    --------
-    >>> group({"b": "00" * 31 + "ff", "a": "00" * 31 + "fe", "c": ""}).to_dict()
-    {'a': 'a', 'b': 'a', 'c': 'c'}
     """
-    leader = {image_id: image_id for image_id in sorted(hashes)}
-
-    def find(image_id: str) -> str:
-        while leader[image_id] != image_id:
-            leader[image_id] = leader[leader[image_id]]
-            image_id = leader[image_id]
-        return image_id
-
-    hashed = [image_id for image_id in leader if hashes[image_id]]
-    digits = "".join(hashes[image_id] for image_id in hashed)
-    values = np.frombuffer(bytes.fromhex(digits), dtype=np.uint64).reshape(-1, 4)
-    for i, j in near_pairs(values, distance):
-        first, second = sorted((find(hashed[i]), find(hashed[j])))
-        leader[second] = first
-    return pd.Series({image_id: find(image_id) for image_id in leader}, dtype=str)
+    hashes = hashes.sort_index()
+    hashed = np.flatnonzero(hashes != "")
+    values = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint64).reshape(-1, 4)
+    i, j = hashed[near_pairs(values, distance)].T
+    first, before = np.arange(len(hashes)), None
+    while not np.array_equal(first, before):  # the smallest position spreads along the pairs
+        before = first.copy()
+        np.minimum.at(first, i, before[j])
+        np.minimum.at(first, j, before[i])
+        first = first[first]
+    return pd.Series(hashes.index[first], hashes.index, dtype=str)
 
 
 def split_of(image_id: str, shares=SHARES) -> str:
-    """Return the split that a hash of the ImageID chooses; `shares` may have any unit.
-
-    Examples
-    --------
-    >>> split_of("000a1249af2bc5f0"), split_of("000a1249af2bc5f0", shares=(0, 0, 1))
-    ('train', 'test')
-    """
+    """Return the split that a hash of the ImageID chooses; `shares` may have any unit."""
     # Salted, because a limit chooses photos by a hash of the ImageID too, and these must not all
     # have the same split.
     digest = hashlib.sha256(f"part {image_id}".encode()).digest()
     point = int.from_bytes(digest[:8], "big") / 2**64 * sum(shares)
-    if point < shares[0]:
-        return SUBSETS[0]
-    return SUBSETS[1] if point < shares[0] + shares[1] else SUBSETS[2]
+    return SUBSETS[bisect.bisect(np.cumsum(shares[:2]), point)]
 
 
 def assign_splits(groups: pd.Series, subset: pd.Series, shares=SHARES) -> pd.Series:
-    """Return the split of each photo.
+    """Return the split of each photo; `groups` and `subset` map ImageID to its group and subset.
 
     Photos of several official subsets stay in their own, but a photo that repeats one of a later
     subset (train, validation, test) is left out (""): a model must not be tested on what it has
     seen. Photos of one subset are divided by hash: a group goes where its first ImageID sends it,
-    so a new photo moves nothing but the group that it joins. `groups` and `subset` map ImageID to
-    the first ImageID of its group (`group`) and to its official subset.
+    so a new photo moves nothing but the group that it joins.
 
     Examples
     --------

@@ -1,24 +1,26 @@
 """The run that turns photos and boxes into labelled folders of crops."""
 
 import functools
+import itertools
 import math
 import os
+import warnings
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import Executor
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from openimager import cluster, partitions
-from openimager.crops import cut, split, tables
-from openimager.crops.cut import FORMATS, MISSING, SMALL, Options, crop_rows, hash_rows
-from openimager.crops.folders import folder_names, tidy
+from openimager import cluster
+from openimager.crops import cut, files, split
+from openimager.crops.cut import MISSING, SMALL, Options, crop_rows, hash_rows
+from openimager.crops.files import FORMATS
 from openimager.errors import BadInput, explained_os_errors
-from openimager.selection import drop_flags, without_flags
-from openimager.store import CROP_COLUMNS, PIXELS, Store
+from openimager.query import without_flags
+from openimager.store import COORDINATES, CROP_COLUMNS, FLAGS, IMAGE_ID, PIXELS, SUBSETS, Store
 
-# What is counted besides crops that are there, and how the report says it.
+# What is counted besides crops that exist, and how the report says it.
 _LEFT_OUT = {
     "failed": "could not be cropped; see Error in crops.csv",
     "repeats": "left out: the photo repeats one of a later subset",
@@ -31,8 +33,8 @@ _LEFT_OUT = {
 COUNTS = ("made", "remade", "kept", "moved", *_LEFT_OUT)
 _REPEATS = "The photo repeats one of a later subset."
 _EXCLUDED = "Excluded from train and validation on request."
-# Photos per partition: about a second of work on one core.
-_PARTITION = 64
+_COUNTED = {_REPEATS: "repeats", _EXCLUDED: "excluded", SMALL: "small"}  # other errors: "failed"
+_PARTITION = 64  # photos: about a second of work on one core
 
 
 def write_crops(
@@ -65,27 +67,25 @@ def write_crops(
         Side of the square crops in pixels; None keeps each box's own size.
     quality : int
         Of JPEG and WebP, 1 to 100.
-    padding : float
-        Grow each box on each side by this share of its width and height, within the photo.
-    keep_aspect : bool
-        Fit the box into the square, centred on black, instead of stretching it.
+    padding, keep_aspect : float and bool
+        Grow each box on each side by this share of its width and height, within the photo; fit it
+        into the square, centred on black, instead of stretching it.
     min_pixels : int
         Leave out boxes with fewer pixels than this along a side of the photo on disk.
     drop, drop_unknown
         Leave out boxes by their flags, as `openimager.selection.Query` does.
     shares : sequence of three float
         Of train, validation and test, where all photos come from one subset.
-    workers : int, optional
-        Threads in all; by default one per core, and one per partition with `executor`.
-    quiet : bool
-        Print nothing.
+    workers, quiet : int and bool
+        Threads in all, by default one per core, and one per partition with `executor`; print
+        nothing.
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
         CSV with ImageID and n of crops to leave out of train and validation; in test they stay.
-    processes, executor
-        Processes to start; or a `concurrent.futures.Executor`, which is not shut down, and how
-        many partitions to keep in flight there.
+    processes, executor : int and concurrent.futures.Executor
+        Processes to start; or what runs partitions instead, is not shut down, and keeps so many
+        of them in flight.
 
     Returns
     -------
@@ -105,53 +105,54 @@ def write_crops(
     threads = threads if executor else max(1, threads // processes)
     options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
     _check(options, shares)
-    photos, boxes = tables.photos_and_boxes(store)
-    rows = without_flags(boxes, drop_flags(drop), drop_unknown).reset_index(drop=True)
-    folders = folder_names(sorted(boxes["Category"].unique()))
-    rows["Folder"] = rows["Category"].map(folders)
-    rows["Excluded"] = tables.listed(exclude, rows) if exclude is not None else 0
+    photos, boxes = _photos_and_boxes(store)
+    rows = without_flags(boxes, drop, drop_unknown).reset_index(drop=True)
+    folders = files.folder_names(sorted(boxes["Category"].unique()))
+    rows["Excluded"] = _listed(exclude, rows) if exclude is not None else 0
+    slots = cluster.slots(executor) if executor else processes
 
     def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
         work = functools.partial(task, store=store, options=options)
+        starts = np.append(np.flatnonzero(~rows["ImageID"].duplicated()), len(rows))  # of photos
+        count = len(starts) - 1
+        edges = starts[np.cumsum([0, *cluster.sizes(count, slots, _PARTITION, least=8)])]
+        parts = (rows.iloc[start:end] for start, end in itertools.pairwise(edges))
         in_flight = processes if processes > 1 else None
-        jobs = partitions.run(work, _divided(rows, slots), processes, executor, in_flight)
-        outcomes, total = [pd.DataFrame()], rows["ImageID"].nunique()
-        with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
-            for partition, done in jobs:
+        outcomes = [pd.DataFrame()]
+        with tqdm(total=count, desc=what, unit="photo", disable=quiet or None) as progress:
+            for part, done in cluster.run(work, parts, processes, executor, in_flight):
                 outcomes.append(done)
-                progress.update(partition["ImageID"].nunique())
+                progress.update(part["ImageID"].nunique())
         return pd.concat(outcomes)
 
-    slots = cluster.slots(executor) if executor else processes
     with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
-        before = tables.records(store)
-        rows = _with_existing(store, rows, before, options)
+        before = files.known(store, "crops.csv")
+        rows = _with_existing(store, rows, folders, before, options)
         facts = _facts(store, rows, run)
-        rows = rows.join(facts[["Width", "Height", "Stage", "Error"]], on="ImageID")
-        groups = split.group(facts["Hash"].to_dict())
-        splits = split.assign_splits(groups, photos.set_index("ImageID")["Subset"], shares)
-        rows["DuplicateGroup"] = rows["ImageID"].map(groups)
-        rows["Subset"] = rows["ImageID"].map(splits)
-        columns = ["CropPath", "Error", *PIXELS]
+        facts["DuplicateGroup"] = split.group(facts["Hash"])
+        official = photos.set_index("ImageID")["Subset"]
+        facts["Subset"] = split.assign_splits(facts["DuplicateGroup"], official, shares)
+        rows = rows.join(facts.drop(columns=["Rotation", "PhotoBytes", "Hash"]), on="ImageID")
         decided = [_decided(row, options) for row in rows.itertuples()]
+        columns = ["CropPath", "Error", *PIXELS]
         rows[columns] = pd.DataFrame(decided, rows.index, columns)
         todo = (rows["CropPath"] != "") & (rows["CropPath"] != rows["Existing"])
-        done = run(crop_rows, rows[todo], "Cropping")
-        if len(done):
-            rows.loc[done.index, [*tables.OUTCOME]] = done
+        if len(done := run(crop_rows, rows[todo], "Cropping")):
+            rows.loc[done.index, [*done]] = done
         absent = rows["CropPath"] == ""
         rows.loc[absent, ["SHA256", "Key", "Subset"]] = ""
         rows.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
-        counts = _counted(rows) + Counter(dropped=len(boxes) - len(rows))
-        rows = rows[(rows["Error"] != SMALL)].reset_index(drop=True)[list(CROP_COLUMNS)]
-        counts["removed"] = tidy(store, {*rows["CropPath"]}, folders.values()) - counts["moved"]
+        counts, moved = _counted(rows, before)
+        counts["dropped"] = len(boxes) - len(rows)
+        rows = rows[rows["Error"] != SMALL].reset_index(drop=True)[list(CROP_COLUMNS)]
+        removed = files.tidy(store, {*rows["CropPath"]}, folders.values())
+        counts["removed"] = removed - counts["moved"]
         store.write_table(rows, "crops.csv")
-        tables.clear(store)
-    moved = _moved(before, rows)
+        files.clear(store)
     rows.attrs.update(counts={name: counts[name] for name in COUNTS}, moved=moved)
     if not quiet:
-        print(_report(counts, moved))
+        print(_report(**rows.attrs))
     return rows
 
 
@@ -177,7 +178,51 @@ def _check(options: Options, shares) -> None:
             raise BadInput(f"{name} {value!r} cannot be used. Allowed: {allowed}.")
 
 
-def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, options: Options):
+def _photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the photos that are on disk and their boxes, sorted by ImageID and n."""
+    photos = store.read_table("images.csv", ("ImageID", "Subset", "Rotation", "Status"))
+    boxes = store.read_table("boxes.csv", ("ImageID", "Source", "Category", *COORDINATES, *FLAGS))
+    photos = photos[photos["Status"] == "ok"].copy()
+    for problem, wrong in (
+        ("has photo {ImageID} more than once", photos["ImageID"].duplicated()),
+        (
+            "has the ImageID '{ImageID}', not 16 hex digits",
+            ~photos["ImageID"].str.fullmatch(IMAGE_ID),
+        ),
+        (
+            "has the Subset '{Subset}', not train, validation or test",
+            ~photos["Subset"].isin(SUBSETS),
+        ),
+    ):
+        if wrong.any():
+            raise BadInput(f"images.csv {problem.format(**photos[wrong].iloc[0])}.")
+    sizes = store.sizes(store.images)
+    photos["PhotoBytes"] = [sizes.get(f"{image_id}.jpg", -1) for image_id in photos["ImageID"]]
+    boxes["n"] = boxes.groupby("ImageID").cumcount()
+    boxes = boxes.merge(photos[["ImageID", "Rotation", "PhotoBytes"]], on="ImageID")
+    if len(boxes) and (boxes["PhotoBytes"] < 0).all():
+        # Crops may have come without photos, in a package; they must not be removed.
+        raise BadInput(f"No photo of images.csv is in {store.images}: download them first.")
+    return photos, boxes.sort_values(["ImageID", "n"])
+
+
+def _listed(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
+    """Return 1 for each row that a CSV lists, else 0; warn of what it lists in vain."""
+    box = ["ImageID", "n"]
+    try:
+        table = pd.read_csv(exclude, dtype={"ImageID": str, "n": int}, usecols=box)
+    except (OSError, ValueError) as error:
+        needed = "a CSV file with the columns ImageID and n (a whole number) is needed"
+        raise BadInput(f"exclude '{exclude}' cannot be used: {needed}. {error}") from None
+    wanted, boxes = (pd.MultiIndex.from_frame(frame[box]) for frame in (table, rows))
+    if len(unknown := wanted.difference(boxes)):
+        some = f"such as {', '.join(f'{image_id} {n}' for image_id, n in unknown[:3])}"
+        message = f"{len(unknown)} of the crops in {exclude} do not exist, {some}."
+        warnings.warn(message, stacklevel=3)
+    return boxes.isin(wanted).astype(int)
+
+
+def _with_existing(store: Store, rows: pd.DataFrame, folders, before: pd.DataFrame, options):
     """Add Key, Name, Old (a file of that name exists) and, of a crop with that key, Existing."""
     same, sizes = ["ImageID", "n", "Key"], store.sizes(store.crops)
     whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
@@ -185,8 +230,8 @@ def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, optio
     keys = [cut.key(row, options) for row in rows.itertuples()]
     rows["Key"] = pd.Series(keys, rows.index, dtype=str)
     rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
-    names = [f"{row.Folder}/{row.ImageID}_{row.n}" for row in rows.itertuples()]
-    rows["Name"] = pd.Series(names, rows.index, dtype=str) + f".{FORMATS[options.format]}"
+    names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
+    rows["Name"] = rows["Category"].map(folders).astype(str) + "/" + names
     rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
     return rows.fillna({"Existing": "", "SHA256": ""})
 
@@ -194,7 +239,8 @@ def _with_existing(store: Store, rows: pd.DataFrame, before: pd.DataFrame, optio
 def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
     """Return the facts about the photo of every row, by ImageID; hash those that are new."""
     photos = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    facts = photos.merge(tables.facts(store), on=[*photos])[[*tables.FACTS]]
+    known = files.known(store, ".openimager/photos.csv")
+    facts = photos.merge(known, on=[*photos])[[*known]]
     new = rows[~rows["ImageID"].isin(facts["ImageID"]) & (rows["PhotoBytes"] >= 0)]
     if len(new):
         facts = pd.concat([facts, run(hash_rows, new, "Decoding")])
@@ -216,42 +262,29 @@ def _decided(row, options: Options) -> tuple:
     return path, error, *(pixels or [pd.NA] * len(PIXELS))
 
 
-def _counted(rows: pd.DataFrame) -> Counter:
-    """Count what became of the rows."""
-    names = {_REPEATS: "repeats", _EXCLUDED: "excluded", SMALL: "small", "": ""}
-    counts = Counter()
-    for row in rows.itertuples():
-        done = names.get(row.Error, "failed")
-        if not done and row.Existing:
-            done = "kept" if row.Existing == row.CropPath else "moved"
-        counts[done or ("remade" if row.Old else "made")] += 1
-        counts["disputed"] += row.Excluded and row.Subset == "test"
-    return counts
+def _counted(rows: pd.DataFrame, before: pd.DataFrame) -> tuple[Counter, list[str]]:
+    """Count what became of the rows; return also the photos that had another split before."""
+    existing, path = rows["Existing"], rows["CropPath"]
+    done = np.select(
+        [rows["Error"] != "", existing == path, existing != "", rows["Old"]],
+        [rows["Error"].map(_COUNTED).fillna("failed"), "kept", "moved", "remade"],
+        "made",
+    )
+    counts = Counter(done)
+    counts["disputed"] = int(((rows["Excluded"] == 1) & (rows["Subset"] == "test")).sum())
+    splits = dict(zip(before["ImageID"], before["CropPath"].str.split("/").str[2], strict=True))
+    old = rows["ImageID"].map(splits)
+    return counts, sorted(
+        {*rows.loc[(path != "") & old.notna() & (old != rows["Subset"]), "ImageID"]}
+    )
 
 
-def _divided(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
-    """Yield the rows of at most `_PARTITION` photos at a time."""
-    place = rows.groupby("ImageID", sort=False).ngroup()
-    end = 0
-    for size in partitions.sizes(rows["ImageID"].nunique(), slots, _PARTITION, least=8):
-        start, end = end, end + size
-        yield rows.iloc[place.searchsorted(start) : place.searchsorted(end)]
-
-
-def _moved(before: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """Return the photos that the run before had in another split."""
-    splits = before["CropPath"].str.split("/").str[2]
-    old = rows["ImageID"].map(dict(zip(before["ImageID"], splits, strict=True)))
-    moved = (rows["CropPath"] != "") & old.notna() & (old != rows["Subset"])
-    return sorted({*rows.loc[moved, "ImageID"]})
-
-
-def _report(counts: Counter, moved: list[str]) -> str:
+def _report(counts: dict[str, int], moved: list[str]) -> str:
     """Return what happened, one line per fact that is not nothing."""
-    kept = counts["kept"] + counts["moved"]
+    made, remade, kept = counts["made"], counts["remade"], counts["kept"] + counts["moved"]
+    changed = "the options, the box or the photo changed"
     lines = [
-        f"{counts['made'] + counts['remade'] + kept:,} crops: {counts['made']:,} made, "
-        f"{counts['remade']:,} remade because the options, the box or the photo changed, "
+        f"{made + remade + kept:,} crops: {made:,} made, {remade:,} remade because {changed}, "
         f"{kept:,} kept."
     ]
     lines += [f"{counts[name]:,} {text}." for name, text in _LEFT_OUT.items() if counts[name]]

@@ -5,17 +5,11 @@ Truth and predictions are integer positions in a list of category names; probabi
 one photo are not independent, so photos are resampled, not crops.
 """
 
-# ruff: noqa: F401 (imported for users of the package)
+# ruff: noqa: F401, I001 (imported for users of the package)
 
-from openimager.metrics.calibration import (
-    calibration_error,
-    fit_temperature,
-    log_loss,
-    reliability,
-    scale,
-)
-from openimager.metrics.checks import check_categories, check_unseen
+from openimager.metrics.calibration import calibration_error, fit_temperature, log_loss
+from openimager.metrics.calibration import operating_point, rejection_threshold, reliability
+from openimager.metrics.calibration import scale, threshold_sweep
 from openimager.metrics.explain import greyed, occlusion, suspects
-from openimager.metrics.intervals import difference, interval
-from openimager.metrics.scores import confusion, per_category, roc_auc, slices
-from openimager.metrics.thresholds import operating_point, rejection_threshold, threshold_sweep
+from openimager.metrics.scores import check_categories, check_unseen, confusion, difference
+from openimager.metrics.scores import interval, per_category, roc_auc, slices

@@ -1,12 +1,10 @@
-"""Whether a probability of 90 % is right nine times out of ten, and how to make it so."""
+"""Calibration and thresholds: fit them on validation crops, and judge them on test crops."""
 
 import numpy as np
 import pandas as pd
 
-from openimager.metrics.intervals import interval
+from openimager.metrics.scores import interval
 
-# Beyond these a temperature says "always certain" or "never", not how far confidence is off.
-TEMPERATURES = (0.05, 20.0)
 _SMALLEST = 1e-12  # a probability of 0 has no logarithm
 _CHI2 = 3.84  # 95 % quantile for one degree of freedom
 
@@ -16,8 +14,6 @@ def scale(probabilities, temperature: float) -> np.ndarray:
 
     Above 1 they become less certain, below 1 more; the predicted category stays the same.
 
-    Examples
-    --------
     >>> scale([[0.9, 0.1]], 2).round(3).tolist()
     [[0.75, 0.25]]
     """
@@ -29,8 +25,6 @@ def scale(probabilities, temperature: float) -> np.ndarray:
 def log_loss(truth, probabilities) -> float:
     """Return the negative log likelihood per crop: the mean of -log P(true category).
 
-    Examples
-    --------
     >>> round(log_loss([0, 1], [[0.5, 0.5], [0.5, 0.5]]), 3)
     0.693
     """
@@ -47,12 +41,7 @@ def fit_temperature(truth, probabilities) -> float:
     label in crops + 2 is taken to be wrong, so that crops that are all correct do not ask for
     complete certainty.
 
-    Examples
-    --------
-    Always 90 % certain, but right three times out of four: 75 % is what it should say.
-
-    >>> truth, probabilities = [0, 0, 0, 1] * 1000, [[0.9, 0.1]] * 4000
-    >>> round(fit_temperature(truth, probabilities), 2)
+    >>> round(fit_temperature([0, 0, 0, 1] * 1000, [[0.9, 0.1]] * 4000), 2)
     2.0
     """
     from scipy.optimize import minimize_scalar
@@ -69,28 +58,20 @@ def fit_temperature(truth, probabilities) -> float:
         scaled = scale(probabilities, np.exp(log_temperature))
         return -(target * np.log(np.clip(scaled, _SMALLEST, 1))).sum() / crops
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    # Beyond these bounds a temperature says "always certain" or "never", not how far it is off.
+    found = minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded")
     return float(np.exp(found.x)) if 2 * crops * (loss(0) - found.fun) > _CHI2 else 1.0
 
 
 def reliability(truth, probabilities, photos, bins: int = 10, seed: int = 0) -> pd.DataFrame:
     """Return the accuracy of crops, binned by confidence.
 
-    Returns
-    -------
-    DataFrame
-        One row for each of the `bins` of equal width that holds crops: From, To (edges; a value
-        on an edge belongs to the lower bin), Confidence (mean), Accuracy, Low, High (95 % by
-        photo), Crops.
+    Each of `bins` of equal width that holds crops is a row: From, To (edges; a value on an edge
+    belongs to the lower bin), Confidence (mean), Accuracy, Low, High (95 % by photo), Crops.
 
-    Examples
-    --------
     >>> probabilities = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]]
-    >>> table = reliability([0, 0, 1, 1], probabilities, list("abcd"), bins=5)
-    >>> table[["From", "To", "Confidence", "Accuracy", "Crops"]]
-       From   To  Confidence  Accuracy  Crops
-    0   0.6  0.8        0.75       0.5      2
-    1   0.8  1.0        0.90       1.0      2
+    >>> reliability([0, 0, 1, 1], probabilities, list("abcd"), 5)[["From", "Accuracy"]].to_numpy()
+    array([[0.6, 0.5], [0.8, 1. ]])
     """
     probabilities, photos = np.asarray(probabilities), np.asarray(photos)
     confidence = probabilities.max(axis=1)
@@ -99,23 +80,66 @@ def reliability(truth, probabilities, photos, bins: int = 10, seed: int = 0) -> 
     rows = []
     for k in np.unique(bin_of):
         inside = bin_of == k
-        found = interval(correct[inside], photos[inside], seed=seed)
-        rows.append({
-            "From": k / bins, "To": (k + 1) / bins, "Confidence": confidence[inside].mean(),
-            "Accuracy": found["accuracy"], "Low": found["low"], "High": found["high"],
-            "Crops": found["crops"],
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+        row = {"From": k / bins, "To": (k + 1) / bins, "Confidence": confidence[inside].mean()}
+        rows.append(row | interval(correct[inside], photos[inside], seed))
+    return pd.DataFrame(rows).drop(columns="photos").rename(columns=str.capitalize)
 
 
 def calibration_error(table: pd.DataFrame) -> float:
     """Return the expected calibration error: the mean gap of a `reliability` table, by crops.
 
-    Examples
-    --------
     >>> bins = {"Confidence": [0.75, 0.9], "Accuracy": [0.5, 1], "Crops": [3, 1]}
     >>> calibration_error(pd.DataFrame(bins))
     0.2125
     """
     gap = (table["Confidence"] - table["Accuracy"]).abs()
     return float(np.average(gap, weights=table["Crops"]))
+
+
+def rejection_threshold(confidence, keep: float = 0.95) -> float:
+    """Return the confidence below which the answer should be "none of these".
+
+    It is the highest at which a share `keep` of the crops still gets an answer; 0 without crops.
+
+    >>> rejection_threshold([0.5, 0.7, 0.8, 0.9, 0.95], keep=0.8)
+    0.7
+    """
+    confidence = np.sort(np.asarray(confidence, dtype=float))[::-1]
+    if not len(confidence):
+        return 0.0
+    # Rounded first: 0.95 x 20 is a little more than 19.
+    return float(confidence[max(int(np.ceil(np.round(keep * len(confidence), 9))), 1) - 1])
+
+
+def operating_point(truth, scores, precision: float) -> float | None:
+    """Return the lowest of `scores` as a threshold at which category 1 reaches a precision.
+
+    The lowest misses the fewest crops. None if there is none. See `threshold_sweep` for the others.
+
+    >>> operating_point([0, 1, 0, 1, 1], [0.2, 0.3, 0.4, 0.6, 0.9], precision=0.8)
+    0.6
+    """
+    sweep = threshold_sweep(truth, scores, np.unique(np.asarray(scores, dtype=float)))
+    reached = sweep.loc[sweep["Precision"] >= precision, "Threshold"]
+    return None if reached.empty else float(reached.min())
+
+
+def threshold_sweep(truth, scores, thresholds=None) -> pd.DataFrame:
+    """Return Threshold, Accuracy, Precision and Recall of category 1 at each threshold.
+
+    `truth` is 0 or 1, `scores` the probability of category 1, the thresholds 0, 0.01 ... 1 by
+    default. Precision is NaN where category 1 is never predicted.
+
+    >>> threshold_sweep([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.8], [0.5, 0.9])
+       Threshold  Accuracy  Precision  Recall
+    0        0.5       0.5        0.5     0.5
+    1        0.9       0.5        NaN     0.0
+    """
+    thresholds = np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds)
+    predicted = np.asarray(scores) >= thresholds[:, None]
+    positive = np.asarray(truth) == 1
+    hits, accuracy = (predicted & positive).sum(axis=1), (predicted == positive).mean(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = hits / predicted.sum(axis=1), hits / positive.sum()
+    table = {"Threshold": thresholds, "Accuracy": accuracy}
+    return pd.DataFrame(table | {"Precision": precision, "Recall": recall})

@@ -1,12 +1,10 @@
 """Releases of Open Images: where each table is, and what is known of its file."""
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from openimager.errors import BadInput
 from openimager.store import SUBSETS
@@ -22,61 +20,38 @@ _V4 = {
     "classes": "class-descriptions-boxable.csv",
     "hierarchy": "bbox_labels_600_hierarchy.json",
     "boxes": "{subset}/{subset}-annotations-bbox.csv",
-    "photos": "{subset}/{subset}-images-with-rotation.csv",
+    "photos": "{subset}/{subset}-images{boxable}-with-rotation.csv",
     "labels": "{subset}/{subset}-annotations-human-imagelabels-boxable.csv",
 }
+# Of later releases, from the folder of V4's tables.
 _LATER_BOXES = {
-    "train": "v6/oidv6-train-annotations-bbox.csv",
-    "validation": "v5/validation-annotations-bbox.csv",
-    "test": "v5/test-annotations-bbox.csv",
+    "train": "../v6/oidv6-train-annotations-bbox.csv",
+    "validation": "../v5/validation-annotations-bbox.csv",
+    "test": "../v5/test-annotations-bbox.csv",
 }
 # All releases name the same 601 categories: the first of these files that exists is read.
-_V5_CLASSES = ("v5/class-descriptions-boxable.csv", FOLDER + _V4["classes"])
+_V5_CLASSES = ("../v5/class-descriptions-boxable.csv", _V4["classes"])
 _CLASSES = {
     "v5": _V5_CLASSES,
-    "v6": ("v6/oidv6-class-descriptions-boxable.csv", *_V5_CLASSES),
-    "v7": ("v7/oidv7-class-descriptions-boxable.csv", *_V5_CLASSES),
+    "v6": ("../v6/oidv6-class-descriptions-boxable.csv", *_V5_CLASSES),
+    "v7": ("../v7/oidv7-class-descriptions-boxable.csv", *_V5_CLASSES),
 }
+# What public records say about files: their bytes and, for some, a hash in hex.
+_RECORDS = Path(__file__).with_name("known.txt").read_text(encoding="utf-8").splitlines()
+KNOWN = {BASE_URL + path: (int(size), *digest) for path, size, *digest in map(str.split, _RECORDS)}
 
 
 def subset_names(subset: str | Iterable[str]) -> tuple[str, ...]:
     """Return subsets in the order of `SUBSETS`; ``"all"`` means all three.
 
-    Examples
-    --------
     >>> subset_names(["test", "train"]), subset_names("all")
     (('train', 'test'), ('train', 'validation', 'test'))
     """
     asked = [subset] if isinstance(subset, str) else list(subset)
-    if unknown := [name for name in asked if name not in (*SUBSETS, "all")] or not asked:
-        names = ", ".join(map(repr, unknown)) if asked else "of no name"
+    if not asked or not {*asked} <= {*SUBSETS, "all"}:
+        names = ", ".join(repr(name) for name in asked if name not in SUBSETS)
         raise BadInput(f"Unknown subset {names}. Allowed: {', '.join(SUBSETS)}, all.")
     return tuple(name for name in SUBSETS if name in asked or "all" in asked)
-
-
-class Known(NamedTuple):
-    """What public records say about a file: its bytes and, for some, a hash in hex."""
-
-    size: int
-    algorithm: str = ""
-    digest: str = ""
-
-
-# Path, bytes and, where it is known, a hash.
-_RECORDS = """
-class-descriptions-boxable.csv 11255
-bbox_labels_600_hierarchy.json 86291
-train/train-annotations-bbox.csv 1194033454 sha256 0646f6a18872519da5eb89a6420d23c1202bfb44c62f89bea8d1621817234309
-validation/validation-annotations-bbox.csv 17074036 sha256 aebdfc1dbae39dc1f25d2079720f95c5963eeaf9ff23fe638522f09aeb306ee7
-test/test-annotations-bbox.csv 52174204 sha256 7cd2d47f158b6e752c972a20186f33a2d467c371e326d39e210e2ee89d978d2b
-train/train-images-boxable-with-rotation.csv 638407721 md5 a4ac0bcedb5c2df4d1b1230dc6b41b8f
-validation/validation-images-with-rotation.csv 15245485 sha256 ed93a0e121fe345effdfc7359b848dbc64a1ff6778c8c73563157cb500b33a17
-test/test-images-with-rotation.csv 45227339 sha256 de55c6b8cbda32a79f4a20f28572d54e9c49d527a4006725675764074a51a36d
-"""  # noqa: E501
-KNOWN = {
-    BASE_URL + path: Known(int(size), *digest)
-    for path, size, *digest in map(str.split, _RECORDS.split("\n")[1:-1])
-}
 
 
 def table_path(kind: str, subset: str | None = None) -> str:
@@ -85,99 +60,46 @@ def table_path(kind: str, subset: str | None = None) -> str:
     `kind` is ``"classes"``, ``"hierarchy"``, ``"boxes"``, ``"photos"`` or ``"labels"`` (the
     human-verified image-level labels); the last three have a `subset`.
 
-    Examples
-    --------
     >>> table_path("photos", "train")
     'train/train-images-boxable-with-rotation.csv'
     """
-    if kind == "photos" and subset == "train":
-        return "train/train-images-boxable-with-rotation.csv"
-    return _V4[kind].format(subset=subset)
+    return _V4[kind].format(subset=subset, boxable="-boxable" if subset == "train" else "")
 
 
 def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str, ...]:
-    """Return the paths below the release's base URL where a table may be, best first.
+    """Return where a table may be, from the folder of V4's tables, best first.
 
-    Empty if the release has no such table.
-
-    Examples
-    --------
-    >>> table_paths("v7", "boxes", "test")
-    ('v5/test-annotations-bbox.csv',)
-    >>> table_paths("v4", "boxes", "test")
-    ('test/test-annotations-bbox.csv',)
+    >>> table_paths("v7", "boxes", "test"), table_paths("v7", "labels", "test")
+    (('../v5/test-annotations-bbox.csv',), ())
     """
     if release not in RELEASES:
         raise BadInput(f"Unknown release {release!r}. Allowed: {', '.join(RELEASES)}.")
-    if release in ("v4", "sample"):
-        return (table_path(kind, subset),)
-    if kind == "labels":
-        return ()
-    if kind == "classes":
-        return _CLASSES[release]
-    if kind == "boxes" and (release, subset) != ("v5", "train"):
-        return (_LATER_BOXES[subset],)
-    return (FOLDER + table_path(kind, subset),)
+    later = {"labels": (), "classes": _CLASSES.get(release)}
+    if (release, subset) != ("v5", "train"):
+        later["boxes"] = (_LATER_BOXES.get(subset),)
+    own = (table_path(kind, subset),)
+    return later.get(kind, own) if release in _CLASSES else own
 
 
-def photo_base(release: str, base: str) -> str:
-    """Return what a relative OriginalURL is resolved against: the folder of V4's tables.
-
-    >>> photo_base("v7", "https://host/openimages/")
-    'https://host/openimages/2018_04/'
-    """
-    if release in ("v4", "sample"):
-        return base
-    return os.path.join(base, FOLDER) if is_directory(base) else urljoin(base, FOLDER)
+def tables_folder(release: str) -> str:
+    """Return where V4's tables are from a release's base URL: ``"2018_04/"`` or, for V4, ``""``."""
+    return FOLDER if release in _CLASSES else ""
 
 
 def is_directory(base_url: str | os.PathLike) -> bool:
     """Tell a directory, to be read in place, from a URL.
 
-    Examples
-    --------
     >>> is_directory(BASE_URL), is_directory("mirror/2018_04")
     (False, True)
     """
     return not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(base_url))
 
 
-def normal_base(base_url: str | os.PathLike | None, release: str = "v4") -> str:
-    """Return a base URL with its closing slash, or a directory's path as text.
-
-    Examples
-    --------
-    >>> normal_base("https://host/2018_04"), normal_base(None, "v6")
-    ('https://host/2018_04/', 'https://storage.googleapis.com/openimages/')
-    """
-    if base_url is None:
-        return BASE_URL if release == "v4" else ROOT_URL
-    base = os.fspath(base_url)
-    if is_directory(base):
-        if not Path(base).is_dir():
-            raise BadInput(
-                f"There is no directory '{base}'. Give the folder of the tables (such as "
-                "mirror/2018_04), or a URL that begins with http:// or https://."
-            )
-        return base
-    parts = urlsplit(base)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise BadInput(
-            f"'{base}' is not a base URL: it must begin with http:// or https:// and a host."
-        )
-    return base if base.endswith("/") else base + "/"
-
-
 def is_loopback(url: str) -> bool:
     """Tell whether a URL is served by this machine.
 
-    Examples
-    --------
     >>> is_loopback("http://127.0.0.1:8000/2018_04/"), is_loopback("https://example.org/")
     (True, False)
     """
     host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return bool(re.fullmatch(r"(.+\.)?localhost|127(\.\d+){3}|::1", host))

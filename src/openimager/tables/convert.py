@@ -5,16 +5,17 @@ import csv
 import os
 import secrets
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import duckdb
+from tqdm.auto import tqdm
 
 from openimager import files
 from openimager.errors import BadInput, TryAgain
 from openimager.store import BOX_COLUMNS, COORDINATES, FLAGS, IMAGE_ID, PHOTO_COLUMNS, SUBSETS
-
-if TYPE_CHECKING:
-    import duckdb
 
 MEMORY = "1GB"
 _NAMED = 5
@@ -47,20 +48,11 @@ _FAULTS = {
     ),
     "labels": (_BAD_ID,),
 }
-_REJECTS = {
-    "MISSING COLUMNS": "it has too few fields",
-    "TOO MANY COLUMNS": "it has too many fields",
-    "UNQUOTED VALUE": "it has an unbalanced quote",
-    "INVALID ENCODING": "it is not UTF-8 text",
-    "LINE SIZE OVER MAXIMUM": "it is too long",
-}
 
 
 @contextlib.contextmanager
 def explain_errors() -> Iterator[None]:
     """Turn what DuckDB raises about files, memory and the disk into errors for people."""
-    import duckdb
-
     try:
         yield
     except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InterruptException) as error:
@@ -69,15 +61,21 @@ def explain_errors() -> Iterator[None]:
         raise BadInput(f"A table could not be read: {str(error).splitlines()[0]}") from None
 
 
-def open_database(cache: Path) -> "duckdb.DuckDBPyConnection":
+def open_database(cache: Path) -> duckdb.DuckDBPyConnection:
     """Open a database in memory that spills what exceeds `MEMORY` to a folder in the cache."""
-    import duckdb
-
     spill = Path(cache, "spill", f"{os.getpid()}-{secrets.token_hex(4)}")
-    con = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)})
+    # Every thread has buffers of its own, so many of them would need more memory.
+    threads = min(4, os.cpu_count() or 1)
+    config = {"memory_limit": MEMORY, "temp_directory": str(spill), "threads": threads}
+    con = duckdb.connect(config=config)
     # Progress is read by `convert`; DuckDB itself must print nothing.
     con.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
     return con
+
+
+def quoted(*texts: str | os.PathLike) -> str:
+    """Return texts as literals of SQL, separated by commas."""
+    return ", ".join("'" + str(text).replace("'", "''") + "'" for text in texts)
 
 
 def source(path: str | os.PathLike, kind: str) -> str:
@@ -91,17 +89,21 @@ def source(path: str | os.PathLike, kind: str) -> str:
         If the file is missing or lacks a column.
     """
     columns = COLUMNS[kind]
-    quoted_path = "'" + str(path).replace("'", "''") + "'"
+    if not Path(path).is_file():
+        raise BadInput(f"There is no table at {path}.")
     if Path(path).suffix == ".parquet":
-        found = _parquet_columns(path, quoted_path)
-        table = f"read_parquet({quoted_path})"
+        table = f"read_parquet({quoted(path)})"
+        with explain_errors():
+            found = duckdb.sql(f"SELECT * FROM {table}").columns
     else:
-        found, quotes = _csv_columns(path)
-        types = ", ".join(f"{_text(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
+            header, first = stream.readline(), stream.readline()
+        found = next(csv.reader([header]), [])
+        types = ", ".join(f"{quoted(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
         # Without quotes in the table quoting is off: a stray one can't take lines with it.
-        quote = '"' if quotes or kind == "photos" else ""
+        quote = '"' if kind == "photos" or '"' in header + first else ""
         table = (
-            f"read_csv({quoted_path}, auto_detect=false, header=true, delim=',', quote='{quote}', "
+            f"read_csv({quoted(path)}, auto_detect=false, header=true, delim=',', quote='{quote}', "
             f"escape='{quote}', columns={{{types}}}, store_rejects=true)"
         )
     if missing := [column for column in columns if column not in found]:
@@ -109,122 +111,72 @@ def source(path: str | os.PathLike, kind: str) -> str:
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
             f"it has {', '.join(found)[:120]}."
         )
+    if "Fault" in found:
+        # Of our own making: values as they are let DuckDB skip what a condition rules out.
+        return f"SELECT {', '.join(columns)}, Fault FROM {table}"
     values = ", ".join(c if c in _NUMBERS else f"coalesce({c}, '') AS {c}" for c in columns)
     cases = " ".join(
-        f"WHEN coalesce({condition}, true) THEN {_text(word)}" for condition, word in _FAULTS[kind]
+        f"WHEN coalesce({condition}, true) THEN {quoted(word)}" for condition, word in _FAULTS[kind]
     )
-    fault = "Fault" if "Fault" in found else f"CASE {cases} END AS Fault"
-    return f"SELECT {values}, {fault} FROM {table}"
+    return f"SELECT {values}, CASE {cases} END AS Fault FROM {table}"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+def warn_of_bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -> None:
+    """Warn of rows of files that are left out: say how many, and name the first few.
 
-
-def _csv_columns(path) -> tuple[list[str], bool]:
-    """Return the columns of a CSV table, and whether its first lines have quotes."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
-            header, first = stream.readline(), stream.readline()
-    except (FileNotFoundError, IsADirectoryError):
-        raise BadInput(f"There is no table at {path}.") from None
-    return next(csv.reader([header]), []), '"' in header + first
-
-
-def _parquet_columns(path, quoted_path: str) -> list[str]:
-    import duckdb
-
-    if not Path(path).is_file():
-        raise BadInput(f"There is no table at {path}.")
-    with explain_errors():
-        rows = duckdb.execute(f"DESCRIBE SELECT * FROM read_parquet({quoted_path})").fetchall()
-    return [row[0] for row in rows]
-
-
-def rejected(con) -> list[tuple[str, int, str]]:
-    """Return (file, line, what is wrong) of the lines that DuckDB could not split or convert."""
-    tables = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'reject_errors'"
-    if not con.execute(tables).fetchall()[0][0]:
-        return []
-    rows = con.execute(
-        "SELECT file_path, line, first(error_type), first(column_name) FROM reject_errors "
-        "JOIN reject_scans USING (scan_id, file_id) GROUP BY ALL ORDER BY file_path, line"
-    ).fetchall()
-    return [
-        (path, line, f"{column} is not a number" if kind == "CAST" else _REJECTS.get(kind, kind))
-        for path, line, kind, column in rows
-    ]
-
-
-def bad_rows(where: str, lines: Sequence, count: int = 0, named: Sequence = ()) -> str:
-    """Say how many rows were left out, and name the first few; empty if none were.
-
-    `lines` are (file, line, fault) of rows that could not be read, `count` is the number of rows
-    that were read and break the format, and `named` (ImageID, fault) of the first of these.
-
-    >>> bad_rows("b.csv", [("b.csv", 3, "it has too few fields")])
-    'b.csv: 1 row breaks the format and is left out (line 3: it has too few fields).'
+    These are the lines that could not be read, and the rows of `table` that have a Fault.
     """
-    total = len(lines) + count
-    if not total:
-        return ""
-    several = len({path for path, _, _ in lines}) > 1
-    words = [
-        f"{Path(path).name + ' ' if several else ''}line {line}: {word}"
-        for path, line, word in lines[:_NAMED]
-    ]
-    words += [f"ImageID {image_id}: {word}" for image_id, word in named]
-    more = ", ..." if total > len(words[:_NAMED]) else ""
-    verb = "break the format and are" if total > 1 else "breaks the format and is"
-    return (
-        f"{where}: {total:,} row{'s' * (total > 1)} {verb} left out "
-        f"({'; '.join(words[:_NAMED])}{more})."
+    name = "parse_filename(file_path) || ' '" if len(paths) > 1 else "''"
+    what = "if(error_type = 'CAST', column_name || ' is not a number', lower(error_type))"
+    lines = (
+        f"SELECT {name} || 'line ' || line, first({what}), count(*) OVER () FROM reject_errors "
+        f"JOIN reject_scans USING (scan_id, file_id) WHERE file_path IN ({quoted(*paths)}) "
+        f"GROUP BY file_path, line ORDER BY file_path, line LIMIT {_NAMED}"
     )
-
-
-def faulty(con, table: str) -> tuple[int, list[tuple[str, str]]]:
-    """Return how many rows of a table have a Fault, and (ImageID, Fault) of the first few."""
-    [(count,)] = con.execute(f"SELECT count(Fault) FROM {table}").fetchall()
-    few = f"SELECT ImageID, Fault FROM {table} WHERE Fault IS NOT NULL LIMIT {_NAMED}"
-    return count, con.execute(few).fetchall() if count else []
+    faults = (
+        f"SELECT 'ImageID ' || ImageID, Fault, count(*) OVER () FROM {table} "
+        f"WHERE Fault IS NOT NULL ORDER BY ImageID LIMIT {_NAMED}"
+    )
+    few, total = [], 0
+    for select in (lines, faults) if table else (lines,):
+        # DuckDB makes its tables of rejects when it first reads a CSV file.
+        with contextlib.suppress(duckdb.CatalogException):
+            rows = con.execute(select).fetchall()
+            few += [f"{where}: {word}" for where, word, _ in rows]
+            total += rows[0][-1] if rows else 0
+    if total:
+        verb = "rows break the format and are" if total > 1 else "row breaks the format and is"
+        warnings.warn(
+            f"{', '.join(Path(path).name for path in paths)}: {total:,} {verb} left out "
+            f"({'; '.join(few[:_NAMED])}{', ...' * (total > _NAMED)}).",
+            stacklevel=4,
+        )
 
 
 def convert(
     path: Path, target: Path, kind: str, cache: Path, stop: threading.Event, quiet: bool = False
-) -> str:
+) -> None:
     """Write a published table as Parquet, in bounded memory.
 
-    Rows with a Fault are kept for `faulty` to count; lines that can't be read are left out, and
-    what `bad_rows` says about them is returned. TryAgain if the disk is full or `stop` is set.
+    Lines that can't be read are left out with a warning; rows with a Fault are kept, so that
+    whoever reads the file can count them. TryAgain if the disk is full or `stop` is set.
     """
-    from tqdm.auto import tqdm
-
-    with contextlib.closing(open_database(cache)) as con, files.replacing(target) as part:
-        copy = f"COPY ({source(path, kind)}) TO {_text(str(part))} "
-        copy += "(FORMAT parquet, COMPRESSION zstd)"
-        done, failed = threading.Event(), []
-
-        def work() -> None:
-            try:
-                with explain_errors():
-                    con.execute(copy)
-            except Exception as error:
-                failed.append(error)
-            finally:
-                done.set()
-
-        threading.Thread(target=work, daemon=True).start()
-        bar = tqdm(
-            desc=f"{path.name} to Parquet",
-            total=100,
-            bar_format="{desc}: {percentage:3.0f}% {bar} {elapsed}",
-            disable=True if quiet else None,
-        )
-        with bar:
-            while not done.wait(0.1):
+    with (
+        contextlib.closing(open_database(cache)) as con,
+        files.replacing(target) as part,
+        tqdm(desc=f"{path.name} to Parquet", total=100, unit="%", disable=quiet or None) as bar,
+        explain_errors(),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        copy = f"COPY ({source(path, kind)}) TO {quoted(part)} (FORMAT parquet, COMPRESSION zstd)"
+        job = pool.submit(con.execute, copy)
+        try:
+            while wait([job], 0.1).not_done:
                 bar.update(max(0, con.query_progress() - bar.n))
                 if stop.is_set():
-                    con.interrupt()
-        if failed:
-            raise failed[0]
-        return bad_rows(path.name, rejected(con))
+                    raise TryAgain(f"{path.name} was not converted: the run was interrupted.")
+        except BaseException:
+            con.interrupt()
+            raise
+        job.result()
+        warn_of_bad_rows(con, [path])

@@ -2,27 +2,24 @@
 
 import contextlib
 import threading
-import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+
+import duckdb
 
 from openimager.tables import convert
 from openimager.tables.cache import MissingTable, Site, cache_folder, fresh_folder
 from openimager.tables.catalogue import subset_names
 
-if TYPE_CHECKING:
-    import duckdb
-
 
 def connect(
     release: str = "v4", subset: str | Iterable[str] = "train", **place
-) -> "duckdb.DuckDBPyConnection":
+) -> duckdb.DuckDBPyConnection:
     """Open the tables of a release for questions in SQL, fetching those that the cache lacks.
 
-    Views: ``boxes`` (the columns of Open Images and Subset), ``photos``, ``classes`` (LabelName,
-    Category) and, where the release has them, ``labels`` (of whole photos, with Subset). Rows
-    that break the format are left out.
+    The connection is in memory and spills to the cache what exceeds 1 GB. Its views are ``boxes``
+    (the columns of Open Images and Subset), ``photos``, ``classes`` (LabelName, Category) and,
+    where the release has them, ``labels`` (of whole photos, with Subset). Rows that break the
+    format are left out, with a warning.
 
     Parameters
     ----------
@@ -33,16 +30,6 @@ def connect(
     **place
         `base_url`, `cache_dir`, `class_names`, `boxes`, `photos` and `quiet`, as in `Site`.
 
-    Returns
-    -------
-    duckdb.DuckDBPyConnection
-        In memory; it spills to the cache what exceeds 1 GB.
-
-    Warns
-    -----
-    UserWarning
-        If rows break the format.
-
     Examples
     --------
     >>> db = connect("sample", "all", quiet=True)
@@ -52,9 +39,10 @@ def connect(
     return open_site(Site(release, **place), subset_names(subset))
 
 
-def open_site(site: Site, subsets: Sequence[str]) -> "duckdb.DuckDBPyConnection":
+def open_site(site: Site, subsets: Sequence[str]) -> duckdb.DuckDBPyConnection:
     """Open the tables of a site; see `connect`."""
-    con = convert.open_database(cache_folder(site.cache_dir))
+    cache = cache_folder(site.cache_dir)
+    con = convert.open_database(cache)
     con.execute("CREATE TABLE classes (LabelName VARCHAR, Category VARCHAR)")
     con.executemany("INSERT INTO classes VALUES (?, ?)", [*map(list, site.classes().items())])
     tables = site.tables(subsets, "boxes", "photos")
@@ -63,20 +51,13 @@ def open_site(site: Site, subsets: Sequence[str]) -> "duckdb.DuckDBPyConnection"
     for kind, paths in tables.items():
         selects = []
         for path, name in zip(paths, subsets if len(paths) == len(subsets) else [""], strict=True):
-            source = convert.source(_as_parquet(path, kind, site), kind)
-            if note := convert.bad_rows(str(path), [], *convert.faulty(con, f"({source})")):
-                warnings.warn(note, stacklevel=2)
+            if path.suffix != ".parquet":
+                # Converted for this run: a CSV file would be parsed again by every question.
+                published, path = path, fresh_folder() / f"{path.stem}.parquet"
+                convert.convert(published, path, kind, cache, threading.Event(), site.quiet)
+            rows = convert.source(path, kind)
+            convert.warn_of_bad_rows(con, [path], f"({rows})")
             more = f", '{name}' AS Subset" if kind != "photos" else ""
-            selects.append(f"SELECT * EXCLUDE Fault{more} FROM ({source}) WHERE Fault IS NULL")
+            selects.append(f"SELECT * EXCLUDE Fault{more} FROM ({rows}) WHERE Fault IS NULL")
         con.execute(f"CREATE VIEW {kind} AS {' UNION ALL '.join(selects)}")
     return con
-
-
-def _as_parquet(path: Path, kind: str, site: Site) -> Path:
-    """Return a table as Parquet, converted for this run if it is read in place as CSV."""
-    if path.suffix == ".parquet":
-        return path
-    target, cache = fresh_folder() / "table.parquet", cache_folder(site.cache_dir)
-    if note := convert.convert(path, target, kind, cache, threading.Event(), site.quiet):
-        warnings.warn(note, stacklevel=3)
-    return target
