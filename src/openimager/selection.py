@@ -52,6 +52,7 @@ class Selector:
         )
         self._con = convert.open_database(cache_folder(site.cache_dir))
         self._rows: pd.DataFrame | None = None
+        self._last: tuple[set[str], Selection] | None = None
         with convert.explain_errors():
             self._find(labels)
             self._report()
@@ -161,10 +162,13 @@ class Selector:
         """Return the photos in play and their boxes.
 
         The photos of `gone`, ImageIDs that no source has any more, keep their rows; the next ones
-        take their places, and the boxes are of these.
+        take their places, and the boxes are of these. While `gone` stays as it is, so does what is
+        returned.
         """
         import pandas as pd
 
+        if self._last and self._last[0] == set(gone):
+            return self._last[1]
         run, new = self._con.execute, "SELECT ImageID FROM play EXCEPT SELECT ImageID FROM taken"
         with convert.explain_errors():
             self._play(gone)
@@ -185,7 +189,9 @@ class Selector:
         if (boxes["Confidence"] % 1 == 0).all():
             # Published as 0 and 1, and so they are written.
             boxes = boxes.astype({"Confidence": "int64"})
-        return Selection(self._rows.loc[ids].reset_index(drop=True), boxes, self.categories)
+        found = Selection(self._rows.loc[ids].reset_index(drop=True), boxes, self.categories)
+        self._last = set(gone), found
+        return found
 
     def describe(self) -> dict[str, dict]:
         """Count what `take` would return, per category and ``"in all"``, without making a frame.
