@@ -148,13 +148,15 @@ class Selector:
         """Fill play: the photos before the limit-th that is not gone, and their order."""
         self._con.execute(
             """CREATE OR REPLACE TEMP TABLE play AS
-            SELECT ImageID, hash, min(place) AS place, NOT any_value(gone) AS there
-            FROM (
-                SELECT *, count(*) FILTER (NOT gone) OVER (
-                    PARTITION BY Category ORDER BY place
-                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-                FROM (SELECT *, ImageID IN (SELECT unnest(?::VARCHAR[])) AS gone FROM pair))
-            WHERE coalesce(before < ?, true) GROUP BY ALL""",
+            WITH gone AS (SELECT unnest(?::VARCHAR[]) AS ImageID),
+            there AS (
+                SELECT Category, place,
+                    row_number() OVER (PARTITION BY Category ORDER BY place) AS n
+                FROM pair ANTI JOIN gone USING (ImageID)),
+            ends AS (SELECT Category, place AS stop FROM there WHERE n = ?)
+            SELECT ImageID, hash, min(place) AS place, bool_and(g.ImageID IS NULL) AS there
+            FROM pair LEFT JOIN ends USING (Category) LEFT JOIN gone g USING (ImageID)
+            WHERE stop IS NULL OR place <= stop GROUP BY ALL""",
             [list(gone), self.query.limit],
         )
 
