@@ -33,6 +33,7 @@ setup(
         "Pillow>=10.3",
         "numpy>=2",
         "platformdirs>=4",
+        "filelock>=3.12",
     ],
     extras_require={
         # Installing a package and pushing one.

@@ -24,10 +24,9 @@ from web import (
 )
 
 from openimager.errors import BadInput
-from openimager.photos import check, sources
+from openimager.photos import check
 from openimager.photos.client import Client
-from openimager.photos.photo import Settings
-from openimager.photos.sources import Source
+from openimager.photos.photo import Settings, Source, checked_sources, sources_of
 
 QUICK = Settings(connect=5.0, read=1.0, whole=1.5, most_bytes=1 << 20)
 PHOTO = jpeg(1)
@@ -323,7 +322,7 @@ ROW = {
 
 
 def places(name, base="http://127.0.0.1:1/2018_04/", **fields):
-    found = sources.of_photo(ROW | fields, sources.checked(name), base)
+    found = sources_of(ROW | fields, Settings(sources=checked_sources(name), base=base))
     return [(place.name, place.url) for place in found]
 
 
@@ -343,7 +342,7 @@ def test_template_cannot_climb():
 
 def test_only_originals_are_compared():
     """Size and MD5 are those of the Flickr original and of nothing else."""
-    found = sources.of_photo(ROW, ("flickr", "cvdf", "http://h/{ImageID}"), "http://h/")
+    found = sources_of(ROW, Settings(sources=("flickr", "cvdf", "http://h/{ImageID}")))
     assert [(place.size, place.md5) for place in found] == [(7, "x"), (None, None), (None, None)]
 
 
@@ -369,4 +368,4 @@ BAD_SOURCES = [
 def test_bad_sources(source):
     """A source that is neither a name nor a template is refused, with what is allowed."""
     with pytest.raises(BadInput, match=r"Allowed|is not a valid template"):
-        sources.checked(source)
+        checked_sources(source)

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from openimager.errors import TryAgain
 
-_BLOCK = 1 << 20
-
 
 class Busy(TryAgain):
     """Another process holds the lock."""
@@ -73,15 +71,6 @@ def write(path: str | os.PathLike, data: bytes) -> None:
         raise
 
 
-def sha256(path: str | os.PathLike) -> str:
-    """Return the SHA256 of a file as 64 hex digits, reading a block at a time."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def write_table(frame, path: str | os.PathLike) -> None:
     r"""Write a pandas frame as CSV, whole or not at all: UTF-8, ``\n`` line ends, no index.
 
@@ -94,6 +83,25 @@ def write_table(frame, path: str | os.PathLike) -> None:
         )
 
 
+def sha256(path: str | os.PathLike) -> str:
+    """Return the SHA256 of a file as 64 hex digits, reading a block at a time."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sizes(folder: str | os.PathLike) -> dict[str, int]:
+    """Return the bytes of every file below a folder, by its path relative to that folder."""
+    found = {}
+    for parent, _, names in os.walk(folder):
+        start = os.path.relpath(parent, folder).replace(os.sep, "/")
+        start = "" if start == "." else f"{start}/"
+        for name in names:
+            # Temporary files of another process may be gone meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                found[start + name] = os.stat(os.path.join(parent, name)).st_size
+    return found
+
+
 @contextlib.contextmanager
 def lock(
     path: str | os.PathLike, wait: bool = True, stop: threading.Event | None = None
@@ -101,8 +109,7 @@ def lock(
     """Hold an advisory lock on the file `path` while the block runs.
 
     The operating system drops it when the process dies, however it dies, so that no stale lock
-    is ever left to be cleaned up. The (empty) file itself stays: removing it would let two
-    processes hold locks on two files of one name.
+    is ever left to be cleaned up.
 
     Parameters
     ----------
@@ -119,46 +126,22 @@ def lock(
         If another process (or another holder in this one) has the lock, and `wait` is False or
         `stop` is set.
     """
+    import filelock
+
     path, stop = Path(path), stop or threading.Event()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as stream:
-        # A blocking call could not be interrupted in a thread, so the waiting is done here.
-        while not _acquired(stream):
-            if not wait or stop.wait(0.1):
+    one = filelock.FileLock(path)
+    while not one.is_locked:
+        # A longer wait in a thread could not be interrupted.
+        try:
+            one.acquire(timeout=0.1 if wait else 0)
+        except filelock.Timeout:
+            if not wait or stop.is_set():
                 raise Busy(
                     f"Another run is at work: it holds {path}. Wait until it ends, or give another "
                     "--data-dir."
-                )
-        try:
-            yield
-        finally:
-            _release(stream)
-
-
-if os.name == "nt":
-    import msvcrt
-
-    def _acquired(stream) -> bool:
-        stream.seek(0)
-        try:
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _release(stream) -> None:
-        stream.seek(0)
-        msvcrt.locking(stream.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _acquired(stream) -> bool:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _release(stream) -> None:
-        fcntl.flock(stream, fcntl.LOCK_UN)
+                ) from None
+    try:
+        yield
+    finally:
+        one.release()

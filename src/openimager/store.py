@@ -10,7 +10,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,55 +27,42 @@ PIXELS = ("Left", "Upper", "Right", "Lower")
 ROTATIONS = (0.0, 90.0, 180.0, 270.0)
 IMAGE_ID = r"[0-9a-f]{16}"
 
-# Column -> type: "str" (a missing value is ""), "Int64" (may be missing), "float64" (NaN).
-_BOX = {
-    **dict.fromkeys(("ImageID", "Source", "LabelName"), "str"),
-    **dict.fromkeys(("Confidence", *COORDINATES), "float64"),
-    **dict.fromkeys(FLAGS, "Int64"),
-}
-_PHOTO = {
-    **dict.fromkeys(("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License"), "str"),
-    **dict.fromkeys(("AuthorProfileURL", "Author", "Title"), "str"),
-    "OriginalSize": "Int64",
-    **dict.fromkeys(("OriginalMD5", "Thumbnail300KURL"), "str"),
-    "Rotation": "float64",
-}
-_OUTCOME = {
-    **dict.fromkeys(("Status", "Source"), "str"),
-    **dict.fromkeys(("Width", "Height", "Bytes"), "Int64"),
-    "Error": "str",
-}
-_CREDIT = ("ImageID", "Title", "Author", "AuthorProfileURL", "OriginalLandingURL", "License")
-SCHEMAS = {
-    "images.csv": {**_PHOTO, **_OUTCOME, "Release": "str"},
-    "boxes.csv": {**_BOX, "Category": "str"},
-    "ATTRIBUTION.csv": dict.fromkeys((*_CREDIT, "Changes"), "str"),
-    "crops.csv": {
-        **{"ImageID": "str", "n": "Int64"},
-        **dict.fromkeys(("Category", "Subset", "CropPath"), "str"),
-        **dict.fromkeys(COORDINATES, "float64"),
-        **dict.fromkeys((*PIXELS, *FLAGS), "Int64"),
-        **{"Source": "str", "Rotation": "float64"},
-        **{"DuplicateGroup": "str", "SHA256": "str", "Bytes": "Int64", "Error": "str"},
-        **{"Key": "str", "Excluded": "Int64"},
-    },
-    # In models/, with one more column "P(<category>)" for each category.
-    "predictions.csv": {
-        **{"ImageID": "str", "n": "Int64"},
-        **dict.fromkeys(("Subset", "Category", "Predicted"), "str"),
-        **{"Probability": "float64", "Suspect": "str"},
-    },
-}
-BOX_COLUMNS = tuple(_BOX)
-PHOTO_COLUMNS = tuple(_PHOTO)
-OUTCOME_COLUMNS = tuple(_OUTCOME)
-IMAGE_COLUMNS, CREDIT_COLUMNS, CROP_COLUMNS = (
-    tuple(SCHEMAS[name]) for name in ("images.csv", "ATTRIBUTION.csv", "crops.csv")
+BOX_COLUMNS = ("ImageID", "Source", "LabelName", "Confidence", *COORDINATES, *FLAGS)
+PHOTO_COLUMNS = (
+    *("ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL"),
+    *("Author", "Title", "OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation"),
 )
+OUTCOME_COLUMNS = ("Status", "Source", "Width", "Height", "Bytes", "Error")
+IMAGE_COLUMNS = (*PHOTO_COLUMNS, *OUTCOME_COLUMNS, "Release")
+CREDIT_COLUMNS = (
+    *("ImageID", "Title", "Author", "AuthorProfileURL", "OriginalLandingURL", "License"),
+    "Changes",
+)
+CROP_COLUMNS = (
+    *("ImageID", "n", "Category", "Subset", "CropPath", *COORDINATES, *PIXELS, *FLAGS, "Source"),
+    *("Rotation", "DuplicateGroup", "SHA256", "Bytes", "Error", "Key", "Excluded"),
+)
+# All other columns are text, and a missing value is "".
+_TYPES = {
+    **dict.fromkeys((*FLAGS, *PIXELS, "n", "OriginalSize", "Width", "Height"), "Int64"),
+    **dict.fromkeys(("Bytes", "Excluded"), "Int64"),
+    **dict.fromkeys((*COORDINATES, "Confidence", "Rotation", "Probability"), "float64"),
+}
+SCHEMAS = {
+    name: {column: _TYPES.get(column, "str") for column in columns}
+    for name, columns in {
+        "images.csv": IMAGE_COLUMNS,
+        "boxes.csv": (*BOX_COLUMNS, "Category"),
+        "ATTRIBUTION.csv": CREDIT_COLUMNS,
+        "crops.csv": CROP_COLUMNS,
+        # In models/, with one more column "P(<category>)" for each category.
+        "predictions.csv": (
+            *("ImageID", "n", "Subset", "Category", "Predicted", "Probability", "Suspect"),
+        ),
+    }.items()
+}
 _MADE_BY = {
-    "images.csv": "openimager.download",
-    "boxes.csv": "openimager.download",
-    "ATTRIBUTION.csv": "openimager.download",
+    **dict.fromkeys(("images.csv", "boxes.csv", "ATTRIBUTION.csv"), "openimager.download"),
     "crops.csv": "openimager.write_crops (build-dataset)",
     "predictions.csv": "evaluate-model",
 }
@@ -102,8 +89,6 @@ class Store:
     >>> store = Store("data")
     >>> store.photo("000a1249af2bc5f0").as_posix()
     'data/images/000a1249af2bc5f0.jpg'
-    >>> store.crop("data/crops/train/Cat/000a1249af2bc5f0_0.jpg").as_posix()
-    'data/crops/train/Cat/000a1249af2bc5f0_0.jpg'
     """
 
     def __init__(self, data_dir: "str | os.PathLike | Store" = "data"):
@@ -122,13 +107,8 @@ class Store:
         return f"Store({self.data_dir!r})"
 
     def photo(self, image_id: str):
-        """Return the path of a photo.
-
-        Raises
-        ------
-        BadInput
-            If `image_id` is not 16 hex digits: a table must not name a file elsewhere.
-        """
+        """Return the path of a photo; BadInput unless `image_id` is 16 hex digits."""
+        # A table must not name a file elsewhere.
         if not re.fullmatch(IMAGE_ID, image_id):
             raise BadInput(f"'{image_id}' is not an ImageID: 16 hex digits, 0-9 and a-f.")
         return self.images / f"{image_id}.jpg"
@@ -156,27 +136,25 @@ class Store:
 
     def write(self, path, data: bytes) -> None:
         """Write a file whole or not at all: renamed into place, or one PUT into a bucket."""
-        if not self.is_local:
-            with bucket.explained(self.data_dir):
-                path.fs.pipe_file(path.path, data)
+        if self.is_local:
+            files.write(path, data)
             return
-        files.write(path, data)
+        with bucket.explained(self.data_dir):
+            path.fs.pipe_file(path.path, data)
 
     def remove(self, *paths) -> None:
         """Remove files; one that is missing is no error."""
-        if not self.is_local:
+        if self.is_local:
+            for path in paths:
+                path.unlink(missing_ok=True)
+        elif paths:
             with bucket.explained(self.data_dir), contextlib.suppress(FileNotFoundError):
-                if paths:
-                    self.root.fs.rm([path.path for path in paths])
-            return
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+                self.root.fs.rm([path.path for path in paths])
 
     def sizes(self, folder) -> dict[str, int]:
         """Return the bytes of every file below a folder, by its path relative to that folder."""
         if self.is_local:
-            return dict(_walk(str(folder), ""))
+            return files.sizes(folder)
         start = len(folder.path.rstrip("/")) + 1
         with bucket.explained(self.data_dir):
             found = folder.fs.find(folder.path, detail=True)
@@ -187,38 +165,34 @@ class Store:
         r"""Write a table as CSV: UTF-8, ``\n`` line ends, no index, the schema's columns first."""
         first = [column for column in SCHEMAS.get(name, ()) if column in frame]
         frame = frame[first + [column for column in frame if column not in first]]
-        stream = io.BytesIO()
-        frame.to_csv(stream, mode="wb", encoding="utf-8", index=False, lineterminator="\n")
-        self.write(self.path(name), stream.getvalue())
+        if self.is_local:
+            files.write_table(frame, self.path(name))
+        else:
+            text = frame.to_csv(index=False, lineterminator="\n")
+            self.write(self.path(name), text.encode())
 
     def read_table(self, name: str, columns: Iterable[str] | None = None) -> "pd.DataFrame":
-        """Read a table with the types of its schema.
+        """Read some columns of a table, by default those of its schema, with their types.
 
-        Parameters
-        ----------
-        name : str
-            A key of `SCHEMAS`.
-        columns : iterable of str, optional
-            The columns to read; by default all of the schema that the file has.
-
-        Raises
-        ------
-        BadInput
-            If the table is missing, lacks one of `columns` or cannot be parsed.
+        BadInput if the table is missing, lacks one of `columns` or cannot be parsed.
         """
         import pandas as pd
 
-        path = self.path(name)
+        path, columns = self.path(name), None if columns is None else list(columns)
         try:
-            stream = io.BytesIO(self.read(path))
-            frame = pd.read_csv(stream, dtype=str, keep_default_na=False, encoding="utf-8")
+            frame = pd.read_csv(
+                io.BytesIO(self.read(path)),
+                dtype=str,
+                keep_default_na=False,
+                usecols=None if columns is None else {*columns}.__contains__,
+            )
         except FileNotFoundError:
             made_by = _MADE_BY.get(name, "an earlier step")
             raise BadInput(f"There is no {name} in {self.root}. {made_by} writes it.") from None
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise BadInput(f"{path} is not a readable table: {error}") from None
         schema = SCHEMAS.get(name, {})
-        wanted = [c for c in schema if c in frame] if columns is None else list(columns)
+        wanted = [c for c in schema if c in frame] if columns is None else columns
         if missing := [column for column in wanted if column not in frame]:
             raise BadInput(f"{path} lacks the columns {', '.join(missing)}.")
         return typed(frame[wanted], schema)
@@ -230,30 +204,18 @@ class Store:
 
     def read_json(self, name: str):
         """Read a JSON file of the data directory; None if it is missing or broken."""
-        try:
-            return json.loads(self.read(self.path(name)).decode())
-        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-            return None
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return json.loads(self.read(self.path(name)))
 
-    @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock of this data directory; raise `openimager.files.Busy` if another run does."""
+    def lock(self, name: str):
+        """Return a context that holds a lock; `openimager.files.Busy` if another run has it."""
         path = self.state / f"{name}.lock"
-        with files.lock(path, wait=False) if self.is_local else bucket.lock(path, self.data_dir):
-            yield
+        return files.lock(path, False) if self.is_local else bucket.lock(path, self.data_dir)
 
     def local_copy(self, names: Iterable[str], quiet: bool = False) -> Path:
-        """Return a local data directory that holds some files of this one.
+        """Return this directory where it is local, else a copy of some files in the cache.
 
-        Parameters
-        ----------
-        names : iterable of str
-            CropPaths (``"data/crops/..."``) and names such as ``"crops.csv"``.
-
-        Returns
-        -------
-        pathlib.Path
-            This directory where it is local; else a folder of the cache with just these files.
+        `names` are CropPaths (``"data/crops/..."``) and names such as ``"crops.csv"``.
         """
         if self.is_local:
             return self.root
@@ -268,15 +230,7 @@ class Store:
 
 
 def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
-    """Return a frame of text with the types of a schema; text that is no number is missing.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = typed(pd.DataFrame({"n": ["1", ""]}), {"n": "Int64"})
-    >>> frame["n"].tolist()
-    [1, <NA>]
-    """
+    """Return a frame of text with the types of a schema; text that is no number is missing."""
     import pandas as pd
 
     frame = frame.copy()
@@ -284,16 +238,3 @@ def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
         if (kind := schema.get(column, "str")) != "str":
             frame[column] = pd.to_numeric(frame[column], errors="coerce").astype(kind)
     return frame
-
-
-def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        return
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, f"{prefix}{entry.name}/")
-            elif entry.is_file():
-                yield prefix + entry.name, entry.stat().st_size

@@ -59,16 +59,14 @@ def folder_name(category: str) -> str:
 
 def folder_names(categories: Iterable[str]) -> dict[str, str]:
     """Return the folder of each category; on Windows and macOS no two may differ in case alone."""
-    names, taken = {}, {}
-    for category in categories:
-        names[category] = folder_name(category)
-        other = taken.setdefault(names[category].casefold(), category)
-        if other != category:
-            raise BadInput(
-                f"The categories '{other}' and '{category}' would share one folder on systems that "
-                "ignore case. Rename one of them in boxes.csv."
-            )
-    return names
+    names = pd.Series({category: folder_name(category) for category in categories}, dtype=str)
+    same = names.str.casefold().duplicated(keep=False)
+    if same.any():
+        raise BadInput(
+            f"The categories {' and '.join(map(repr, names.index[same]))} would share a folder on "
+            "systems that ignore case. Rename all but one in boxes.csv."
+        )
+    return names.to_dict()
 
 
 def crop_path(data_dir: str | os.PathLike | Store, path: str) -> Path:

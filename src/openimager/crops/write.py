@@ -189,7 +189,10 @@ def _photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
             "has the ImageID '{ImageID}', not 16 hex digits",
             ~photos["ImageID"].str.fullmatch(IMAGE_ID),
         ),
-        ("has the Subset '{Subset}', not one of Open Images", ~photos["Subset"].isin(SUBSETS)),
+        (
+            "has the Subset '{Subset}', not train, validation or test",
+            ~photos["Subset"].isin(SUBSETS),
+        ),
     ):
         if wrong.any():
             raise BadInput(f"images.csv {problem.format(**photos[wrong].iloc[0])}.")

@@ -1,4 +1,4 @@
-"""Checks: tell photos from placeholders, other photos and broken files."""
+"""Tell photos from placeholders, other photos and broken files."""
 
 import hashlib
 import io
@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 from PIL import GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-MOST_PIXELS = 89_478_485
-"""Largest width times height: Pillow's own bound against decompression bombs."""
-
+MOST_PIXELS = 89_478_485  # Pillow's own bound against decompression bombs
 HEAD = 12
 NO_PHOTO = "not a photo"
 DAMAGED = "does not decode to its end"
@@ -29,22 +27,12 @@ _FORMATS = {
 
 
 class Look(NamedTuple):
-    """The result of a check.
+    """The result of a check."""
 
-    Attributes
-    ----------
-    width, height : int
-        In pixels as stored, whatever EXIF says.
-    fault : str
-        What is wrong; empty for a whole photo.
-    known : bool
-        Whether the MD5 is the recorded one.
-    """
-
-    width: int = 0
+    width: int = 0  # in pixels as stored, whatever EXIF says
     height: int = 0
-    fault: str = ""
-    known: bool = False
+    fault: str = ""  # what is wrong; empty for a whole photo
+    known: bool = False  # whether the MD5 is the recorded one
 
 
 def look(
@@ -59,25 +47,9 @@ def look(
 
     A photo is a JPEG that decodes to its last row. Neither the recorded MD5 nor an ETag that is
     the MD5 of `data` leaves anything for decoding to find. PNG, GIF and WebP, which Flickr keeps
-    as originals, are accepted with the recorded MD5.
-
-    Parameters
-    ----------
-    data : bytes
-    size, md5 : int and str, optional
-        OriginalSize and OriginalMD5.
-    etag : str
-        The ETag header, which on S3 is the MD5 in hex.
-    most_pixels : int
-        Largest width times height.
-    framed : bool
-        Whether the transfer is known to be complete. If not, one that ends too early is `DAMAGED`
-        and no other photo.
-
-    Examples
-    --------
-    >>> look(b"<!doctype html>").fault
-    'not a photo'
+    as originals, are accepted with the recorded MD5. `size` and `md5` are OriginalSize and
+    OriginalMD5. A transfer that is not `framed` may have ended too early: what does not decode is
+    then `DAMAGED` and no other photo.
     """
     etag = etag.strip('"').lower() if re.fullmatch(r'"[0-9a-fA-F]{32}"', etag) else ""
     digest = b""
@@ -100,14 +72,8 @@ def look(
     return Look(width, height, fault, known)
 
 
-def _decode(
-    data: bytes, most_pixels: int, any_format: bool, to_the_end: bool
-) -> tuple[int, int, str]:
-    """Return width, height and what is wrong.
-
-    A JPEG is decoded at an eighth of its size, and its brightness alone: that takes half the time,
-    and the decoder still has to read the last block of the last row.
-    """
+def _decode(data: bytes, most_pixels: int, any_format: bool, to_the_end: bool):
+    """Return width, height and what is wrong."""
     kind = format_of(data[:HEAD])
     if not kind:
         return 0, 0, NO_PHOTO
@@ -120,6 +86,8 @@ def _decode(
             if width * height > most_pixels:
                 return 0, 0, f"too many pixels: {width:,} x {height:,}"
             if to_the_end:
+                # An eighth of the size and brightness alone take half the time, and the decoder
+                # still has to read the last block of the last row.
                 image.draft("L", (max(1, width // 8), max(1, height // 8)))
                 image.load()
     except Exception:

@@ -1,4 +1,4 @@
-"""One request for one photo: over kept connections, or from a local site."""
+"""Requests for one photo: over kept connections, or from a local site."""
 
 import contextlib
 import functools
@@ -7,18 +7,18 @@ import os
 import ssl
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import certifi
+import requests
 import urllib3
 from urllib3 import exceptions
 
 from openimager.photos import check
-from openimager.photos.pace import retry_after
-from openimager.photos.sources import Source, absolute
+from openimager.photos.pace import Paces, retry_after
+from openimager.photos.photo import Settings, Source, absolute
 from openimager.tables import catalogue
 from openimager.tables.fetch import USER_AGENT
 
@@ -31,58 +31,57 @@ _HEADERS = {
 
 
 class Answer(NamedTuple):
-    """How one request ended.
+    """How one request ended."""
 
-    The kinds are ``"ok"`` (`data` is a checked photo), ``"moved"`` (to `location`), ``"gone"``
-    (waiting will not help), ``"busy"`` (429) and ``"failed"``.
-    """
-
-    kind: str
+    kind: str  # "ok", "moved", "gone" (waiting will not help), "busy" (429) or "failed"
     error: str = ""  # the same words for the same cause
     heard: bool = True  # whether the server answered at all
     after: float | None = None  # seconds that the server asks to wait
     location: str = ""
-    data: bytes = b""
+    data: bytes = b""  # a checked photo, of `width` times `height` pixels
     width: int = 0
     height: int = 0
 
 
 class Client:
-    """Makes requests for photos; the threads of a run share it.
+    """Makes requests for photos; the threads of a run share it."""
 
-    Parameters
-    ----------
-    settings : openimager.photos.photo.Settings
-    """
-
-    def __init__(self, settings):
-        self.settings = settings
-        self.stop = threading.Event()
+    def __init__(self, settings: Settings):
+        self.settings, self.paces = settings, Paces(settings)
         self._timeout = urllib3.Timeout(connect=settings.connect, read=settings.read)
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
-        self._guard = threading.Lock()
         # Decoding is all CPU: more at once than there are cores only takes memory.
         self._decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
-        self._site = None
-        if catalogue.is_directory(settings.base):
-            # The folder of the tables stands in the site's folder, beside that of the photos.
-            self._site = Path(settings.base).resolve().parent
+        # The folder of the tables stands in the site's folder, beside that of the photos.
+        self._site = Path(settings.base).resolve().parent
 
     def close(self) -> None:
         """Abandon requests at their next block, and close idle connections."""
-        self.stop.set()
-        for manager in self._managers.values():
+        self.paces.stop()
+        for manager in list(self._managers.values()):
             manager.clear()
 
-    def ask(self, source: Source, url: str = "") -> Answer:
-        """Make one request, following no redirect, and check what arrives.
+    def fetch(self, source: Source) -> Answer | None:
+        """Request a photo politely, following redirects; None if a domain on the way waits."""
+        if source.path:
+            return self.ask(source)
+        url = source.url
+        for _ in range(self.settings.hops + 1):
+            pace = source.pace = self.paces.of(url)
+            if (sent := self.paces.enter(pace)) is None:
+                if pace.closed:
+                    source.settle(source.error or "its domain does not answer", gone=False)
+                return None
+            answer = self.ask(source, url)
+            busy = (answer.kind == "busy") if answer.heard else None
+            self.paces.answered(pace, sent, busy, answer.after)
+            if answer.kind != "moved":
+                return answer
+            url = answer.location
+        return Answer("gone", "redirects without end")
 
-        Parameters
-        ----------
-        source : Source
-        url : str
-            Where a redirect led, in place of the source's own URL.
-        """
+    def ask(self, source: Source, url: str = "") -> Answer:
+        """Make one request, of `url` where a redirect led there, and check what arrives."""
         if fault := self._too_large(source.size or 0, None):
             return fault._replace(heard=False)
         if source.path:
@@ -92,21 +91,33 @@ class Client:
         try:
             manager = self._manager(url)
             with manager.urlopen("GET", url, timeout=self._timeout, **options) as response:
-                answer = _by_status(response, url)
-                if answer is None:
+                if (answer := _by_status(response, url)) is None:
                     return self._receive(response, source, until)
-                _drain(response)
+                # A short body is read to its end, so that the connection can be used again.
+                if (length := response.length_remaining) is not None and length < 100_000:
+                    with contextlib.suppress(exceptions.HTTPError, OSError, ValueError):
+                        response.read(length + 1)
                 return answer
         except (OSError, ValueError, http.client.HTTPException, exceptions.HTTPError) as error:
             return _no_answer(error)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
         """Return the connections to the host of a URL, through the proxy of the environment."""
-        parts = urlsplit(url)
-        with self._guard:
-            if parts[:2] not in self._managers:
-                self._managers[parts[:2]] = _connections(url, self.settings.workers)
-            return self._managers[parts[:2]]
+        if (place := urlsplit(url)[:2]) not in self._managers:
+            options = {"maxsize": self.settings.workers, "headers": _HEADERS}
+            if place[0] == "https":
+                options |= {"ssl_context": _tls_context(), "cert_reqs": "CERT_REQUIRED"}
+            free = catalogue.is_loopback(url)
+            proxies = {} if free else requests.utils.get_environ_proxies(url)
+            made, proxy = urllib3.PoolManager, requests.utils.select_proxy(url, proxies)
+            if proxy:
+                made, login = urllib3.ProxyManager, requests.utils.get_auth_from_url(proxy)
+                options["proxy_url"] = proxy
+                if any(login):
+                    headers = urllib3.make_headers(proxy_basic_auth=":".join(login))
+                    options["proxy_headers"] = headers
+            self._managers.setdefault(place, made(**options))
+        return self._managers[place]
 
     def _receive(self, response, source: Source, until: float) -> Answer:
         framed = response.chunked or "Content-Length" in response.headers
@@ -118,7 +129,7 @@ class Client:
                 return Answer("gone", check.NO_PHOTO)
             if fault := self._too_large(len(data), source.size):
                 return fault
-            if self.stop.is_set():
+            if self.paces.stopped:
                 return Answer("failed", "interrupted")
             if time.monotonic() > until:
                 return Answer("failed", f"not whole after {self.settings.whole:g} s")
@@ -134,16 +145,14 @@ class Client:
                 return Answer("gone", "the site has no such file")
             if fault := self._too_large(path.stat().st_size, source.size):
                 return fault
-            data = path.read_bytes()
+            return self._check(path.read_bytes(), source)
         except (OSError, RuntimeError) as error:
             return Answer("failed", getattr(error, "strerror", None) or "cannot be read")
-        return self._check(data, source)
 
     def _check(self, data: bytes, source: Source, etag: str = "", framed: bool = True) -> Answer:
+        bounds = (source.size, source.md5, etag, self.settings.most_pixels, framed)
         with self._decoding:
-            look = check.look(
-                data, source.size, source.md5, etag, self.settings.most_pixels, framed
-            )
+            look = check.look(data, *bounds)
         if look.fault == check.DAMAGED and not framed:
             return Answer("failed", "cut short")
         if look.fault:
@@ -160,21 +169,20 @@ class Client:
 
 def _by_status(response, url: str) -> Answer | None:
     """Return the answer that status and headers give; None if the body decides."""
-    status = response.status
-    if check.PLACEHOLDER_PATH in url:
-        return Answer("gone", check.PLACEHOLDER)
-    if status == 200:
-        return None
+    status, location = response.status, ""
     if status in (301, 302, 303, 307, 308):
         location = response.headers.get("Location", "")
         # http.client reads headers as latin-1, browsers read this one as UTF-8.
         with contextlib.suppress(UnicodeError):
             location = location.encode("latin-1").decode("utf-8")
         location = absolute(location, url)
-        if check.PLACEHOLDER_PATH in location:
-            return Answer("gone", check.PLACEHOLDER)
         if not location:
             return Answer("gone", "redirects to an address that is neither http nor https")
+    if check.PLACEHOLDER_PATH in url + location:
+        return Answer("gone", check.PLACEHOLDER)
+    if status == 200:
+        return None
+    if location:
         return Answer("moved", location=location)
     wait = retry_after(response.headers.get("Retry-After"))
     if status == 429:
@@ -183,14 +191,6 @@ def _by_status(response, url: str) -> Answer | None:
     if status >= 500 or status in (407, 408, 425) or status < 300:
         return Answer("failed", f"answered {status}", after=wait)
     return Answer("gone", f"answered {status}")
-
-
-def _drain(response) -> None:
-    """Read a short body to its end, so that the connection can be used again."""
-    length = response.headers.get("Content-Length", "")
-    if length.isdigit() and len(length) < 6:
-        with contextlib.suppress(exceptions.HTTPError, OSError, ValueError):
-            response.read(int(length) + 1)
 
 
 # The first that fits an error, or the cause that it carries.
@@ -212,9 +212,8 @@ def _no_answer(error: Exception) -> Answer:
     # urllib3 reports a bad address by ValueErrors of several kinds.
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return Answer("gone", "its address is not a URL", heard=False)
-    chain = [error, error.__cause__, *error.args]
     for kinds, words in _CAUSES:
-        if any(isinstance(one, kinds) for one in chain):
+        if any(isinstance(one, kinds) for one in (error, error.__cause__, *error.args)):
             return Answer("failed", words, heard=False)
     return Answer("failed", f"no answer ({type(error).__name__})", heard=False)
 
@@ -226,18 +225,3 @@ def _tls_context() -> ssl.SSLContext:
     context = urllib3.util.create_urllib3_context()
     context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
     return context
-
-
-def _connections(url: str, count: int) -> urllib3.PoolManager:
-    scheme, host = urlsplit(url)[:2]
-    options = {"maxsize": count, "headers": _HEADERS}
-    if scheme == "https":
-        options |= {"ssl_context": _tls_context(), "cert_reqs": "CERT_REQUIRED"}
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or catalogue.is_loopback(url) or urllib.request.proxy_bypass(host):
-        return urllib3.PoolManager(**options)
-    if auth := urllib3.util.parse_url(proxy).auth:
-        password = urllib.request.unquote(auth)
-        options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=password)
-    return urllib3.ProxyManager(proxy, **options)

@@ -8,10 +8,11 @@ from dataclasses import replace as changed
 from typing import TYPE_CHECKING
 
 from openimager import cluster, selection
+from openimager import query as queries
 from openimager.errors import BadInput, explained_os_errors
-from openimager.photos import repeat, sources
-from openimager.photos.photo import Settings
-from openimager.photos.run import Run, nothing_to_do
+from openimager.photos.photo import Settings, checked_sources
+from openimager.photos.run import Run, given, say
+from openimager.query import Query
 from openimager.store import Store
 from openimager.tables import catalogue
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 1000
 _DEFAULTS = Settings()
+# The options that choose photos, and those that say where the tables are.
+_ASKED = (
+    *("subset", "sample", "release", "base_url", "cache_dir", "quiet", "limit", "seed"),
+    *("with_children", "drop", "drop_unknown", "image_ids", "without", "merge"),
+)
 
 
 def download(
@@ -107,34 +113,32 @@ def download(
         If the tables cannot be fetched, the disk is full or another run is at work in
         `data_dir`. Whole photos are kept.
     """
+    asked = {name: value for name, value in locals().items() if name in _ASKED}
     store = Store(data_dir)
     if store.is_local and store.root.exists() and not store.root.is_dir():
         raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
     slots = partitions or (cluster.slots(executor) if executor else processes)
-    _check_numbers(workers, rate, slots)
+    for name, value, most in (
+        ("workers", workers, MOST_WORKERS * max(1, slots)),
+        ("processes", slots, MOST_WORKERS),
+    ):
+        if not 1 <= value <= most:
+            raise BadInput(f"The number of {name} is {value}; allowed are 1 to {most:,}.")
+    if rate is not None and not (rate >= 0 and math.isfinite(rate)):
+        raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
     query, site = selection.ask(
         categories or (),
-        subset,
-        sample,
-        release,
-        base_url=base_url,
-        cache_dir=cache_dir,
         class_names=class_names or class_names_fp,
         boxes=boxes or train_boxed_fp,
         photos=photos or image_ids_fp,
-        quiet=quiet,
-        limit=limit,
-        seed=seed,
-        with_children=with_children,
-        drop=drop,
-        drop_unknown=drop_unknown,
-        image_ids=image_ids,
-        without=without,
-        merge=merge,
+        **asked,
     )
-    wanted = sources.checked(source)
-    if not retry_gone and (table := repeat.unchanged(store, query, site, bool(wanted))) is not None:
-        return nothing_to_do(table, quiet)
+    wanted = checked_sources(source)
+    if not retry_gone and (table := _unchanged(store, query, site, bool(wanted))) is not None:
+        table.attrs["skipped"] = {}
+        if not quiet:
+            say(f"{int((table['Status'] == 'ok').sum()):,} photos on disk, 0 to fetch.")
+        return table
     selector = selection.Selector(query, site)
     settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
     with explained_os_errors("Whole photos"), store.lock("lock"):
@@ -143,11 +147,31 @@ def download(
         return run.all(executor, slots, partitions, replace)
 
 
-def _check_numbers(workers: int, rate: float | None, slots: int) -> None:
-    if not 1 <= workers <= MOST_WORKERS * max(1, slots):
-        most = f"{MOST_WORKERS:,} per process"
-        raise BadInput(f"The number of workers is {workers}; allowed are 1 to {most}.")
-    if rate is not None and not (rate >= 0 and math.isfinite(rate)):
-        raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
-    if not 1 <= slots <= MOST_WORKERS:
-        raise BadInput(f"The number of processes is {slots}; allowed are 1 to {MOST_WORKERS}.")
+def _unchanged(store: Store, query, site, other_source: bool) -> "pd.DataFrame | None":
+    """Return images.csv if it answers the query: every photo is on disk or gone.
+
+    A site without any address or file of its own is the one that the record is of. With
+    `other_source`, photos that are gone are to be looked for elsewhere, so there must be none.
+    """
+
+    def comparable(query: Query) -> dict:
+        names = sorted(name.strip().casefold() for name in query.categories)
+        return query.to_json() | {"categories": names}
+
+    content, place = store.read_json(queries.NAME) or {}, given(site)
+    if not content.get("downloaded") or comparable(Query.from_json(content)) != comparable(query):
+        return None
+    if place and place != store.read_json(queries.SITE):
+        return None
+    try:
+        images = store.read_table("images.csv")
+        for name in ("boxes.csv", "ATTRIBUTION.csv"):
+            store.read_table(name, ["ImageID"])
+    except BadInput:
+        return None
+    sizes = store.sizes(store.images)
+    there = [sizes.get(f"{image_id}.jpg", -1) for image_id in images["ImageID"]]
+    on_disk = (images["Status"] == "ok") & (images["Bytes"].fillna(-2) == there)
+    gone = images["Status"] == "gone"
+    whole = (on_disk | gone).all() and on_disk.any() and not (other_source and gone.any())
+    return images if whole else None

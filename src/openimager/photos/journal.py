@@ -1,132 +1,90 @@
 """The journal: the outcome of every photo, appended as it happens and replayed by the next run."""
 
 import contextlib
-import functools
 import html
+import io
 import json
-import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from openimager.photos.sources import CHANGES
+from openimager.photos.photo import CHANGES
 from openimager.store import CREDIT_COLUMNS, Store
 
-_BEGIN, _END = "journal", ".jsonl"
+_COMPACT = "journal.jsonl"
 
 
-class Journal:
-    """Records of one call of `fetch_rows`, in a file of its own.
+@contextlib.contextmanager
+def recording(store: Store, name: str = "") -> Iterator[Callable]:
+    """Yield a function that records an outcome and, of a photo on disk, the credits in its row.
 
-    A bucket cannot append, so there the records are written at the end, in one PUT.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-        As `new_name` returns it.
+    A local file has them at once. A bucket cannot append: it gets them at the end, in one PUT.
     """
+    path, guard, stream = store.state / (name or new_name()), threading.Lock(), io.BytesIO()
+    if store.is_local:
+        store.state.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "ab", buffering=0)  # noqa: SIM115
 
-    def __init__(self, store: Store, name: str = ""):
-        self._store = store
-        self._path = store.state / (name or new_name())
-        self._file: int | None = None
-        self._lines: list[bytes] = []
-        self._guard = threading.Lock()
+    def record(outcome, row: Mapping) -> None:
+        more = {"Credit": credits_of(row, outcome.Source)} if outcome.Status == "ok" else {}
+        line = memoryview(_line(outcome, **more))
+        with guard:
+            # A full disk may take a part of it; the rest then says so.
+            while line:
+                line = line[stream.write(line) :]
 
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._file is not None:
-            os.close(self._file)
-        if self._lines:
-            self._store.write(self._path, b"".join(self._lines))
-
-    def append(self, outcome, row: Mapping) -> None:
-        """Record an outcome and, for a photo on disk, its credits; a local file has it at once."""
-        credit = {"Credit": credits_of(row, outcome.Source)} if outcome.Status == "ok" else {}
-        line = _line(_record(outcome) | credit)
-        with self._guard:
-            if not self._store.is_local:
-                self._lines.append(line)
-                return
-            if self._file is None:
-                self._store.state.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            written = os.write(self._file, line)
-            if written < len(line):
-                # The disk is full; the rest of the line would say so.
-                os.write(self._file, line[written:])
+    with stream:
+        try:
+            yield record
+        finally:
+            if not store.is_local and stream.tell():
+                store.write(path, stream.getvalue())
 
 
 def new_name() -> str:
     """Return the name of a new journal, which is replayed after all earlier ones."""
-    return f"{_BEGIN}-{time.time_ns():020d}-{secrets.token_hex(4)}{_END}"
-
-
-def begun_before(store: Store, name: str) -> bool:
-    """Tell whether a journal exists; if not, begin it."""
-    try:
-        store.read(store.state / name)
-    except FileNotFoundError:
-        store.write(store.state / name, b"")
-        return False
-    return True
+    return f"journal-{time.time_ns():020d}-{secrets.token_hex(4)}.jsonl"
 
 
 def replay(store: Store) -> Iterator[dict]:
     """Yield the records of all journals, oldest first; lines that are torn are skipped."""
+
+    def content(path) -> bytes:
+        try:
+            return store.read(path)
+        except FileNotFoundError:
+            return b""
+
     with ThreadPoolExecutor(1 if store.is_local else 16) as pool:
-        for data in pool.map(functools.partial(_data, store), _paths(store)):
-            for line in data.splitlines():
+        for data in pool.map(content, _paths(store)):
+            for line in io.BytesIO(data):
                 with contextlib.suppress(ValueError):
                     record = json.loads(line)
                     if isinstance(record, dict) and isinstance(record.get("ImageID"), str):
                         yield record
 
 
-def _data(store: Store, path) -> bytes:
-    try:
-        return store.read(path)
-    except FileNotFoundError:
-        return b""
-
-
 def compact(store: Store, outcomes: Iterable) -> None:
     """Replace all journals by one with the given outcomes; the credits are in ATTRIBUTION.csv."""
-    old = [path for path in _paths(store) if path.name != _BEGIN + _END]
-    if not old:
-        return
-    store.write(store.state / (_BEGIN + _END), b"".join(map(_line, map(_record, outcomes))))
-    store.remove(*old)
+    if old := [path for path in _paths(store) if path.name != _COMPACT]:
+        store.write(store.state / _COMPACT, b"".join(map(_line, outcomes)))
+        store.remove(*old)
 
 
 def _paths(store: Store) -> list:
-    names = [n for n in store.sizes(store.state) if n.startswith(_BEGIN) and n.endswith(_END)]
-    # "journal.jsonl", the compacted one, is the oldest.
-    return [store.state / name for name in sorted(names, key=lambda name: (len(name) > 14, name))]
+    names = [name for name in store.sizes(store.state) if name.startswith("journal")]
+    # The compact one is the oldest.
+    return [store.state / name for name in sorted(names, key=lambda name: (name != _COMPACT, name))]
 
 
-def _record(outcome) -> dict:
-    return {name: value for name, value in outcome._asdict().items() if value}
-
-
-def _line(record: dict) -> bytes:
+def _line(outcome, **more) -> bytes:
+    record = {name: value for name, value in outcome._asdict().items() if value} | more
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
 def credits_of(row: Mapping, source: str) -> list[str]:
-    """Return a photo's row of ATTRIBUTION.csv.
-
-    Examples
-    --------
-    >>> row = dict.fromkeys(CREDIT_COLUMNS, "") | {"ImageID": "0" * 16, "Title": "Salt &amp; more"}
-    >>> credits_of(row, "cvdf")[1], credits_of(row, "cvdf")[-1]
-    ('Salt & more', 'scaled down to at most 1,024 pixels (CVDF)')
-    """
+    """Return a photo's row of ATTRIBUTION.csv, with the entities of its texts decoded."""
     changes = CHANGES.get(source, f"as served by {source}" if source else "not known")
-    fields = [row[name] if isinstance(row[name], str) else "" for name in CREDIT_COLUMNS[1:-1]]
-    return [row["ImageID"], *map(html.unescape, fields), changes]
+    return [row["ImageID"], *(html.unescape(row[name]) for name in CREDIT_COLUMNS[1:-1]), changes]

@@ -1,30 +1,22 @@
 """Politeness: how fast each registered domain is asked, and how long it is left alone."""
 
-import email.utils
 import ipaddress
 import math
 import threading
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-RATE = 10.0
-"""Requests per second for each registered domain by default."""
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
+RATE = 10.0  # requests per second for each registered domain by default
 # Limited by the number of workers alone: CVDF's mirror on S3 does not throttle.
 MIRROR = "open-images-dataset.s3.amazonaws.com"
 
-# Registries that sell names at the third level. A domain below one that is missing here counts as
-# part of the registry's: slower than necessary, never ruder.
-_SECOND_LEVEL = {
-    **dict.fromkeys(("ar", "cn", "hk", "mx", "sg", "tr", "tw"), ("com",)),
-    **dict.fromkeys(("au", "br"), ("com", "net", "org")),
-    **dict.fromkeys(("in", "kr"), ("co",)),
-    "jp": ("ac", "co", "ne", "or"),
-    "nz": ("co", "org"),
-    "uk": ("ac", "co", "gov", "org"),
-    "za": ("co",),
-}
+# Below a country's domain, these are registries, such as co.uk. A domain below another one counts
+# as part of the registry's: slower than necessary, never ruder.
+_REGISTRIES = {"ac", "co", "com", "gov", "ne", "net", "or", "org"}
 # Requests in flight until a domain has answered so many: one that throttles after 20 to 30 photos
 # refuses few requests before we know.
 _TRIAL_WINDOW, _TRIAL = 12, 36
@@ -36,15 +28,6 @@ def registered_domain(url: str) -> str:
     """Return the last two labels of the host, or three below a registry such as co.uk.
 
     An IP address, or a name without dots, stands for itself, with its port.
-
-    Examples
-    --------
-    >>> registered_domain("https://farm4.staticflickr.com/3/a_o.jpg")
-    'staticflickr.com'
-    >>> registered_domain("https://images.example.co.uk/a.jpg")
-    'example.co.uk'
-    >>> registered_domain("http://127.0.0.1:8000/a.jpg"), registered_domain("http://nas/a.jpg")
-    ('127.0.0.1:8000', 'nas:80')
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -53,38 +36,20 @@ def registered_domain(url: str) -> str:
         ipaddress.ip_address(host)
     except ValueError:
         if len(labels) > 1:
-            three = labels[-2] in _SECOND_LEVEL.get(labels[-1], ())
-            return ".".join(labels[-3 if three else -2 :])
+            below = len(labels[-1]) == 2 and labels[-2] in _REGISTRIES
+            return ".".join(labels[-3 if below else -2 :])
     return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
-def retry_after(value: str | None, now: float | None = None) -> float | None:
-    """Return the seconds that a Retry-After header asks for; None if it has no valid value.
-
-    Parameters
-    ----------
-    value : str, optional
-        Seconds, or a date (RFC 9110, 10.2.3).
-    now : float, optional
-        Seconds since the epoch; by default the current time.
-
-    Examples
-    --------
-    >>> retry_after("120"), retry_after("soon")
-    (120.0, None)
-    >>> retry_after("Thu, 01 Jan 1970 00:01:00 GMT", now=30.0)
-    30.0
-    """
-    value = (value or "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:12])
+def retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for; None if it has no valid value."""
     try:
-        date = email.utils.parsedate_to_datetime(value).timestamp()
-    except (TypeError, ValueError, OverflowError):
+        return float(Retry().parse_retry_after(value or ""))
+    except (InvalidHeader, TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, date - (time.time() if now is None else now))
 
 
+@dataclass(eq=False)
 class Pace:
     """When the next request to one registered domain may go.
 
@@ -94,17 +59,6 @@ class Pace:
     answer. After the wait it is probed by one request at a time; an answer opens it again, and
     each further one lets one more request be in flight. A refusal of a request that was in flight
     when the wait began does not count.
-
-    Parameters
-    ----------
-    rate : float
-        Requests per second; 0 for no cap.
-    window : float
-        Requests in flight until the domain has proven itself.
-    pause, longest : float
-        Seconds to wait after a 429 without Retry-After, doubling, and their bound.
-    backoff : float
-        Seconds to wait after several requests without an answer, doubling.
 
     Examples
     --------
@@ -117,19 +71,19 @@ class Pace:
     (True, 25.3, False)
     """
 
-    def __init__(
-        self,
-        rate: float = 0.0,
-        window: float = math.inf,
-        pause: float = 30.0,
-        longest: float = 600.0,
-        backoff: float = 1.0,
-    ):
-        self.interval = 1.0 / rate if rate > 0 else 0.0
-        self.window, self.pause, self.longest, self.backoff = window, pause, longest, backoff
-        self.strikes = self.silent = self.running = self.answers = 0
-        self.until = self.struck = self.next = -math.inf
-        self.reason = ""
+    rate: float = 0.0  # requests per second; 0 for no cap
+    window: float = math.inf  # requests in flight until the domain has proven itself
+    pause: float = 30.0  # seconds to wait after a 429 without Retry-After; doubles
+    longest: float = 600.0  # bound of the pause
+    backoff: float = 1.0  # seconds to wait after several requests without an answer; doubles
+    strikes: int = 0  # refusals and silences since the last answer
+    silent: int = 0  # requests in a row without an answer
+    running: int = 0
+    answers: int = 0
+    until: float = -math.inf  # end of the wait
+    struck: float = -math.inf  # when the last wait began
+    next: float = -math.inf  # when the rate allows another request
+    reason: str = ""
 
     @property
     def closed(self) -> bool:
@@ -147,22 +101,10 @@ class Pace:
     def sent(self, now: float) -> None:
         """Record that a request goes now."""
         self.running += 1
-        self.next = max(self.next, now) + self.interval
+        self.next = max(self.next, now) + (1.0 / self.rate if self.rate > 0 else 0.0)
 
-    def answered(
-        self, sent: float, now: float, busy: bool | None, after: float | None = None
-    ) -> None:
-        """Record how the request that went at `sent` ended.
-
-        Parameters
-        ----------
-        sent, now : float
-            Seconds on one clock.
-        busy : bool, optional
-            True for a 429, False for any other answer, None if there was none.
-        after : float, optional
-            The seconds of Retry-After.
-        """
+    def answered(self, sent: float, now: float, busy: bool | None, after: float | None = None):
+        """Record how a request ended: `busy` means 429, None no answer; `after` Retry-After."""
         self.running -= 1
         if busy or after is not None:
             self._strike(sent, now, after, "after 429" if busy else "as the server asked")
@@ -186,47 +128,40 @@ class Pace:
             self.strikes += 1
             self.struck = now
         self.window, self.reason = 1, reason
-        if after is None:
-            after = min(self.pause * 2 ** min(self.strikes - 1, 16), self.longest)
-        else:
-            # A server that keeps refusing after its own Retry-After is asked more and more seldom.
-            growing = self.pause / 64 * 2 ** min(self.strikes - 1, 16)
-            after = max(after, min(growing, self.longest))
+        growth = 2 ** min(self.strikes - 1, 16)
+        # A server that keeps refusing after its own Retry-After is asked more and more seldom.
+        pause = self.pause if after is None else self.pause / 64
+        after = max(after or 0.0, min(pause * growth, self.longest))
         self.until = max(self.until, now + after)
 
 
 class Paces:
-    """The pace of each registered domain, for the threads of one run.
+    """The pace of each registered domain, for the threads of one run."""
 
-    Parameters
-    ----------
-    settings : openimager.photos.photo.Settings
-    waits : mapping
-        Domains that refused earlier requests: until when (seconds since the epoch), how often.
-    """
-
-    def __init__(self, settings, waits: Mapping[str, tuple[float, int]]):
+    def __init__(self, settings):
         self.changed = threading.Condition()
         self.stopped = False
-        self._settings, self._before, self._paces = settings, waits, {}
+        self.news = False  # whether a domain may have stopped waiting
+        self._settings, self._paces = settings, {}
 
     def of(self, url: str) -> Pace:
         """Return the pace of the domain of a URL."""
-        domain = registered_domain(url)
+        domain, one = registered_domain(url), self._settings
         with self.changed:
-            if domain not in self._paces:
-                one, now = self._settings, time.monotonic()
+            if (pace := self._paces.get(domain)) is None:
                 window = math.inf if urlsplit(url).hostname == MIRROR else _TRIAL_WINDOW
-                bounds = (one.pause, one.longest_pause, one.backoff)
-                pace = Pace(one.rate_of(domain, url), window, *bounds)
-                if domain in self._before:
-                    until, pace.strikes = self._before[domain]
+                waits = (one.pause, one.longest_pause, one.backoff)
+                pace = Pace(one.rate_of(domain, url), window, *waits)
+                until, strikes, reason = *one.waits.get(domain, (0.0, 0)), "after 429"
+                if domain in one.flickr_domains and not one.flickr:
+                    until, strikes = math.inf, 1
+                    reason = "because only one partition at a time asks Flickr"
+                if strikes:
+                    now = time.monotonic()
                     pace.until, pace.struck = now + until - time.time(), now
-                    pace.window, pace.reason = 1, "after 429"
-                    if until == math.inf:
-                        pace.reason = "because only one partition at a time asks Flickr"
+                    pace.strikes, pace.window, pace.reason = strikes, 1, reason
                 self._paces[domain] = pace
-            return self._paces[domain]
+            return pace
 
     def enter(self, pace: Pace) -> float | None:
         """Sleep until a request may go; return the time, or None if the domain waits."""
@@ -244,9 +179,10 @@ class Paces:
     def answered(self, pace: Pace, sent: float, busy: bool | None, after: float | None) -> None:
         """Record an answer and wake the threads that it concerns."""
         with self.changed:
-            before = pace.strikes, pace.running >= pace.window
+            concerns = pace.strikes or pace.running >= pace.window
             pace.answered(sent, time.monotonic(), busy, after)
-            if any(before) or pace.strikes:
+            if concerns or pace.strikes:
+                self.news = True
                 self.changed.notify_all()
 
     def waiting(self) -> dict[str, tuple[float, int, str]]:

@@ -1,24 +1,33 @@
-"""One photo: its sources in order, what each answers, and the outcome."""
+"""One photo: the settings of a run, the photo's sources in order, and its outcome."""
 
-import random
+import math
+import string
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from openimager.errors import BadInput
 from openimager.photos import check
-from openimager.photos.client import Answer, Client
-from openimager.photos.pace import MIRROR, RATE, Paces
-from openimager.photos.sources import FLICKR, Source, of_photo
+from openimager.photos.pace import MIRROR, RATE, Pace, registered_domain
+from openimager.store import PHOTO_COLUMNS
 from openimager.tables import catalogue
+
+NAMES = ("flickr", "cvdf", "thumbnail")
+CHANGES = {
+    "flickr": "none",
+    "cvdf": "scaled down to at most 1,024 pixels (CVDF)",
+    "thumbnail": "scaled down to a thumbnail (Flickr)",
+}
 
 
 @dataclass(frozen=True)
 class Settings:
     """What `fetch_rows` needs to know; picklable. Times are in seconds."""
 
-    sources: tuple[str, ...] | None = None  # as `sources.checked` returns them
+    sources: tuple[str, ...] | None = None  # as `checked_sources` returns them
     base: str = catalogue.BASE_URL  # URL or directory that relative addresses start from
     workers: int = 32  # requests in flight
     rate: float | None = None  # as for `openimager.download`
@@ -40,13 +49,12 @@ class Settings:
     pause: float = 30.0  # after a 429 without Retry-After; doubles
     longest_pause: float = 600.0
     patience: float = 1800.0  # without a photo, after which those whose sources all wait failed
-    flickr_domains: tuple[str, ...] = FLICKR
+    flickr_domains: tuple[str, ...] = ("staticflickr.com", "flickr.com")
 
     def rate_of(self, domain: str, url: str) -> float:
         """Return the requests per second for a domain; 0 for no cap."""
-        if urlsplit(url).hostname == MIRROR:
-            return 0.0
-        if self.rate is None and catalogue.is_loopback(url):
+        free = self.rate is None and catalogue.is_loopback(url)
+        if free or urlsplit(url).hostname == MIRROR:
             return 0.0
         rate = RATE if self.rate is None else self.rate
         return rate if domain in self.flickr_domains else rate / self.share
@@ -66,22 +74,45 @@ class Outcome(NamedTuple):
     Skipped: str = ""  # of a photo on disk: why earlier sources did not deliver it
 
 
+@dataclass(slots=True)
+class Source:
+    """One source of one photo, and what it has answered so far."""
+
+    name: str  # one of `NAMES`, or the template
+    address: str  # as the table has it, perhaps relative: verdicts are recorded under it
+    url: str  # an absolute http or https URL, or empty
+    path: Path | None = None  # the file, if the address is relative and the site a directory
+    size: int | None = None  # OriginalSize and OriginalMD5 (base64), which only originals have
+    md5: str | None = None
+    pace: Pace | None = None  # of the domain that the next try waits for
+    tries: int = 0  # requests that failed
+    refusals: int = 0  # and that were answered with 429
+    later: float = 0.0  # when the next try may begin, on the monotonic clock
+    error: str = ""  # why it did not deliver the photo
+    gone: bool = False  # whether it will never have the photo
+    done: bool = False  # whether it is not to be asked again in this run
+
+    def settle(self, error: str, gone: bool) -> None:
+        """Record that the source is not to be asked again in this run."""
+        self.error, self.gone, self.done = error, gone, True
+
+    def wake(self, now: float) -> float:
+        """Return when it may be tried; infinite if never, or while its domain is being probed."""
+        if self.done:
+            return math.inf
+        if self.pace is None or not self.pace.waits(now):
+            return self.later
+        return max(self.later, self.pace.until) if self.pace.until > now else math.inf
+
+
 class Photo:
-    """One photo on its way through its sources.
+    """One photo on its way through its sources; its row may have verdicts of earlier runs."""
 
-    Parameters
-    ----------
-    row : dict
-        Its row of the table of photos; ``"Gone"`` may hold verdicts of earlier runs.
-    settings : Settings
-    """
+    __slots__ = ("data", "row", "sources")
 
-    __slots__ = ("answer", "row", "sources")
-
-    def __init__(self, row: dict, settings: Settings):
-        self.row = row
-        self.answer: Answer | None = None
-        self.sources = of_photo(row, settings.sources, settings.base, settings.flickr_domains)
+    def __init__(self, row: Mapping, settings: Settings):
+        self.row, self.data = row, b""
+        self.sources = sources_of(row, settings)
         gone = row.get("Gone") or {}
         for source in self.sources:
             if source.address in gone:
@@ -90,85 +121,92 @@ class Photo:
                 reason = "its address is neither http nor https" if source.address else "no address"
                 source.settle(reason, gone=True)
 
-    def next_source(self, now: float) -> Source | None:
+    def next_source(self) -> Source | None:
         """Return the first source that may be tried now."""
-        for source in self.sources:
-            waits = source.pace is not None and source.pace.waits(now)
-            if not (source.done or waits or source.later > now):
-                return source
-        return None
+        now = time.monotonic()
+        return next((source for source in self.sources if source.wake(now) <= now), None)
 
     def outcome(self, status: str = "") -> Outcome:
         """Return the outcome: by default gone if every source says so, failed otherwise."""
         status = status or ("gone" if all(one.gone for one in self.sources) else "failed")
-        error = _reasons(self.sources)
-        return Outcome(self.row["ImageID"], status, Error=error, Gone=self._gone())
-
-    def delivered(self, source: Source, answer: Answer) -> Outcome:
-        """Return the outcome of a photo that has arrived, and keep it to be written."""
-        self.answer = answer
-        skipped = _reasons(self.sources[: self.sources.index(source)])
-        found = (source.name, answer.width, answer.height, len(answer.data))
-        return Outcome(self.row["ImageID"], "ok", *found, "", self._gone(), skipped)
-
-    def _gone(self) -> dict[str, str] | None:
-        return {one.address: one.error for one in self.sources if one.gone} or None
+        gone = {one.address: one.error for one in self.sources if one.gone} or None
+        return Outcome(self.row["ImageID"], status, Error=reasons(self.sources), Gone=gone)
 
 
-def fetch_photo(photo: Photo, client: Client, paces: Paces, settings: Settings) -> Outcome | None:
-    """Try the sources of one photo, in order, except those that wait.
+def reasons(tried: Iterable[Source]) -> str:
+    """Say why sources did not deliver a photo."""
+    waits = {one.name: f"waiting {one.pace.reason}" for one in tried if one.pace}
+    return "; ".join(f"{o.name}: {o.error or waits.get(o.name, 'not tried')}" for o in tried)
 
-    The photo remembers what they have answered. None means that every remaining source waits: call
-    again later.
+
+def checked_sources(source: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return sources as a tuple, and None as it is; BadInput for no name and no template."""
+    if source is None:
+        return None
+    sources = (source,) if isinstance(source, str) else tuple(source)
+    for one in sources or ("",):
+        if one not in NAMES and not _is_template(one):
+            raise BadInput(
+                f"Unknown source '{one}'. Allowed: {', '.join(NAMES)}, or a URL with V4 columns in "
+                f"it, such as https://host/{{Subset}}/{{ImageID}}.jpg ({', '.join(PHOTO_COLUMNS)})."
+            )
+    return tuple(dict.fromkeys(sources))
+
+
+def _is_template(text: str) -> bool:
+    """Tell whether a text is a URL that differs from photo to photo."""
+    try:
+        fields = [part[1:] for part in string.Formatter().parse(text) if part[1] is not None]
+    except ValueError:
+        return False
+    plain = all(name in PHOTO_COLUMNS and not (form or kind) for name, form, kind in fields)
+    return bool(fields) and plain and text.lower().startswith(("http://", "https://"))
+
+
+def sources_of(row: Mapping, settings: Settings) -> list[Source]:
+    """Return the sources of a photo, in order; in its row, ``""`` stands for a missing value.
+
+    CVDF mirrors what Open Images took from Flickr. By default it is therefore not asked for a
+    photo whose OriginalURL is elsewhere, as in the drawn sample or a site of one's own.
     """
-    while not paces.stopped and (source := photo.next_source(time.monotonic())):
-        answer = _ask(source, client, paces, settings)
-        if answer is None:
+    found, base, flickr = [], settings.base, settings.flickr_domains
+    for name in settings.sources or NAMES[:2]:
+        size = md5 = path = None
+        if name == "flickr":
+            address, md5 = row["OriginalURL"], row["OriginalMD5"] or None
+            size = max(int(row["OriginalSize"] or 0), 0) or None
+        elif name == "thumbnail":
+            address = row["Thumbnail300KURL"]
+        elif not settings.sources and registered_domain(found[0].url) not in flickr:
             continue
-        if answer.kind == "ok":
-            return photo.delivered(source, answer)
-        if answer.kind == "gone":
-            source.settle(answer.error, gone=True)
-            continue
-        source.error = answer.error
-        if answer.kind == "busy":
-            source.refusals += 1
-            source.done = source.refusals >= settings.refusals
         else:
-            source.tries += 1
-            source.done = source.tries >= settings.tries
-            wait = settings.backoff * 2 ** (source.tries - 1) * random.uniform(0.5, 1.5)
-            source.later = time.monotonic() + wait
-    return photo.outcome() if all(source.done for source in photo.sources) else None
+            template = catalogue.CVDF_URL if name == "cvdf" else name
+            columns = [column for column in PHOTO_COLUMNS if f"{{{column}}}" in template]
+            address = template.format(**{c: quote(str(row[c]), safe="") for c in columns})
+        if catalogue.is_directory(base):
+            path, url = _local(address, base), absolute(address)
+        else:
+            url = absolute(address, base)
+        found.append(Source(name, address, url, path, size, md5))
+    return found
 
 
-def _ask(source: Source, client: Client, paces: Paces, settings: Settings) -> Answer | None:
-    """Request a photo, following redirects; None if a domain on the way waits."""
-    if source.path:
-        return client.ask(source)
-    url, source.moved = source.moved or source.url, ""
-    for _ in range(settings.hops + 1):
-        pace = source.pace = paces.of(url)
-        sent = paces.enter(pace)
-        if sent is None:
-            if pace.closed:
-                source.settle(source.error or "its domain does not answer", gone=False)
-            source.moved = url
-            return None
-        answer = client.ask(source, url)
-        busy = (answer.kind == "busy") if answer.heard else None
-        paces.answered(pace, sent, busy, answer.after)
-        if answer.kind != "moved":
-            return answer
-        url = answer.location
-    return Answer("gone", "redirects without end")
+def absolute(address: str, base: str = "") -> str:
+    """Resolve an address as a browser would; empty unless that is http or https with a host."""
+    try:
+        url = urljoin(base, address) if address else ""
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return ""
+    return url if sound else ""
 
 
-def _reasons(tried) -> str:
-    reasons = []
-    for source in tried:
-        error = source.error
-        if not error and source.pace is not None:
-            error = f"waiting {source.pace.reason}"
-        reasons.append(f"{source.name}: {error or 'not tried'}")
-    return "; ".join(reasons)
+def _local(address: str, base: str) -> Path | None:
+    """Return the file of a relative address; whether it may be read is decided when it is."""
+    try:
+        scheme, host, path, *_ = urlsplit(address)
+    except ValueError:
+        return None
+    path = unquote(path)
+    return None if scheme or host or not path or "\0" in path else Path(base, path)
