@@ -13,7 +13,6 @@ from botocore.httpsession import URLLib3Session
 from package_tree import NAME, make_tree, push
 
 from openimager import registry
-from openimager.bucket import check_bucket
 from openimager.errors import BadInput, TryAgain
 from openimager.package.objects import import_quilt
 
@@ -152,7 +151,7 @@ def test_server_that_never_answers(aws):
         silent.listen()
         pretend(aws, silent.getsockname()[1])
         with pytest.raises(TryAgain, match="cannot be reached"):
-            check_bucket("versioned", patience=0.3)
+            registry.check(BUCKET, patience=0.3)
         silent.accept()
         silent.setblocking(False)
         with pytest.raises(BlockingIOError):

@@ -261,20 +261,20 @@ def turned_photos(folder):
     for orientation in range(1, 9):
         for rotation in (0, 90, 180, 270):
             picture = Image.new("RGB", (320, 200), GREY)
-            picture.paste(RED, (32, 20, 160, 60))
+            picture.paste(RED, (36, 26, 164, 66))
             exif = Image.Exif()
             exif[0x0112] = orientation
             file = jpeg(picture, quality=95, subsampling=0, exif=exif)
             size = {"Width": 320, "Height": 200}
             photo = data.photo(file, rotation=float(rotation), Title="turned", **size)
-            data.box(photo, (0.1, 0.5, 0.1, 0.3))
+            data.box(photo, (36 / 320, 164 / 320, 26 / 200, 66 / 200))
     return data.write(), data
 
 
 def check_corners(page, rotation):
     """Compare pixels inside and outside each corner of the box with the object's colour."""
     stored = np.zeros((200, 320), bool)
-    stored[20:60, 32:160] = True
+    stored[26:66, 36:164] = True
     rows, columns = np.nonzero(np.rot90(stored, rotation // 90))
     page.evaluate("document.querySelector('#stage .box bdi').hidden = true")
     shot = pixels(page, "#stage .frame")

@@ -15,6 +15,7 @@ from package_tree import METADATA, NAME, everything, make_tree, push
 from openimager import registry
 from openimager.errors import BadInput
 from openimager.package.objects import content_hash, import_quilt
+from openimager.package.workflow import write_workflow
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
 pytestmark = [
@@ -238,6 +239,18 @@ def test_a_registry_s_own_workflows_stay(tree, place):
     push(tree, place)
     text = config.read_text(encoding="utf-8")
     assert "default_workflow: theirs" in text and "name: Theirs" in text and "openimager:" in text
+
+
+def test_schemas_of_others_move_with_the_registry(place):
+    """A schema beside the rules is found where the registry is now; others keep their address."""
+    config = place / ".quilt" / "workflows" / "config.yml"
+    config.parent.mkdir(parents=True)
+    text = "version: '1'\nworkflows: {}\nschemas:\n"
+    text += "  theirs: {url: 'file:///old/.quilt/workflows/a.json'}\n"
+    config.write_text(text + "  far: {url: 's3://other/b.json'}\n", encoding="utf-8")
+    assert write_workflow(str(place)) == 2 and write_workflow(str(place)) == 0
+    text = config.read_text(encoding="utf-8")
+    assert f"{place.as_uri()}/.quilt/workflows/a.json" in text and "s3://other/b.json" in text
 
 
 def test_file_address_is_the_folder(tree, place):

@@ -96,10 +96,9 @@ def _explanation(place: str, error: Exception, why: str) -> BadInput | TryAgain:
     request = getattr(error, "operation_name", "a request")
     if getattr(error, "filename", None):  # on this machine
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return BadInput(
-                f"{error.filename} cannot be used ({error.strerror}). Pushing to {place} needs the "
-                "right to write there; installing only needs to read it."
-            )
+            rights = "needs the right to write there; installing only needs to read it."
+            more = "" if "://" in place else f" Pushing to {place} {rights}"
+            return BadInput(f"{error.filename} cannot be used ({error.strerror}).{more}")
         full = "The disk is full" if error.errno == errno.ENOSPC else f"{error.strerror}"
         return TryAgain(f"{full} ({error.filename}). Make room or repair it, and run again.")
     if why in ("NoSuchBucket", "InvalidBucketName", "404"):
@@ -252,29 +251,3 @@ def bucket_of(registry: str | os.PathLike) -> str | None:
     if parsed.scheme != "s3" or not parsed.netloc or parsed.path.strip("/"):
         raise BadInput(f"{address!r} is no registry: give a folder or s3://bucket, nothing more.")
     return parsed.netloc
-
-
-def check_bucket(bucket: str, patience: float = 4.0, versioned: bool = True) -> None:
-    """Ask once whether a bucket exists, may be used and, unless only read, keeps old versions.
-
-    `patience` is in seconds, for the connection and again for the answer; there is no second try,
-    so that a wrong address is known within ten seconds. Raises BadInput or TryAgain.
-    """
-    import boto3
-    from botocore.config import Config
-
-    once = {"total_max_attempts": 1}
-    config = Config(connect_timeout=patience, read_timeout=patience, retries=once)
-    with explained(f"s3://{bucket}"):
-        try:
-            # Not boto3.client: its session would remember the first credentials for good.
-            client = boto3.Session().client("s3", config=config)
-        except ValueError as error:
-            raise BadInput(f"s3://{bucket} can't be reached: {error}.") from error
-        if not versioned:
-            client.list_objects_v2(Bucket=bucket, MaxKeys=1)
-        elif client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
-            raise BadInput(
-                f"s3://{bucket} does not keep old versions, so a new revision would silently "
-                "change the old ones: switch bucket versioning on, or choose a versioned bucket."
-            )

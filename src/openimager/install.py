@@ -1,7 +1,7 @@
 """Install a package from a registry, with every byte verified.
 
-``python -m openimager.install REGISTRY`` does the same on the command line. It looks for the bytes
-where the registry is now, so a folder that was moved or can only be read will do.
+The bytes are looked for where the registry is now, so a folder that was moved, or that can only be
+read, will do.
 """
 
 import argparse
@@ -79,28 +79,26 @@ def install_package(
         wanted = _wanted(objects.manifest(address, top_hash)[1], name, parts)
         sizes = {path: entry.size for path, entry in wanted.items()}
 
-        def compared(path: str) -> bool | None:
-            target = Path(dest, path)
-            if target.is_file():
-                return objects.content_hash(target.read_bytes()) == wanted[path].digest
+        there = {path: size for path, size in sizes.items() if Path(dest, path).is_file()}
 
-        found = dict(zip(sizes, objects.on_threads(compared, sizes, "Comparing"), strict=True))
-        differ = sorted(path for path, same in found.items() if same is False)
+        def equal(path: str) -> bool:
+            return objects.content_hash(Path(dest, path).read_bytes()) == wanted[path].digest
+
+        def fetch(path: str) -> None:
+            files.write(Path(dest, path), _content(address, path, wanted[path]))
+
+        same = objects.on_threads(equal, there, "Comparing")
+        differ = sorted(path for path in there if not same[path])
         if differ and not overwrite:
             raise BadInput(
                 f"These files differ from the package and were kept: {first_of(differ)}. Nothing "
                 "was installed. Replace them with --overwrite (overwrite=True), or install into "
                 "another folder with --dest."
             )
-        missing = {path: sizes[path] for path, same in found.items() if not same}
-
-        def fetch(path: str) -> None:
-            files.write(Path(dest, path), _content(address, path, wanted[path]))
-
-        for _ in objects.on_threads(fetch, missing, "Installing"):
-            pass
-    kept = len(sizes) - len(missing)
-    return Installed(name, top_hash, len(missing), sum(missing.values()), kept)
+        missing = {path: size for path, size in sizes.items() if not same.get(path)}
+        objects.on_threads(fetch, missing, "Installing")
+    size = sum(missing.values())
+    return Installed(name, top_hash, len(missing), size, len(sizes) - len(missing))
 
 
 def _revision(registry: str, name: str | None, top_hash: str | None) -> tuple[str, str]:

@@ -1,11 +1,8 @@
 """A Quilt registry, in a folder or in S3: pushing, history, and moving the folder.
 
-quilt3 pushes to S3 only, and what it builds in a folder refers to the files where they happen to
-be. Here the bytes are copied into the registry first, under the hash of their content, so that
-everybody who can read the folder can install from it, and an old revision stays whole when the
-working files change.
-
-A registry in a folder looks like this (`.quilt` is quilt3's own layout)::
+quilt3 pushes to S3 only; what it builds in a folder refers to the files where they happen to be. So
+the bytes are copied into the registry first, under the hash of their content: whoever can read the
+folder can install from it, and an old revision stays whole when the working files change::
 
     objects/<2 hex>/<64 hex><suffix>    the bytes, each content once
     .quilt/packages/<top hash>          a manifest: one line per file
@@ -18,16 +15,20 @@ A registry in a folder looks like this (`.quilt` is quilt3's own layout)::
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from openimager.bucket import bucket_of, check_bucket, explained
+from openimager.bucket import bucket_of, explained
 from openimager.errors import BadInput, exit_status
 from openimager.package import objects
 from openimager.package.workflow import WORKFLOW, checked_package, write_workflow
+
+# An object's address in a manifest, as JSON.
+_ADDRESS = re.compile(r'file://[^"]*(/objects/([0-9a-f]{2})/\2[0-9a-f]{62})')
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,11 @@ def push(
             entries = objects.store_in_bucket(files, f"{registry}/{name}", known)
         else:
             entries = objects.store_in_folder(files, registry)
+        old, now = (
+            {path: entry[1:3] for path, entry in each.items()} for each in (before, entries)
+        )
         # The metadata in a manifest went through JSON, so what is compared does too.
-        new = header.get("user_meta") != json.loads(json.dumps(metadata)) or {
-            path: (entry.size, entry.digest) for path, entry in before.items()
-        } != {path: (entry.size, entry.digest) for path, entry in entries.items()}
+        new = old != now or header.get("user_meta") != json.loads(json.dumps(metadata))
         top_hash = _build(package, entries, name, registry, message) if new else latest
     # By address: two files of one content are one object.
     copied = {entry.address: entry.size for entry in entries.values() if entry.copied}
@@ -139,17 +141,17 @@ def revisions(name: str, registry: str | os.PathLike):
     return pd.DataFrame(rows, columns=["Pushed", "TopHash", "Files", "Bytes", "Message", "Latest"])
 
 
-def check(registry: str | os.PathLike, to_read: bool = False) -> str:
+def check(registry: str | os.PathLike, to_read: bool = False, patience: float = 4.0) -> str:
     """Say within ten seconds whether a registry can be used, and return its address for quilt3.
 
     `to_read` is for installing: the registry must exist, and a bucket need not be versioned.
-    Raises BadInput if the address, the folder, the credentials or the versioning are wrong, and
-    TryAgain if nothing answers.
+    A bucket is asked once, and waited for `patience` seconds, twice at most. Raises BadInput if
+    the address, the folder, the credentials or the versioning are wrong, TryAgain if nothing
+    answers.
     """
     objects.import_quilt()
-    bucket = bucket_of(registry)
-    if bucket:
-        check_bucket(bucket, versioned=not to_read)
+    if bucket := bucket_of(registry):
+        _check_bucket(bucket, to_read, patience)
         return f"s3://{bucket}"
     folder = Path(objects.key(registry).path)
     if folder.exists() and not folder.is_dir():
@@ -161,6 +163,27 @@ def check(registry: str | os.PathLike, to_read: bool = False) -> str:
     return str(folder)
 
 
+def _check_bucket(bucket: str, to_read: bool, patience: float) -> None:
+    import boto3
+    from botocore.config import Config
+
+    once = {"total_max_attempts": 1}
+    config = Config(connect_timeout=patience, read_timeout=patience, retries=once)
+    with explained(f"s3://{bucket}"):
+        try:
+            # Not boto3.client: its session would remember the first credentials for good.
+            client = boto3.Session().client("s3", config=config)
+        except ValueError as error:
+            raise BadInput(f"s3://{bucket} can't be reached: {error}.") from error
+        if to_read:
+            client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        elif client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
+            raise BadInput(
+                f"s3://{bucket} does not keep old versions, so a new revision would silently "
+                "change the old ones: switch bucket versioning on, or choose a versioned bucket."
+            )
+
+
 def repoint(directory: str | os.PathLike) -> int:
     """Make the manifests of a registry folder point at where the folder is now.
 
@@ -168,19 +191,24 @@ def repoint(directory: str | os.PathLike) -> int:
     how many files were rewritten, 0 when the addresses were right already. Raises BadInput if the
     folder is no registry or cannot be written, or bytes that a manifest names are not in it.
     """
-    objects.import_quilt()
     folder = Path(directory).resolve()
     manifests = sorted(p for p in (folder / ".quilt" / "packages").glob("*") if p.is_file())
     if not manifests:
         raise BadInput(f"{folder} is no registry: it has no manifests in .quilt/packages.")
-    changed = {}
+    home, changed = str(objects.key(folder)), {}
     for path in manifests:
-        before = path.read_text(encoding="utf-8")
+        for name, entry in objects.manifest(str(folder), path.name)[1].items():
+            place = objects.current_key(entry.address, str(folder))
+            if place and not os.path.isfile(place.path):
+                raise BadInput(
+                    f"{place.path} is missing: revision {path.name} has it as {name}. Copy the "
+                    "registry again, whole."
+                )
         # The first line has the address of the workflow; it is hashed, so it stays.
-        header, *lines = before.split("\n")
-        after = "\n".join([header, *(_moved(line, str(folder), path.name) for line in lines)])
+        header, _, before = path.read_text(encoding="utf-8").partition("\n")
+        after = _ADDRESS.sub(lambda match: home + match[1], before)
         if after != before:
-            changed[path] = after
+            changed[path] = f"{header}\n{after}"
     # Only now, when every manifest is known to be whole: all are re-pointed or none.
     with explained(str(folder)):
         for path, text in changed.items():
@@ -188,34 +216,14 @@ def repoint(directory: str | os.PathLike) -> int:
         return len(changed) + write_workflow(str(folder))
 
 
-def _moved(line: str, folder: str, revision: str) -> str:
-    """Return a manifest's line with its file's address in the registry `folder`."""
-    row = json.loads(line or "{}")
-    old = row.get("physical_keys", [None])[0]
-    new = objects.current_key(old, folder) if old else None
-    if new is None or str(new) == old:
-        return line
-    if not os.path.isfile(new.path):
-        raise BadInput(
-            f"{new.path} is missing: revision {revision} has it as {row['logical_key']}. "
-            "Copy the registry again, whole."
-        )
-    return json.dumps(row | {"physical_keys": [str(new)]}, ensure_ascii=False)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m openimager.registry``; return the exit status."""
     about = "Correct the addresses in a Quilt registry folder that was moved; no top hash changes."
     parser = argparse.ArgumentParser(prog="python -m openimager.registry", description=about)
     parser.add_argument("directory", help="the registry folder, where it is now")
-    directory = parser.parse_args(arguments).directory
-
-    def work() -> str:
-        count = repoint(directory)
-        done = f"{count} manifests and settings re-pointed; no top hash changed."
-        return done if count else "Nothing to do: the addresses are right."
-
-    return exit_status(work)
+    folder = parser.parse_args(arguments).directory
+    done = "manifests and settings re-pointed; no top hash changed."
+    return exit_status(lambda: f"{repoint(folder)} {done}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class Selector:
         )
         self._con = convert.open_database(cache_folder(site.cache_dir))
         self._rows: pd.DataFrame | None = None
+        self._last: tuple[set[str], Selection] | None = None
         with convert.explain_errors():
             self._find(labels)
             self._report()
@@ -147,13 +148,15 @@ class Selector:
         """Fill play: the photos before the limit-th that is not gone, and their order."""
         self._con.execute(
             """CREATE OR REPLACE TEMP TABLE play AS
-            SELECT ImageID, hash, min(place) AS place, NOT any_value(gone) AS there
-            FROM (
-                SELECT *, count(*) FILTER (NOT gone) OVER (
-                    PARTITION BY Category ORDER BY place
-                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-                FROM (SELECT *, ImageID IN (SELECT unnest(?::VARCHAR[])) AS gone FROM pair))
-            WHERE coalesce(before < ?, true) GROUP BY ALL""",
+            WITH gone AS (SELECT unnest(?::VARCHAR[]) AS ImageID),
+            there AS (
+                SELECT Category, place,
+                    row_number() OVER (PARTITION BY Category ORDER BY place) AS n
+                FROM pair ANTI JOIN gone USING (ImageID)),
+            ends AS (SELECT Category, place AS stop FROM there WHERE n = ?)
+            SELECT ImageID, hash, min(place) AS place, bool_and(g.ImageID IS NULL) AS there
+            FROM pair LEFT JOIN ends USING (Category) LEFT JOIN gone g USING (ImageID)
+            WHERE stop IS NULL OR place <= stop GROUP BY ALL""",
             [list(gone), self.query.limit],
         )
 
@@ -161,10 +164,13 @@ class Selector:
         """Return the photos in play and their boxes.
 
         The photos of `gone`, ImageIDs that no source has any more, keep their rows; the next ones
-        take their places, and the boxes are of these.
+        take their places, and the boxes are of these. While `gone` stays as it is, so does what is
+        returned.
         """
         import pandas as pd
 
+        if self._last and self._last[0] == set(gone):
+            return self._last[1]
         run, new = self._con.execute, "SELECT ImageID FROM play EXCEPT SELECT ImageID FROM taken"
         with convert.explain_errors():
             self._play(gone)
@@ -185,7 +191,9 @@ class Selector:
         if (boxes["Confidence"] % 1 == 0).all():
             # Published as 0 and 1, and so they are written.
             boxes = boxes.astype({"Confidence": "int64"})
-        return Selection(self._rows.loc[ids].reset_index(drop=True), boxes, self.categories)
+        found = Selection(self._rows.loc[ids].reset_index(drop=True), boxes, self.categories)
+        self._last = set(gone), found
+        return found
 
     def describe(self) -> dict[str, dict]:
         """Count what `take` would return, per category and ``"in all"``, without making a frame.

@@ -33,8 +33,8 @@ def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str)
     store = Store(data_dir)
     urls = sorted(store.read_table("images.csv", ["License"])["License"].unique())
     counts = about["counts"]["crops_by_subset"]
-    text = _render(
-        "data-card.md", about, name,
+    return _write(
+        store, "data-card.md", about, name,
         licences=sorted({licence(url)[1] for url in urls}),
         other_licence=next((url for url in urls if licence(url)[1] == "other"), None),
         size=next((size for top, size in _SIZES if about["counts"]["crops"] < top), "1M<n<10M"),
@@ -45,8 +45,6 @@ def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str)
         ],
         citation=croissant()["citeAs"],
     )  # fmt: skip
-    store.write(store.path("README.md"), text.encode("utf-8"))
-    return store.path("README.md")
 
 
 def write_model_card(models_dir: str | os.PathLike, about: dict, name: str) -> Path:
@@ -61,21 +59,19 @@ def write_model_card(models_dir: str | os.PathLike, about: dict, name: str) -> P
         }
         for key, score in metrics["baselines"].items()
     ]
-    text = _render("model-card.md", about, name, metrics=metrics, baselines=baselines)
-    Store(models).write(models / "README.md", text.encode("utf-8"))
-    return models / "README.md"
+    more = {"metrics": metrics, "baselines": baselines}
+    return _write(Store(models), "model-card.md", about, name, **more)
 
 
-def _render(template: str, about: dict, name: str, **more) -> str:
-    loader = FileSystemLoader(Path(__file__).parent)
+def _write(store: Store, template: str, about: dict, name: str, **more):
     release = "sample" if about["drawn"] else about["query"].get("release", "v4")
-    kind = "drawn pictures" if about["drawn"] else "photos"
+    more |= {"kind": "drawn pictures" if about["drawn"] else "photos"}
     more |= {"interval": _interval, "plain": _plain, "table": _table}
-    return (
-        Environment(loader=loader, keep_trailing_newline=True)
-        .get_template(template)
-        .render(about=about, name=name, source=RELEASES[release], kind=kind, **more)
-    )
+    loader = FileSystemLoader(Path(__file__).parent)
+    page = Environment(loader=loader, keep_trailing_newline=True).get_template(template)
+    text = page.render(about=about, name=name, source=RELEASES[release], **more)
+    store.write(store.path("README.md"), text.encode("utf-8"))
+    return store.path("README.md")
 
 
 def _interval(score: dict, key: str = "accuracy", sign: str = "") -> str:

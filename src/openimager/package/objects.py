@@ -9,9 +9,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -153,8 +152,8 @@ def store_in_folder(paths: Mapping[str, os.PathLike], folder: str) -> dict[str, 
     objects = f"{folder}/objects"
     address = str(key(objects))
 
-    def store(path: str) -> tuple[str, Entry]:
-        content = Path(paths[path]).read_bytes()
+    def store(path: str) -> Entry:
+        content = _content(paths[path])
         digest, size = content_hash(content), len(content)
         # The suffix stays, because quilt3 tells by it how to open a file.
         name = base64.b64decode(digest).hex() + os.path.splitext(path)[1].lower()
@@ -162,9 +161,9 @@ def store_in_folder(paths: Mapping[str, os.PathLike], folder: str) -> dict[str, 
         missing = not os.path.exists(target) or os.path.getsize(target) != size
         if missing:
             files.write(target, content)
-        return path, Entry(f"{address}/{name[:2]}/{quote(name)}", size, digest, missing)
+        return Entry(f"{address}/{name[:2]}/{quote(name)}", size, digest, missing)
 
-    return dict(on_threads(store, _sizes(paths), "Copying"))
+    return on_threads(store, _sizes(paths), "Copying")
 
 
 def store_in_bucket(
@@ -178,12 +177,12 @@ def store_in_bucket(
     """
     from quilt3.data_transfer import copy_file_list
 
-    def hashed(path: str) -> tuple[str, Entry]:
-        content = Path(paths[path]).read_bytes()
+    def hashed(path: str) -> Entry:
+        content = _content(paths[path])
         digest = content_hash(content)
-        return path, Entry(known.get(digest, ""), len(content), digest)
+        return Entry(known.get(digest, ""), len(content), digest)
 
-    entries = dict(on_threads(hashed, _sizes(paths), "Hashing"))
+    entries = on_threads(hashed, _sizes(paths), "Hashing")
     missing = {path: entry.size for path, entry in entries.items() if not entry.address}
     target = key(home)
     wanted = [(key(paths[path]), target.join(path), size) for path, size in missing.items()]
@@ -196,17 +195,23 @@ def store_in_bucket(
     return entries
 
 
+def _content(path: str | os.PathLike) -> bytes:
+    # Without Path and without a buffer: this is most of the time of a repeated push.
+    with open(path, "rb", buffering=0) as stream:
+        return stream.read()
+
+
 def _sizes(paths: Mapping[str, os.PathLike]) -> dict[str, int]:
     return {path: os.path.getsize(file) for path, file in paths.items()}
 
 
-def on_threads(work: Callable, sizes: Mapping[str, int], label: str) -> Iterator:
-    """Yield ``work(path)`` for each path in order, with a bar of bytes and their speed.
+def on_threads(work: Callable, sizes: Mapping[str, int], label: str) -> dict:
+    """Return ``work(path)`` for each path, with a bar of bytes and their speed.
 
     Hashing and copying release Python's lock, so that all cores work; many files are one task,
     because a task costs more than hashing a crop.
     """
-    paths = list(sizes)
+    paths, found = list(sizes), {}
     batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
     pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2))
     try:
@@ -214,9 +219,10 @@ def on_threads(work: Callable, sizes: Mapping[str, int], label: str) -> Iterator
         with _bar(label, sum(sizes.values())) as progress:
             for batch, results in zip(batches, done, strict=True):
                 progress.update(sum(sizes[path] for path in batch))
-                yield from results
+                found |= zip(batch, results, strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
+    return found
 
 
 def _bar(label: str, total: int):

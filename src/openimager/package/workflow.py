@@ -1,7 +1,6 @@
 """What a package must say about itself before a registry takes it: a Quilt workflow.
 
-The rules are in the registry, so quilt3 holds everybody to them who pushes there. The schema of
-the metadata is in ``workflow.json``.
+The rules are in the registry, so quilt3 holds everybody to them who pushes there.
 """
 
 import re
@@ -32,18 +31,17 @@ def write_workflow(registry: str) -> int:
     """
     home = key(registry)
     old = (read(home.join(_CONFIG)) or b"").decode("utf-8")
-    here = str(home.join(".quilt/workflows/"))
-    config = (
-        yaml.safe_load(re.sub(r"file:\S*/\.quilt/workflows/", lambda _: here, old)) or _DEFAULTS
-    )
-    config = config | {
-        "workflows": config.get("workflows", {}) | {WORKFLOW: _RULES},
-        "schemas": config.get("schemas", {}) | {WORKFLOW: {"url": str(home.join(_SCHEMA))}},
+    here = f"{home.join('.quilt/workflows')}/"
+    moved = re.sub(r"file:\S*/\.quilt/workflows/", lambda _: here, old)
+    found = yaml.safe_load(moved) or _DEFAULTS
+    config = found | {
+        "workflows": found.get("workflows", {}) | {WORKFLOW: _RULES},
+        "schemas": found.get("schemas", {}) | {WORKFLOW: {"url": str(home.join(_SCHEMA))}},
     }
     # The schema first, so that the rules never name one that is not there.
     schema = Path(__file__).with_suffix(".json").read_bytes()
     files = {} if read(home.join(_SCHEMA)) == schema else {_SCHEMA: schema}
-    if config != yaml.safe_load(old):
+    if moved != old or config != found:
         files[_CONFIG] = yaml.safe_dump(config, sort_keys=False).encode("utf-8")
     for path, content in files.items():
         write(home.join(path), content)

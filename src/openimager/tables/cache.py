@@ -110,26 +110,24 @@ class Site:
                 raise
 
     def _table(self, base: str, kind: str, subset: str | None, stop: threading.Event) -> Path:
-        directory = catalogue.is_directory(base)
         paths = catalogue.table_paths(self.release, kind, subset)
-        places = [os.path.normpath(Path(base, p)) if directory else urljoin(base, p) for p in paths]
-        for place in places:
-            if not directory:
-                with contextlib.suppress(MissingTable):
-                    return self._fetched(place, kind, stop)
-            for path in (Path(place), Path(place).with_suffix(".parquet")) if directory else ():
-                if path.is_file():
-                    return path
-        what = places[0] if places else f"of {kind} in {self.release}"
+        for path in paths:
+            if catalogue.is_directory(base):
+                csv = Path(os.path.normpath(Path(base, path)))
+                if found := [p for p in (csv, csv.with_suffix(".parquet")) if p.is_file()]:
+                    return found[0]
+                continue
+            with contextlib.suppress(MissingTable):
+                return self._fetched(base, path, kind, stop)
+        what = f"{paths[0]} at {base}" if paths else f"of {kind} in {self.release}"
         raise MissingTable(f"There is no table {what}. {_BASES}")
 
-    def _fetched(self, url: str, kind: str, stop: threading.Event) -> Path:
+    def _fetched(self, base: str, path: str, kind: str, stop: threading.Event) -> Path:
         """Return one table of a site, as Parquet if it is a large one."""
-        cache, base = cache_folder(self.cache_dir), self.base
-        if not url.startswith(base):
-            base = urljoin(base, "..")
-        folder = fresh_folder() if catalogue.is_loopback(url) else folder_of(base, cache)
-        target = folder / url.removeprefix(base)
+        if path.startswith("../"):
+            base, path = urljoin(base, ".."), path.removeprefix("../")
+        cache, url = cache_folder(self.cache_dir), urljoin(base, path)
+        target = (fresh_folder() if catalogue.is_loopback(url) else folder_of(base, cache)) / path
         table = target.with_suffix(".parquet") if kind in convert.COLUMNS else target
         with files.lock(target.with_name(f"{target.name}.lock"), stop=stop):
             if not table.exists():
@@ -174,13 +172,9 @@ def _fault(url: str, kind: str, part: Path) -> str:
             found = hashlib.file_digest(stream, algorithm).hexdigest()
         if found != digest:
             return f"its {algorithm} is {found}, not {digest}"
+    read = {"classes": categories.read_classes, "hierarchy": categories.read_hierarchy}
     try:
-        if kind == "classes":
-            categories.read_classes(part)
-        elif kind == "hierarchy":
-            categories.read_hierarchy(part)
-        else:
-            convert.source(part, kind)
+        read[kind](part) if kind in read else convert.source(part, kind)
     except BadInput as error:
         return str(error)
     return ""
