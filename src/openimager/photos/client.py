@@ -65,12 +65,13 @@ class Client:
         """Request a photo politely, following redirects; None if a domain on the way waits."""
         if source.path:
             return self.ask(source)
-        url = source.url
+        url, source.moved = source.moved or source.url, ""
         for _ in range(self.settings.hops + 1):
             pace = source.pace = self.paces.of(url)
             if (sent := self.paces.enter(pace)) is None:
                 if pace.closed:
                     source.settle(source.error or "its domain does not answer", gone=False)
+                source.moved = url
                 return None
             answer = self.ask(source, url)
             busy = (answer.kind == "busy") if answer.heard else None

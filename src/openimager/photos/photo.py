@@ -85,6 +85,7 @@ class Source:
     size: int | None = None  # OriginalSize and OriginalMD5 (base64), which only originals have
     md5: str | None = None
     pace: Pace | None = None  # of the domain that the next try waits for
+    moved: str = ""  # where a redirect led to a domain that waits
     tries: int = 0  # requests that failed
     refusals: int = 0  # and that were answered with 429
     later: float = 0.0  # when the next try may begin, on the monotonic clock
