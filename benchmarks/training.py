@@ -87,7 +87,7 @@ def cells_until_needed(data_dir: Path):
     """Run the notebook's code in this process; return its names, EPOCHS and seconds of reading."""
     notebook = documents.read(documents.FOLDER / "build-model.ipynb")
     parameters = documents.parameters_cell(notebook)
-    epochs = ast.literal_eval(documents.assigned(parameters.source)["EPOCHS"].value) or 36
+    epochs = ast.literal_eval(documents.assigned(parameters.source)["EPOCHS"].value)
     values = {"DATA_DIR": str(data_dir), "MODELS_DIR": str(data_dir / "models")}
     values |= {"EPOCHS": 10, "BASELINE_EPOCHS": 0, "BACKBONE": None}
     parameters.source = notebooks.replace_values(parameters.source, values)
