@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from openimager.errors import BadInput
 from openimager.store import FLAGS, IMAGE_ID, SUBSETS, Store
+from openimager.tables import views
 from openimager.tables.cache import Site
-from openimager.tables.catalogue import RELEASES, is_directory, subset_names  # noqa: F401
+from openimager.tables.catalogue import RELEASES, is_directory  # noqa: F401
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
 
 NAME = "query.json"
@@ -72,7 +74,8 @@ class Query:
         put("without", _names(self.without, "category"))
         put("drop", _names(self.drop, "flag to drop", DROPS))
         _names(self.release, "release", RELEASES)
-        put("subsets", subset_names(self.subsets))
+        asked = _names(self.subsets or "", "subset", (*SUBSETS, "all"))
+        put("subsets", tuple(name for name in SUBSETS if name in asked or "all" in asked))
         numbers = {"seed": self.seed} | ({} if self.limit is None else {"limit": self.limit})
         for name, value in numbers.items():
             if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -165,6 +168,34 @@ def ask(
     if query.release == "sample" and place.get("base_url") is not None:
         raise BadInput("The sample has no base URL: leave out --base-url or --sample.")
     return query, Site(query.release, **place)
+
+
+def connect(
+    release: str = "v4", subset: str | Iterable[str] = "train", **place
+) -> "duckdb.DuckDBPyConnection":
+    """Open the tables of a release for questions in SQL, fetching those that the cache lacks.
+
+    The connection is in memory and spills to the cache what exceeds 1 GB. Its views are ``boxes``
+    (the columns of Open Images and Subset), ``photos``, ``classes`` (LabelName, Category) and,
+    where the release has them, ``labels`` (of whole photos, with Subset). Rows that break the
+    format are left out, with a warning.
+
+    Parameters
+    ----------
+    release : str
+        ``"v4"``, ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
+    subset : str or iterable of str
+        ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
+    **place
+        `base_url`, `cache_dir`, `class_names`, `boxes`, `photos` and `quiet`, as in `Site`.
+
+    Examples
+    --------
+    >>> db = connect("sample", "all", quiet=True)
+    >>> db.sql("SELECT count(*) FROM photos").fetchall()
+    [(400,)]
+    """
+    return views.open_site(Site(release, **place), Query((), release, subset).subsets)
 
 
 def chosen(

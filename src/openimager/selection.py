@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from openimager.errors import BadInput
 from openimager.query import DROPS, Query, Site, ask, without_flags  # noqa: F401
 from openimager.store import FLAGS, SUBSETS
-from openimager.tables import categories, convert
-from openimager.tables.cache import cache_folder
-from openimager.tables.convert import quoted
+from openimager.tables import categories, views
+from openimager.tables.views import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,13 +46,13 @@ class Selector:
         self.categories, self.query = labels.names, replace(query, categories=labels.given)
         self.site, self._files = site, site.tables(query.subsets, "boxes", "photos")
         self._boxes, self._photos = (
-            "(" + " UNION ALL ".join(convert.source(p, kind) for p in self._files[kind]) + ")"
+            "(" + " UNION ALL ".join(views.source(p, kind) for p in self._files[kind]) + ")"
             for kind in ("boxes", "photos")
         )
-        self._con = convert.open_database(cache_folder(site.cache_dir))
+        self._con = views.open_database(site.cache_dir)
         self._rows: pd.DataFrame | None = None
         self._last: tuple[set[str], Selection] | None = None
-        with convert.explain_errors():
+        with views.explain_errors():
             self._find(labels)
             self._report()
             self._order()
@@ -100,7 +99,7 @@ class Selector:
         """Warn of what is left out: broken rows, boxes without a photo, unknown ImageIDs."""
         run, where = self._con.execute, ", ".join(self.query.subsets)
         for kind, table in (("boxes", "box"), ("photos", "photo")):
-            convert.warn_of_bad_rows(self._con, self._files[kind], table)
+            views.warn_of_bad_rows(self._con, self._files[kind], table)
             run(f"DELETE FROM {table} WHERE Fault IS NOT NULL")
         lost = "SELECT DISTINCT ImageID FROM box ANTI JOIN photo USING (ImageID)"
         [(count, first)] = run(f"SELECT count(*), min(ImageID) FROM ({lost})").fetchall()
@@ -172,7 +171,7 @@ class Selector:
         if self._last and self._last[0] == set(gone):
             return self._last[1]
         run, new = self._con.execute, "SELECT ImageID FROM play EXCEPT SELECT ImageID FROM taken"
-        with convert.explain_errors():
+        with views.explain_errors():
             self._play(gone)
             order = "SELECT ImageID FROM play ORDER BY place, hash, ImageID"
             ids = run(order).fetchnumpy()["ImageID"]
@@ -204,7 +203,7 @@ class Selector:
         """
         flags = ", ".join(f"count(*) FILTER ({flag} = 1) AS {flag}" for flag in FLAGS)
         unknown = " OR ".join(f"{flag} = -1" for flag in FLAGS)
-        with convert.explain_errors():
+        with views.explain_errors():
             self._play()
             counts = self._con.execute(
                 f"""WITH mine AS (

@@ -82,17 +82,6 @@ def _suggestion(name: str, classes: Mapping[str, str]) -> str:
     return f"Did you mean {' or '.join(near)}?"
 
 
-def search(text: str, classes: Mapping[str, str]) -> dict[str, str]:
-    """Return the categories whose name contains `text`, or whose MID it is, sorted by name.
-
-    >>> search("SAND", {"/m/0l515": "Sandwich", "/m/01yrx": "Cat"})
-    {'/m/0l515': 'Sandwich'}
-    """
-    text = text.strip().casefold()
-    hits = [(name, mid) for mid, name in classes.items() if text in name.casefold() or text == mid]
-    return {mid: name for name, mid in sorted(hits)}
-
-
 class Hierarchy:
     """Which category is a kind of which, and which is a part of which.
 
