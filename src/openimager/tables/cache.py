@@ -17,7 +17,6 @@ from openimager import files
 from openimager.errors import BadInput
 from openimager.tables import catalogue, categories, views
 from openimager.tables.fetch import MissingTable, fetch_file
-from openimager.tables.views import cache_folder
 
 _BASES = (
     "The base URL begins with http:// or https:// and a host, or is a directory. For v4 it ends in "
@@ -78,12 +77,8 @@ class Site:
 
     def hierarchy(self, needed: bool = False) -> categories.Hierarchy | None:
         """Return the hierarchy, or None if the site has none; MissingTable if it is `needed`."""
-        try:
+        with contextlib.nullcontext() if needed else contextlib.suppress(MissingTable):
             return categories.read_hierarchy(*self.local(("hierarchy", None)))
-        except MissingTable:
-            if needed:
-                raise
-            return None
 
     def tables(self, subsets: Sequence[str], *kinds: str) -> dict[str, list[Path]]:
         """Return the tables of each kind: the one on disk, or those of the subsets."""
@@ -93,10 +88,8 @@ class Site:
     def local(self, *wanted: tuple[str, str | None]) -> list[Path]:
         """Return tables, by kind and subset, as local files: CSV, Parquet or JSON.
 
-        Those that the cache lacks are fetched, two at a time, and checked before they get their
-        names. Then they are converted to Parquet and the CSV removed. A directory is read in place.
-        Tables of a loopback address are fetched by every run: the next site at that port may be
-        another one. MissingTable if there is none, TryAgain if it can't be fetched.
+        Those that the cache lacks are fetched, two at a time, and converted; a directory is read in
+        place. MissingTable if there is none, TryAgain if it can't be fetched.
         """
         stop = threading.Event()
         with ThreadPoolExecutor(2) as pool:
@@ -124,11 +117,10 @@ class Site:
 
     def _fetched(self, base: str, path: str, kind: str, stop: threading.Event) -> Path:
         """Return one table of a site, as Parquet if it is a large one."""
-        if path.startswith("../"):
-            base, path = urljoin(base, ".."), path.removeprefix("../")
-        url = urljoin(base, path)
-        anew = catalogue.is_loopback(url)
-        target = (views.fresh_folder() if anew else folder_of(base, self.cache_dir)) / path
+        url, path = urljoin(base, path), path.removeprefix("../")
+        folder = folder_of(url.removesuffix(path), self.cache_dir)
+        # The next site at a port of this machine may be another one.
+        target = (views.fresh_folder() if catalogue.is_loopback(url) else folder) / path
         large = kind not in _SMALL
         table = target.with_suffix(".parquet") if large else target
         with files.lock(target.with_name(f"{target.name}.lock"), stop=stop):
@@ -146,4 +138,5 @@ class Site:
 def folder_of(base: str, cache_dir: str | os.PathLike | None = None) -> Path:
     """Return the cache's folder for a base URL: readable, and different for each URL."""
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", base.partition("://")[2]).strip("_")[:80]
-    return cache_folder(cache_dir) / f"{readable}-{hashlib.sha256(base.encode()).hexdigest()[:8]}"
+    root = views.cache_folder(cache_dir)
+    return root / f"{readable}-{hashlib.sha256(base.encode()).hexdigest()[:8]}"

@@ -45,13 +45,10 @@ def fetch_file(
 ) -> None:
     """Fetch `url` into `target`, unless that exists already.
 
-    Bytes are collected in ``<target>.part``, which this run or a later one resumes with Range
-    and If-Range, so that a file that has changed on the server is fetched from its start.
-
-    The whole file must have the bytes and hashes that are `known` (in hex, by name) and the MD5
-    that Google's servers send, and `check` raises BadInput if it is none of its kind. MissingTable
-    on 403, 404 and 410; TryAgain if several tries in a row brought nothing, if two files failed
-    the check, or once `stop` is set.
+    What has arrived is resumed, by a later run too, while the file on the server is the same. The
+    whole has the bytes and hashes that are `known` (in hex, by name) or that Google's servers send,
+    and `check` raises BadInput if it is no table. MissingTable on 403, 404 and 410; TryAgain if
+    several tries in a row brought nothing, if two files were wrong, or once `stop` is set.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -70,32 +67,29 @@ def fetch_file(
             if stop.wait(min(_LONGEST_WAIT, wait)):
                 raise TryAgain(f"{url} was interrupted.") from None
             continue
-        if fault := _fault(part, {**_notes(part).get("known", {}), **known}, check):
+        try:
+            _verify(part, {**_notes(part).get("known", {}), **known})
+            check(part)
+            os.replace(part, target)
+        except BadInput as fault:
             _discard(part)
             if refused:
                 raise TryAgain(
                     f"{url} arrived twice and failed the check: {fault}. It was not kept; "
                     "try again later, or give another base URL."
-                )
+                ) from None
             refused = True
-        else:
-            os.replace(part, target)
-            _discard(part)
+        _discard(part)
 
 
-def _fault(part: Path, known: Mapping[str, str], check: Callable[[Path], object]) -> str:
-    """Say what is wrong with a whole file, ``""`` if nothing is."""
+def _verify(part: Path, known: Mapping[str, str]) -> None:
+    """Compare a whole file with its bytes and hashes in hex; BadInput if one differs."""
     for name, expected in known.items():
         with open(part, "rb") as stream:
             is_hash = name in hashlib.algorithms_available
             found = hashlib.file_digest(stream, name).hexdigest() if is_hash else str(_size(part))
         if found != expected:
-            return f"it has the {name} {found}, not {expected}"
-    try:
-        check(part)
-    except BadInput as error:
-        return str(error)
-    return ""
+            raise BadInput(f"it has the {name} {found}, not {expected}")
 
 
 def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
@@ -122,11 +116,8 @@ def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
     except requests.RequestException as error:
         why = f"the server can't be reached, or breaks off ({type(error).__name__})"
         raise _Later(why, 0) from None
-    arrived = _size(part)
-    if total is not None and arrived != total:
-        if arrived > total:
-            _discard(part)
-        raise _Later(f"{arrived} of {total} bytes arrived", 0)
+    if total not in (None, _size(part)):
+        raise _Later(f"{_size(part)} of {total} bytes arrived", 0)
 
 
 def _start(url: str, response: requests.Response, part: Path) -> int | None:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import duckdb
+import platformdirs
 from tqdm.auto import tqdm
 
 from openimager import files
@@ -21,7 +22,6 @@ from openimager.errors import BadInput, TryAgain
 from openimager.store import BOX_COLUMNS, COORDINATES, FLAGS, IMAGE_ID, PHOTO_COLUMNS, SUBSETS
 from openimager.tables.fetch import MissingTable
 
-MEMORY = "1GB"
 _NAMED = 5
 
 _NUMBERS = {
@@ -67,8 +67,6 @@ def explain_errors() -> Iterator[None]:
 
 def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
     """Return the per-user cache directory: `cache_dir`, OPENIMAGER_CACHE or the platform's own."""
-    import platformdirs
-
     default = platformdirs.user_cache_dir("openimager", appauthor=False)
     return Path(cache_dir or os.environ.get("OPENIMAGER_CACHE") or default)
 
@@ -81,11 +79,11 @@ def fresh_folder() -> Path:
 
 
 def open_database(cache_dir: str | os.PathLike | None = None) -> duckdb.DuckDBPyConnection:
-    """Open a database in memory that spills what exceeds `MEMORY` to a folder in the cache."""
+    """Open a database in memory that spills what exceeds 1 GB to a folder in the cache."""
     spill = cache_folder(cache_dir) / "spill" / f"{os.getpid()}-{secrets.token_hex(4)}"
     # Every thread has buffers of its own, so many of them would need more memory.
     threads = min(4, os.cpu_count() or 1)
-    config = {"memory_limit": MEMORY, "temp_directory": str(spill), "threads": threads}
+    config = {"memory_limit": "1GB", "temp_directory": str(spill), "threads": threads}
     con = duckdb.connect(config=config)
     # Progress is read by `convert`; DuckDB itself must print nothing.
     con.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
@@ -156,9 +154,9 @@ def warn_of_bad_rows(con, paths: Sequence[str | os.PathLike], table: str = "") -
             few += [f"{where}: {word}" for where, word, _ in rows]
             total += rows[0][-1] if rows else 0
     if total:
-        verb = "rows break the format and are" if total > 1 else "row breaks the format and is"
         warnings.warn(
-            f"{', '.join(Path(path).name for path in paths)}: {total:,} {verb} left out "
+            f"{', '.join(Path(path).name for path in paths)}: {total:,} row"
+            f"{'s break' if total > 1 else ' breaks'} the format; left out "
             f"({'; '.join(few[:_NAMED])}{', ...' * (total > _NAMED)}).",
             stacklevel=4,
         )
