@@ -1,4 +1,4 @@
-"""Photos of chosen categories from Open Images V4, cropped into a dataset to train on."""
+"""Photos of chosen categories of Open Images, cropped into a dataset to train on."""
 
 import importlib
 

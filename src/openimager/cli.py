@@ -45,7 +45,7 @@ _OPTIONS = {
         "https://host/{Subset}/{ImageID}.jpg (repeatable, tried in order; flickr, then cvdf)",
         "--base-url URL": "URL or directory in place of the release's own: for v4 the folder of "
         "the tables (2018_04/), for v5 to v7 the folder that holds 2018_04/, v5/, v6/ and v7/",
-        "--replace": "drop categories and photos of the last selection",
+        "--replace": "allow dropping categories and photos of the last selection",
         "--cache-dir DIR": "where the tables are kept (a per-user cache)",
         "--class-names FILE": "class descriptions already on disk",
         "--boxes FILE": "a table of boxes already on disk",
@@ -53,9 +53,9 @@ _OPTIONS = {
     },
     "how": {
         "--workers N": "requests in flight, 1 to 1,000 (32)",
-        "--rate N": "requests per second for each registered domain; 0 for no cap (10; CVDF's "
-        "mirror has none, nor by default this machine)",
-        "--processes N": "processes that share workers and rate (1); one at a time asks Flickr",
+        "--rate N": "requests per second for each registered domain; 0 for no cap (10; no "
+        "cap for CVDF's mirror and, by default, for this machine)",
+        "--processes N": "processes that share workers and rate (1); one at a time uses Flickr",
         "--dask ADDRESS": "run on the workers of this Dask scheduler, such as tcp://host:8786. "
         "More machines speed up the mirror (--source cvdf), not Flickr, whose photos are all on "
         "one domain",
@@ -72,7 +72,7 @@ _OF_A_RUN |= {"workers", "rate", "processes", "retry_gone"}
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser: what it finds are keywords of `openimager.download`, if they are given."""
+    """Return the parser; its results are keywords of `openimager.download`, only those given."""
     made = argparse.ArgumentParser(
         prog="openimager",
         description="Download the photos, boxes and credits of categories of Open Images.",
@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status, 0, 1 or 2, as the help text has it."""
+    """Run the command line; return the exit status, which the help text explains."""
     given = vars(parser().parse_args(argv))
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (BadInput, TryAgain) as error:
             return _complain(error, 2 if isinstance(error, BadInput) else 1)
         except BrokenPipeError:
-            # The reader, such as head, has enough. What is still buffered goes nowhere.
+            # The reader, such as head, has closed the pipe: discard what is still buffered.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except OSError as error:
@@ -150,7 +150,7 @@ def _list(given: dict) -> int:
     text = given["list"].strip().casefold()
     hits = [(name, mid) for mid, name in classes.items() if text in name.casefold() or text == mid]
     if not hits:
-        # Says what an unknown category says, with the nearest names.
+        # Raises the error for an unknown category, which suggests the nearest names.
         categories.resolve([given["list"]], classes)
     for name, mid in sorted(hits):
         kinds = hierarchy.children(mid) if hierarchy else ()

@@ -23,7 +23,7 @@ _ADDRESS = r"((tcp|tls|ucx|wss?)://)?([^\s/:]+|\[.+\]):\d{1,5}"
 _TIMEOUT = 10.0  # seconds, for the connection and for the first worker
 _PATIENCE = 30.0  # seconds without a result, after which a cluster is asked for its workers
 _RETRIES = 2  # of a partition that raises; deaths of workers are not counted
-# What must be the same everywhere, to how many numbers of the version: partitions are pickled.
+# Versions that must agree everywhere, in so many of their numbers: partitions are pickled.
 _SAME = {"openimager": 9, "pandas": 1, "python": 2}
 # Exceptions (or their parents) that mean the death of a process, by name: Dask may be missing.
 _DEATHS = {
@@ -131,8 +131,8 @@ def sizes(count: int, slots: int, most: int = 256, least: int = 32) -> Iterator[
     """Yield the sizes of partitions of `count` rows, for `slots` that run at once.
 
     Equal at first and smaller towards the end: a slot that takes one of the last ones keeps the
-    others waiting for at most the time of `least` rows. `most` rows take seconds, against some
-    20 ms that a scheduler needs for a partition.
+    others waiting for at most the time of `least` rows. `most` rows take seconds; the
+    overhead of a partition is some 7 ms.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def connected(address: str) -> Iterator[Executor]:
     except ImportError:
         install = 'pip install "openimager[cluster]"'
         raise BadInput(f"--dask needs the package distributed: {install}.") from None
-    # Whatever ends a run is said in one sentence; the log of Dask would repeat it in tracebacks.
+    # What ends a run is reported in one sentence; the log of Dask would repeat it in tracebacks.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(action="ignore"):  # `check` compares the versions
@@ -199,7 +199,7 @@ def connected(address: str) -> Iterator[Executor]:
 
 
 def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) -> None:
-    """Raise BadInput unless every worker of a Dask cluster can do the work; others pass.
+    """Raise BadInput unless every worker of a Dask cluster can work; other executors pass.
 
     Scheduler and workers must have this version of openimager, and workers must write to the store
     and see the folders, such as that of a local site.

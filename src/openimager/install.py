@@ -1,7 +1,7 @@
 """Install a package from a registry, with every byte verified.
 
-The bytes are looked for where the registry is now, so a folder that was moved, or that can only be
-read, will do.
+The bytes are read from where the registry is now, so it may be a folder that was moved or that is
+read-only.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Figures that more than one notebook draws; each function returns a matplotlib Figure."""
+"""Figures of the notebooks; each function returns a matplotlib Figure."""
 
 from collections.abc import Iterable, Sequence
 
@@ -81,7 +81,7 @@ def contact_sheet(pictures: Sequence, title: str, captions: Sequence = (), colum
 
 
 def confusion(counts, title: str):
-    """Draw a confusion matrix, a frame as `metrics.confusion` has it: counts and shares of rows."""
+    """Draw a confusion matrix, a frame from `metrics.confusion`: counts and shares of rows."""
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
     side = 2.2 + 0.8 * len(counts)
     fig, ax = _subplots(figsize=(side + 1, side), layout="constrained")
@@ -133,7 +133,7 @@ def reliability(tables: dict, title: str, lowest: float = 0.0):
         below.bar(place, table["Crops"], width, color=PALETTE[k])
         accuracy = table["Accuracy"]
         yerr = accuracy - table["Low"], table["High"] - accuracy
-        # No line between the bins: it would give one of three crops the weight of one of ninety.
+        # No line between the bins: it would give a bin of 3 crops the weight of a bin of 90.
         line = {"fmt": "os"[k % 2], "color": PALETTE[k], "capsize": 3, "label": name}
         ax.errorbar(table["Confidence"], accuracy, yerr=yerr, **line)
     ax.set(ylabel="Accuracy (95 % interval)", ylim=(-0.02, 1.04), title=title)

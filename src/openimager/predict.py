@@ -45,8 +45,8 @@ def import_keras():
 def save_model(model, path: str | os.PathLike, categories: dict[str, str], **crops) -> str:
     """Save a Keras model and its categories as one ``.keras`` file; return the SHA256 of that.
 
-    `categories` has folder and name of each category, in the order of the model's outputs; `crops`
-    are the ``padding`` and ``keep_aspect`` of `openimager.write_crops` for what it was trained on.
+    `categories` maps the folder of each category to its name, in the order of the model's outputs;
+    `crops` are the ``padding`` and ``keep_aspect`` with which the training crops were made.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}")  # Keras insists on the suffix
@@ -61,8 +61,8 @@ def load_model(models: str | os.PathLike = "models") -> "Classifier":
     """Load a trained model to classify photos with.
 
     `models` is the folder of latest.keras and, once it was evaluated, metrics.json; or a .keras
-    file. Without metrics.json, or with that of another model, it warns: the probabilities are then
-    not calibrated, and no answer is "none of these". BadInput if there is no such model.
+    file. Without metrics.json, or with that of another model, it warns that the probabilities
+    are not calibrated, and no answer is "none of these". BadInput if there is no such model.
     """
     path = Path(models)
     path = path / "latest.keras" if path.is_dir() else path

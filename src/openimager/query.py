@@ -213,7 +213,7 @@ def chosen(
 ) -> tuple[Query, Site]:
     """Return the query and site of a notebook: None stands for what the data directory records.
 
-    Without a record that is Cat and Dog, all subsets of the sample.
+    If there is no such record, they are Cat and Dog, all subsets of the sample.
 
     >>> query, site = chosen("no/such/data", categories="Hamburger")
     >>> query.categories, query.release
@@ -235,7 +235,7 @@ def chosen(
 
 
 def record(query: Query, data_dir: str | os.PathLike) -> None:
-    """Write data/query.json, unless it holds this query already; its tables are yet to come."""
+    """Write data/query.json, unless it holds this query; its tables are written later."""
     store = Store(data_dir)
     content = store.read_json(NAME)
     if not content or Query.from_json(content) != query:

@@ -1,7 +1,7 @@
 """A Quilt registry, in a folder or in S3: pushing, history, and moving the folder.
 
-quilt3 pushes to S3 only; what it builds in a folder refers to the files where they happen to be. So
-the bytes are copied into the registry first, under the hash of their content: whoever can read the
+quilt3 pushes to S3 only; a package that it builds in a folder refers to the working files. So the
+bytes are copied into the registry first, under the hash of their content: whoever can read the
 folder can install from it, and an old revision stays whole when the working files change::
 
     objects/<2 hex>/<64 hex><suffix>    the bytes, each content once
@@ -145,7 +145,7 @@ def check(registry: str | os.PathLike, to_read: bool = False, patience: float = 
     """Say within ten seconds whether a registry can be used, and return its address for quilt3.
 
     `to_read` is for installing: the registry must exist, and a bucket need not be versioned.
-    A bucket is asked once, and waited for `patience` seconds, twice at most. Raises BadInput if
+    A bucket gets one request: `patience` seconds to connect and as many to answer. BadInput if
     the address, the folder, the credentials or the versioning are wrong, TryAgain if nothing
     answers.
     """

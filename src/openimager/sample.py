@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         kind, tag = _TYPES[path.suffix.lower()], f'"{size:x}-{changed:x}"'
         headers = {"Content_Type": kind, "ETag": tag, "Accept_Ranges": "bytes"}
         status, start = 200, 0
-        # Who resumes a download asks for the rest of the file; other ranges may be ignored.
+        # A client that resumes asks for the rest of the file; other ranges may be ignored.
         rest = re.fullmatch(r"bytes=(\d{1,18})-", self.headers.get("Range", ""))
         if rest and self.headers.get("If-Range", tag) == tag:
             start = min(int(rest[1]), size)

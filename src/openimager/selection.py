@@ -23,9 +23,9 @@ class Selection(NamedTuple):
 
 
 class Selector:
-    """The photos and boxes of a query, asked again as photos turn out to be gone.
+    """Selects the photos and boxes of a query, and replaces photos that turn out to be gone.
 
-    The rows that qualify are kept in DuckDB; only those in play become a frame. BadInput if a
+    The rows that qualify are kept in DuckDB; only those selected become a frame. BadInput if a
     category is unknown, a table can't be used, or nothing is selected; TryAgain if a table can't be
     fetched. Warns if one category is a kind of another or has no photos, and of rows left out.
     """
@@ -57,7 +57,7 @@ class Selector:
             self._order()
 
     def _find(self, labels: categories.Labels) -> None:
-        """Fill box and photo: the rows that qualify or have a Fault; of photos a few columns."""
+        """Fill the tables box and photo (some columns): rows that qualify or have a Fault."""
         query, run = self.query, self._con.execute
         run(
             f"""CREATE TEMP TABLE listed AS SELECT id, right(id, 16) AS ImageID, Subset
@@ -121,7 +121,7 @@ class Selector:
             warnings.warn(f"There is no photo of {empty} in {where}.", stacklevel=3)
 
     def _order(self) -> None:
-        """Fill pair: each category's photos in order, by hash, its subsets in proportion."""
+        """Fill table pair: each category's photos, ordered by hash, subsets in proportion."""
         self._con.execute(
             """CREATE TEMP TABLE pair AS
             SELECT Category, ImageID, hash, row_number() OVER (
@@ -136,7 +136,7 @@ class Selector:
         )
 
     def _play(self, gone: Collection[str] = ()) -> None:
-        """Fill play: the photos before the limit-th that is not gone, and their order."""
+        """Fill the table play: photos in order, up to the limit; gone ones do not count."""
         self._con.execute(
             """CREATE OR REPLACE TEMP TABLE play AS
             WITH gone AS (SELECT unnest(?::VARCHAR[]) AS ImageID),
@@ -152,11 +152,11 @@ class Selector:
         )
 
     def take(self, gone: Collection[str] = frozenset()) -> Selection:
-        """Return the photos in play and their boxes.
+        """Return the selected photos and their boxes.
 
-        The photos of `gone`, ImageIDs that no source has any more, keep their rows; the next ones
-        take their places, and the boxes are of these. While `gone` stays as it is, so does what is
-        returned.
+        `gone` are ImageIDs that no source has any more. Their rows stay, the next photos are added
+        in their place, and only photos that are not gone get boxes. With the same `gone` the same
+        selection is returned.
         """
         import pandas as pd
 
@@ -179,7 +179,7 @@ class Selector:
         rows = rows.drop_duplicates("ImageID").astype({"OriginalSize": "Int64"})
         self._rows = pd.concat([self._rows, rows.set_index("ImageID", drop=False)])
         if (boxes["Confidence"] % 1 == 0).all():
-            # Published as 0 and 1, and so they are written.
+            # Published as 0 and 1, so they are written as integers.
             boxes = boxes.astype({"Confidence": "int64"})
         found = Selection(self._rows.loc[ids].reset_index(drop=True), boxes, self.categories)
         self._last = set(gone), found
@@ -189,7 +189,7 @@ class Selector:
         """Count what `take` would return, per category and ``"in all"``, without making a frame.
 
         Each count is a dict: photos, boxes, one for each flag (boxes with it set), unknown (boxes
-        whose flags are), bytes (sum of OriginalSize), unsized (photos without one) and licences
+        with unknown flags), bytes (sum of OriginalSize), unsized (photos without one) and licences
         (each licence and its number of photos).
         """
         flags = ", ".join(f"count(*) FILTER ({flag} = 1) AS {flag}" for flag in FLAGS)

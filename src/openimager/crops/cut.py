@@ -1,4 +1,4 @@
-"""A table of photos with their boxes in, a table of outcomes out."""
+"""Cut boxes out of photos: a table of boxes is the input, a table of outcomes the output."""
 
 import hashlib
 import io
@@ -63,8 +63,8 @@ def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) 
 
     `rows` has ImageID and Rotation, sorted by ImageID. The result has these, PhotoBytes, Width,
     Height, Hash, Error (why there is no hash) and Stage. Because decoding is most of the work,
-    boxes whose Existing is "" are cut too and staged for `crop_rows`: `rows` then has a row per
-    box, and also n, the coordinates and Key.
+    boxes without an existing crop (Existing is "") are cut too and staged for `crop_rows`: `rows`
+    then has a row per box, and also n, the coordinates and Key.
     """
     options, staged = options or Options(), {}
 

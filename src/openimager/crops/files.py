@@ -40,8 +40,8 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 def folder_name(category: str) -> str:
     """Return the name of a category's folder, safe on every file system.
 
-    A name that is not has its unsafe characters replaced and a digest of it added, so that two
-    categories do not share a folder.
+    In a name that is not safe, unsafe characters are replaced and a digest of the name is added,
+    so that two categories do not share a folder.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def note(
 ) -> pd.DataFrame:
     """Record what became of one partition, in the columns of a table of `COLUMNS`; return it.
 
-    Crops whose split is not known yet are `staged` beside it, under the name in Stage.
+    `staged` are crops whose split is not known yet: they are kept beside it, named in Stage.
     """
     frame = pd.DataFrame(outcomes, columns=list(COLUMNS[table]))
     name = hashlib.sha256(" ".join(sorted({*frame["ImageID"]})).encode()).hexdigest()[:16]
@@ -132,7 +132,7 @@ def clear(store: Store) -> None:
 
 
 def staged_crops(store: Store, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the crops that `note` staged, as far as they are neither missing nor damaged."""
+    """Return the crops that `note` staged, except missing or damaged ones."""
     crops = {}
     for name in {*names} - {""}:
         with contextlib.suppress(FileNotFoundError, zipfile.BadZipFile):

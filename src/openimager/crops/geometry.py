@@ -14,9 +14,9 @@ def box_to_pixels(box, width: int, height: int, padding: float = 0) -> tuple[int
     """Return the smallest whole-pixel rectangle that covers a box, in a photo of this size.
 
     `box` is XMin, XMax, YMin, YMax as fractions of the stored photo, y down; BadInput if a number
-    is missing or a Min is above its Max. It grows on each side by `padding` times its own width and
-    height. The result is Pillow's (left, upper, right, lower), inside the photo and at least one
-    pixel wide and high.
+    is missing or a Min is above its Max. The box grows on each side by `padding` times its width
+    and height. The result is Pillow's (left, upper, right, lower), inside the photo and at least
+    one pixel wide and high.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def _pixels(low: float, high: float, padding: float, side: int) -> tuple[int, in
 
 
 def rotate_box(box, rotation: float) -> tuple[float, float, float, float]:
-    """Return a box of a photo that is turned by `rotation` degrees counter-clockwise.
+    """Return where a box is after its photo was turned by `rotation` degrees counter-clockwise.
 
     `rotation` is 0, 90, 180 or 270. NaN (not recorded) counts as 0; others are BadInput.
 
@@ -96,7 +96,7 @@ def crop_box(
 
     `picture` is the photo as stored (EXIF not applied), RGB; `box` and `rotation` are as for
     `rotate_box`, the options as for `openimager.write_crops`. Where `picture` was decoded at 1/2,
-    1/4 or 1/8, `stored` is the (width, height) of the photo: the box is rounded to its pixels.
+    1/4 or 1/8, `stored` is the (width, height) of the photo, to whose pixels the box is rounded.
 
     Examples
     --------
@@ -134,8 +134,9 @@ def _fitted(pixels, size: int, keep_aspect: bool) -> tuple[int, int]:
 def draft_scale(pixels, size: int | None, keep_aspect: bool, photo: tuple[int, int]) -> int:
     """Return the coarsest of 1, 2, 4, 8 at which a cut still has more pixels than it needs.
 
-    Twice as many, but 1.5 times where `photo` has the size of a camera's original: this has less
-    detail than pixels and takes long to decode, and 52 dB remain of 55.
+    The cut keeps at least twice the needed pixels per side. If `photo` has the size of a camera's
+    original, 1.5 times is enough: such photos have little detail per pixel and take long to decode
+    (the PSNR is then 52 dB instead of 55).
     """
     if size is None:
         return 1

@@ -1,6 +1,6 @@
 """The split of each photo: train, validation or test, and the same for near-identical photos.
 
-Near-identical are the photos of a burst, or one photo uploaded twice.
+Near-identical photos are, for example, those of a burst, or one photo uploaded twice.
 """
 
 import bisect
@@ -28,8 +28,8 @@ _COSINES = np.cos(np.pi / _SIDE * np.outer(np.arange(16), np.arange(_SIDE) + 0.5
 def photo_hash(picture: Image.Image) -> str:
     """Return the perceptual hash of an upright photo: 64 hex digits, or "" for a featureless one.
 
-    A bit for each of the lowest 16 x 16 frequencies: is it above their median? (This is the
-    "pHash" of the library imagehash with hash_size=16, bit for bit.)
+    It has a bit for each of the lowest 16 x 16 frequencies, set if that is above their median.
+    (This is the "pHash" of the library imagehash with hash_size=16, bit for bit.)
     """
     # A small picture first: the hash should depend little on the scale of the decoding.
     grey = picture.reduce(max(1, min(picture.size) // 128)).convert("L")
@@ -72,7 +72,7 @@ def group(hashes: pd.Series, distance: int = DISTANCE) -> pd.Series:
 
 
 def split_of(image_id: str, shares=SHARES) -> str:
-    """Return the split that a hash of the ImageID chooses; `shares` may have any unit."""
+    """Return the split that a hash of the ImageID chooses; `shares` need not add up to 1."""
     # Salted, because a limit chooses photos by a hash of the ImageID too, and these must not all
     # have the same split.
     digest = hashlib.sha256(f"part {image_id}".encode()).digest()
@@ -83,10 +83,10 @@ def split_of(image_id: str, shares=SHARES) -> str:
 def assign_splits(groups: pd.Series, subset: pd.Series, shares=SHARES) -> pd.Series:
     """Return the split of each photo; `groups` and `subset` map ImageID to its group and subset.
 
-    Photos of several official subsets stay in their own, but a photo that repeats one of a later
-    subset (train, validation, test) is left out (""): a model must not be tested on what it has
-    seen. Photos of one subset are divided by hash: a group goes where its first ImageID sends it,
-    so a new photo moves nothing but the group that it joins.
+    If there are several official subsets, photos stay in theirs, but a photo that repeats one of a
+    later subset (train, validation, test) is left out (""): a model must not be tested on what it
+    has seen. If there is only one, it is divided by hash: a group goes where the hash of its first
+    ImageID sends it, so a new photo moves nothing but the group that it joins.
 
     Examples
     --------

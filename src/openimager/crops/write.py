@@ -73,19 +73,19 @@ def write_crops(
     min_pixels : int
         Leave out boxes with fewer pixels than this along a side of the photo on disk.
     drop, drop_unknown
-        Leave out boxes by their flags, as `openimager.selection.Query` does.
+        Leave out boxes by their flags, as `openimager.query.Query` does.
     shares : sequence of three float
         Of train, validation and test, where all photos come from one subset.
     workers, quiet : int and bool
-        Threads in all, by default one per core, and one per partition with `executor`; print
-        nothing.
+        Threads in all, by default one per core (with `executor`: threads per partition, by default
+        one); and whether to print nothing.
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
         CSV with ImageID and n of crops to leave out of train and validation; in test they stay.
     processes, executor : int and concurrent.futures.Executor
-        Processes to start; or what runs partitions instead, is not shut down, and keeps so many
-        of them in flight.
+        Processes to start; or an executor that runs the partitions instead and is not shut down
+        (`processes` above 1 is then the number of partitions in flight).
 
     Returns
     -------
@@ -207,7 +207,7 @@ def _photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _listed(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
-    """Return 1 for each row that a CSV lists, else 0; warn of what it lists in vain."""
+    """Return 1 for each row that a CSV lists, else 0; warn of listed crops that do not exist."""
     box = ["ImageID", "n"]
     try:
         table = pd.read_csv(exclude, dtype={"ImageID": str, "n": int}, usecols=box)
@@ -280,7 +280,7 @@ def _counted(rows: pd.DataFrame, before: pd.DataFrame) -> tuple[Counter, list[st
 
 
 def _report(counts: dict[str, int], moved: list[str]) -> str:
-    """Return what happened, one line per fact that is not nothing."""
+    """Return what happened, one line per count above zero."""
     made, remade, kept = counts["made"], counts["remade"], counts["kept"] + counts["moved"]
     changed = "the options, the box or the photo changed"
     lines = [

@@ -17,7 +17,7 @@ SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
 
 class Exported(NamedTuple):
-    """What `write_yolo` wrote: photos, of which linked, boxes, and photos left out."""
+    """The counts of `write_yolo`: photos, hard links among them, boxes, photos left out."""
 
     photos: int
     linked: int

@@ -37,9 +37,9 @@ def fit_temperature(truth, probabilities) -> float:
     """Return the temperature that minimises the log loss of validation crops.
 
     It is 1 unless the crops show that another one is better (likelihood-ratio test, 5 %): fitting
-    a few crops whose probabilities are good already would only add noise. As in Platt scaling one
-    label in crops + 2 is taken to be wrong, so that crops that are all correct do not ask for
-    complete certainty.
+    a few crops whose probabilities are good already would only add noise. As in Platt scaling,
+    one label in (number of crops + 2) is taken to be wrong, so that crops that are all
+    correct do not push the temperature to 0.
 
     >>> round(fit_temperature([0, 0, 0, 1] * 1000, [[0.9, 0.1]] * 4000), 2)
     2.0
@@ -58,7 +58,7 @@ def fit_temperature(truth, probabilities) -> float:
         scaled = scale(probabilities, np.exp(log_temperature))
         return -(target * np.log(np.clip(scaled, _SMALLEST, 1))).sum() / crops
 
-    # Beyond these bounds a temperature says "always certain" or "never", not how far it is off.
+    # Beyond these bounds all probabilities are nearly 0 or 1, or nearly equal.
     found = minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded")
     return float(np.exp(found.x)) if 2 * crops * (loss(0) - found.fun) > _CHI2 else 1.0
 

@@ -1,4 +1,4 @@
-"""Scores with bootstrap intervals, by category and by kind of crop, and checks before them."""
+"""Scores with bootstrap intervals, by category and by kind of crop, and checks of test crops."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -124,7 +124,7 @@ def confusion(truth, predicted, names: Sequence[str]) -> pd.DataFrame:
 
 
 def roc_auc(truth, probabilities) -> float:
-    """Return the area under the ROC curve; of many categories the mean of each against the rest.
+    """Return the area under the ROC curve; for many categories, the mean of one-vs-rest areas.
 
     0.5 is chance, 1 perfect. A category of which there are no crops, or nothing else, has no curve
     and is left out of the mean; NaN where that leaves none.
@@ -150,7 +150,7 @@ def slices(crops: pd.DataFrame, truth, probabilities, seed: int = 0) -> pd.DataF
     `crops` has a row of data/crops.csv for each prediction. A row of the result has Property,
     Value, Crops, Photos, Accuracy, Low, High (95 % by photo), F1 (mean over the categories that
     the slice holds) and AUC. The first row is of all crops; kinds of which there are none have no
-    row. Unknown flags are unknown all five at once, so they are one kind.
+    row. The five flags of a box are all known or all unknown, so "unknown" is one kind.
     """
     from sklearn.metrics import f1_score
 

@@ -67,8 +67,8 @@ def _check_query(store: Store, photos: pd.DataFrame, boxes: pd.DataFrame) -> Non
 def _never_cropped(photos: pd.DataFrame, boxes: pd.DataFrame, crops: pd.DataFrame) -> pd.Series:
     """Return the photos with no row in crops.csv although no option explains it.
 
-    Boxes with a dropped flag, or smaller than min_pixels, have no row there. A flag value that no
-    row has may have been dropped; so may a box smaller than every crop.
+    Boxes with a dropped flag, or smaller than min_pixels, have no row there. So boxes are not
+    counted if no row has their flag value, or if they are smaller than every crop.
     """
     boxes = boxes[~boxes["ImageID"].isin(crops["ImageID"])]
     boxes = boxes.merge(photos[["ImageID", "Width", "Height"]], on="ImageID")

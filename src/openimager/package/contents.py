@@ -50,7 +50,7 @@ def require(
     """Check that a notebook has what it needs, in an empty clone or after a partial install.
 
     `paths` are files or folders as the package names them, such as ``"data/crops.csv"``. Raises
-    BadInput if one is missing, or a folder empty, with the notebook that makes it.
+    BadInput if one is missing, or a folder empty; it names the notebook that makes it.
 
     Examples
     --------

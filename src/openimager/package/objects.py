@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 def import_quilt():
-    """Import quilt3: no usage statistics, no progress bars of its own, few S3 clients."""
+    """Import quilt3, without its usage statistics and progress bars and with few S3 clients."""
     os.environ.setdefault("QUILT_DISABLE_USAGE_METRICS", "1")
     os.environ.setdefault("QUILT_MINIMIZE_STDOUT", "true")
     try:
@@ -71,7 +71,7 @@ def key(address: str | os.PathLike):
 
 
 def current_key(address: str, folder: str | None):
-    """Return the PhysicalKey of an object, in a registry `folder` where that is now.
+    """Return the PhysicalKey of an object; in a registry `folder`, at its present place.
 
     It is None if the object is not in the folder's ``objects/``.
     """
@@ -169,7 +169,7 @@ def store_in_folder(paths: Mapping[str, os.PathLike], folder: str) -> dict[str, 
 def store_in_bucket(
     paths: Mapping[str, os.PathLike], home: str, known: Mapping[str, str]
 ) -> dict[str, Entry]:
-    """Upload the files whose content is not `known` (hash to address) to be in the bucket.
+    """Upload files whose content the bucket does not have; `known` maps hash to address.
 
     They go below `home`, ``s3://bucket/owner/package``, where a file of a known path becomes a new
     version of it; that is why the bucket has to be versioned. Raises TryAgain if a file changed

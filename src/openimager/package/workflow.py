@@ -1,6 +1,6 @@
 """What a package must say about itself before a registry takes it: a Quilt workflow.
 
-The rules are in the registry, so quilt3 holds everybody to them who pushes there.
+The rules are in the registry, so quilt3 applies them to everybody who pushes there.
 """
 
 import re
@@ -26,7 +26,7 @@ _RULES = {
 def write_workflow(registry: str) -> int:
     """Put our rules into a registry, beside those that it has; return how many files it took.
 
-    None when all is as it should be: in S3 every write is a new version, and a revision records
+    That is 0 if nothing has to change: in S3 every write is a new version, and a revision records
     which version it was checked against. A registry that moved gets its schemas' new addresses.
     """
     home = key(registry)
