@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pandas as pd
 
-from openimager.export.licences import RELEASES, licence, release_of
+from openimager.export.licences import licence, release_of
 from openimager.store import COORDINATES, FLAGS, Store
-from openimager.tables.catalogue import CVDF_URL
+from openimager.tables.catalogue import CVDF_URL, RELEASES
 
 _ADDRESSES = {"flickr": "{OriginalURL}", "thumbnail": "{Thumbnail300KURL}", "cvdf": CVDF_URL}
 

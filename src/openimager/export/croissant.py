@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 
 from openimager import files
-from openimager.export.licences import RELEASES, licence, release_of
+from openimager.crops.files import FORMATS
+from openimager.export.licences import licence, release_of
 from openimager.store import SCHEMAS, SUBSETS, Store
+from openimager.tables.catalogue import RELEASES
 
 ANNOTATIONS_LICENCE = "https://creativecommons.org/licenses/by/4.0/"
 _TYPES = {"str": "sc:Text", "Int64": "sc:Integer", "float64": "sc:Float"}
-_FORMATS = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 _TABLES = {"photos": "images.csv", "boxes": "boxes.csv", "crop-table": "crops.csv"}
 
 
@@ -56,8 +57,9 @@ def write_croissant(data_dir: str | os.PathLike | Store = "data", with_photos: b
         "keywords": ["Open Images", release, *folders.index],
     }
     sets = {each["@id"]: each for key in ("distribution", "recordSet") for each in croissant[key]}
+    encodings = {f".{suffix}": f"image/{name}" for name, suffix in FORMATS.items()}
     suffixes = sorted({path[path.rfind(".") :] for path in crops["CropPath"]}) or [".jpg"]
-    sets["crop-set"]["encodingFormat"] = [_FORMATS.get(suffix, "image/jpeg") for suffix in suffixes]
+    sets["crop-set"]["encodingFormat"] = [encodings[suffix] for suffix in suffixes]
     sets["crop-set"]["includes"] = [f"crops/*/*/*{suffix}" for suffix in suffixes]
     sets["categories"]["data"] = [
         {"categories/name": name, "categories/folder": folder} for name, folder in folders.items()

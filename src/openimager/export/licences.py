@@ -1,11 +1,6 @@
-"""Names of licences and releases, as catalogues spell them."""
+"""Licences as catalogues spell them, and the release that photos are from."""
 
 import re
-
-RELEASES = {
-    **{f"v{n}": f"Open Images V{n}" for n in (4, 5, 6, 7)},
-    "sample": "the drawn sample of openimager",
-}
 
 
 def release_of(photos) -> str:

@@ -11,8 +11,9 @@ from jinja2 import Environment, FileSystemLoader
 
 from openimager.errors import first_of
 from openimager.export.croissant import template as croissant
-from openimager.export.licences import RELEASES, licence
+from openimager.export.licences import licence
 from openimager.store import Store
+from openimager.tables.catalogue import RELEASES
 
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
 _BASELINES = {"majority": "always the most common category", "original": "the CNN of 2018"}

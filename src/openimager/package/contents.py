@@ -11,6 +11,7 @@ import subprocess
 import unicodedata
 from pathlib import Path
 
+from openimager.crops.files import FORMATS
 from openimager.errors import BadInput, first_of
 from openimager.export.licences import licence
 from openimager.files import sha256
@@ -21,7 +22,7 @@ from openimager.tables import catalogue
 
 # What of each folder is in the package; hidden files and data/yolo/ are not.
 _REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")
-_CROPS = tuple(f"crops/*/*/*.{suffix}" for suffix in ("jpg", "png", "webp"))
+_CROPS = tuple(f"crops/*/*/*.{suffix}" for suffix in FORMATS.values())
 _TABLES = ("images.csv", "boxes.csv", "crops.csv", "ATTRIBUTION.csv")
 _DATA = (
     *_TABLES, "README.md", "query.json", "boxes.coco.json", "croissant.json", "gallery.html",

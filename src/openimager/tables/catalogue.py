@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-RELEASES = ("v4", "v5", "v6", "v7", "sample")
+RELEASES = {
+    **{f"v{n}": f"Open Images V{n}" for n in (4, 5, 6, 7)},
+    "sample": "the drawn sample of openimager",
+}
 ROOT_URL = "https://storage.googleapis.com/openimages/"
 # The tables of V4, which later releases share in part; relative OriginalURLs are relative to it.
 BASE_URL = ROOT_URL + "2018_04/"
