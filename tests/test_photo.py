@@ -246,10 +246,10 @@ def test_cut_in_the_last_row(options, lost):
     assert check.look(data[:-lost]).fault == check.DAMAGED
 
 
-def test_recorded_size_beyond_the_bound(ask, server):
+def test_recorded_size_beyond_the_bound(client, server):
     """A table cannot ask for a photo larger than any: nothing is requested."""
     before = len(server.asked)
-    assert ask(PHOTO, size=10**18).kind == "gone"
+    assert client.fetch(source(f"{server.url}/photo.jpg", size=10**18)).kind == "gone"
     assert len(server.asked) == before
 
 
