@@ -62,25 +62,13 @@ def fetch_rows(
     progress: Callable[[int, str], None] | None = None,
     journal: str = "",
 ) -> "pd.DataFrame":
-    """Fetch a table of photos on `Settings.workers` threads; write outcomes to a journal.
+    """Fetch a table of photos on `Settings.workers` threads; return an `Outcome` row for each.
 
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        `store.PHOTO_COLUMNS`; Gone, if verdicts of earlier runs are known; and Here, which is not
-        empty for photos that are in the store but have to be checked.
-    store : Store
-    settings : Settings
-    progress : callable, optional
-        Called now and then with the number of photos done and what is being waited for.
-    journal : str
-        Name of the journal to write, from `journal.new_name`; a new one by default.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The fields of `Outcome`, a row for each of `rows` in their order. ``attrs["waits"]`` is
-        what the next call should get as `Settings.waits`.
+    `rows` has `store.PHOTO_COLUMNS`; Gone, if verdicts of earlier runs are known; and Here, which
+    is not empty for photos that are in the store but have to be checked. `progress` is called now
+    and then with the number of photos done and what is being waited for. `journal` is a name from
+    `journal.new_name`; a new one by default. ``attrs["waits"]`` of the result is what the next call
+    should get as `Settings.waits`.
     """
     import pandas as pd
 

@@ -67,7 +67,8 @@ def compact(store: Store, outcomes: Iterable) -> None:
 
 
 def _paths(store: Store) -> list:
-    return [store.state / name for name in sorted(store.sizes(store.state)) if "journal" in name]
+    names = [name for name in store.sizes(store.state) if name.startswith("journal")]
+    return [store.state / name for name in sorted(names)]
 
 
 def _line(outcome, **more) -> bytes:
