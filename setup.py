@@ -19,7 +19,7 @@ setup(
             "export/*.json",
             "package/*.md",
             "package/*.json",
-            "tables/*.txt",
+            "tables/*.csv",
         ]
     },
     python_requires=">=3.11,<3.14",

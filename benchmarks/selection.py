@@ -34,12 +34,14 @@ GOAL_CONVERSION = 20, 1200
 CONVERT = """
 import sys, threading
 from pathlib import Path
-from openimager.tables import catalogue, convert
+from openimager.tables import catalogue, views
+from openimager.tables.cache import Site
 source, target = map(Path, sys.argv[1:])
 for kind in ("boxes", "photos"):
-    path = catalogue.table_path(kind, "train")
+    [path] = catalogue.table_paths("v4", kind, "train")
     table = (target / path).with_suffix(".parquet")
-    convert.convert(source / path, table, kind, target, threading.Event(), quiet=True)
+    site = Site(cache_dir=target, quiet=True)
+    views.convert(source / path, table, kind, site, threading.Event())
 print("both train tables")
 """
 OURS = """

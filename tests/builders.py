@@ -139,6 +139,15 @@ def write_csv(path, rows, columns=None, header=True):
         writer.writerows(rows)
 
 
+def table_path(kind, subset=None):
+    """Return the path of a table of V4 below its folder, such as ``("boxes", "train")``."""
+    small = {
+        "classes": "class-descriptions-boxable.csv",
+        "hierarchy": "bbox_labels_600_hierarchy.json",
+    }
+    return small.get(kind) or {"boxes": BOX_TABLES, "photos": PHOTO_TABLES}[kind][subset]
+
+
 def write_site(folder, photos, labels=None, boxes=None, classes=None, tree=None):
     """Write the tables of a site in V4 layout and return their folder, `folder`/2018_04.
 

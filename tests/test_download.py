@@ -32,6 +32,7 @@ from builders import (
     jpeg,
     photo_row,
     put_photos,
+    table_path,
     write_site,
 )
 from web import body, closed_port, cut, endless, hang, once, redirect, status, unframed, web
@@ -624,7 +625,7 @@ def test_tables_are_fetched_without_the_lock(tmp_path, server):
         server.pages[f"/2018_04/{path.relative_to(tables).as_posix()}"] = path.read_bytes()
     with Store(tmp_path / "data").lock("lock"), pytest.raises(TryAgain):
         get(tmp_path, f"{server.url}/2018_04/")
-    assert "/2018_04/" + catalogue.table_path("photos", "train") in asked(server)
+    assert "/2018_04/" + table_path("photos", "train") in asked(server)
 
 
 def test_no_room_on_the_disk(tmp_path, server, monkeypatch, capsys):
@@ -870,9 +871,9 @@ def test_tables_under_their_names_of_2018(tmp_path, server):
     frame = get(
         tmp_path,
         tables,
-        class_names_fp=tables / catalogue.table_path("classes"),
-        train_boxed_fp=tables / catalogue.table_path("boxes", "train"),
-        image_ids_fp=tables / catalogue.table_path("photos", "train"),
+        class_names_fp=tables / table_path("classes"),
+        train_boxed_fp=tables / table_path("boxes", "train"),
+        image_ids_fp=tables / table_path("photos", "train"),
     )
     assert list(frame["Status"]) == ["ok", "ok"]
 
@@ -1008,8 +1009,7 @@ def test_fruit_with_every_trouble_at_once(tmp_path, server, kinds):
             server.pages[f"/{name}"] = path.read_bytes()
         tables = FRUIT / "2018_04"
         rows = pd.concat(
-            pd.read_csv(tables / catalogue.table_path("photos", subset), dtype=str)
-            for subset in SPLITS
+            pd.read_csv(tables / table_path("photos", subset), dtype=str) for subset in SPLITS
         )
         expected, page_of = {}, {}
         for place, row in enumerate(rows.to_dict("records")):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from builders import CAT, DOG, box_row, image_id, photo_row, write_csv, write_site
+from builders import CAT, DOG, box_row, image_id, photo_row, table_path, write_csv, write_site
 
 import openimager
 from openimager import sample
@@ -185,7 +185,7 @@ def test_image_ids(site, tmp_path):
     text = f"train/{image_id(5)}\n\n{image_id(0)}\ntest/{image_id(0)}\n{image_id(77)}\n"
     (tmp_path / "ids.txt").write_text(text, encoding="utf-8")
     query, place = ask("Cat", subset="train", image_ids=tmp_path / "ids.txt", base_url=site)
-    with pytest.warns(UserWarning, match=r"2 of 4 ImageIDs .*04d, test/0+\)") as said:
+    with pytest.warns(UserWarning, match=r"2 of 4 ImageIDs .*\(test/0+, 0+04d\)") as said:
         assert sorted(ids(Selector(query, place).take())) == [image_id(0), image_id(5)]
     assert len(said) == 1
     assert ask("Cat", image_ids=["test/" + image_id(0)])[0].subsets == ("test",)
@@ -252,9 +252,9 @@ def test_tables_on_disk(tmp_path):
     found = take(
         ["Cat"],
         "http://127.0.0.1:9/nowhere",
-        class_names=other / catalogue.table_path("classes"),
-        boxes=other / catalogue.table_path("boxes", "test"),
-        photos=other / catalogue.table_path("photos", "test"),
+        class_names=other / table_path("classes"),
+        boxes=other / table_path("boxes", "test"),
+        photos=other / table_path("photos", "test"),
     )
     assert found.photos["Subset"].tolist() == ["test"] * 3
 
@@ -262,8 +262,8 @@ def test_tables_on_disk(tmp_path):
 @pytest.mark.parametrize("class_names", [False, True])
 def test_a_site_without_a_hierarchy(site, class_names):
     """The hierarchy only serves a warning, unless children are asked for."""
-    (site / catalogue.table_path("hierarchy")).unlink()
-    given = {"class_names": site / catalogue.table_path("classes")} if class_names else {}
+    (site / table_path("hierarchy")).unlink()
+    given = {"class_names": site / table_path("classes")} if class_names else {}
     assert len(take(["Cat"], site, **given).boxes) == 2
     with pytest.raises(BadInput, match=r"no table .*hierarchy"):
         take(["Cat"], site, with_children=True, **given)
@@ -271,7 +271,7 @@ def test_a_site_without_a_hierarchy(site, class_names):
 
 def test_a_broken_row_warns(site):
     """A broken row of a wanted category is left out, named by its ImageID; the others count."""
-    path = site / catalogue.table_path("boxes", "train")
+    path = site / table_path("boxes", "train")
     lines = path.read_text(encoding="utf-8").splitlines()
     for n, mark in ((1, "1.9"), (2, "2.9")):
         lines[n] = lines[n].replace("0.9", mark)
@@ -283,7 +283,7 @@ def test_a_broken_row_warns(site):
 
 def test_a_box_without_photo_warns(site):
     """Boxes of a photo that the photo table lacks are left out with a warning."""
-    path = site / catalogue.table_path("photos", "train")
+    path = site / table_path("photos", "train")
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:1] + lines[2:]), encoding="utf-8")
     with pytest.warns(UserWarning, match=r"1 photo has boxes but no row"):
@@ -293,7 +293,7 @@ def test_a_box_without_photo_warns(site):
 
 def test_a_photo_listed_twice(site):
     """A repeated ImageID counts once."""
-    path = site / catalogue.table_path("photos", "train")
+    path = site / table_path("photos", "train")
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([*lines, lines[1].replace("No. 0", "Again")]), encoding="utf-8")
     assert sorted(take("Cat", site).photos["Title"]) == ["No. 0", "No. 5"]
@@ -380,10 +380,10 @@ def test_a_site_like_v7(tmp_path):
     """V7's file names, extra columns and headers work; photos and hierarchy stay in 2018_04/."""
     photos = [photo_row(n, f"../photos/{n}.jpg", subset=SUBSETS[n % 3]) for n in range(9)]
     tables = write_site(tmp_path, photos)
-    (tables / catalogue.table_path("classes")).unlink()
+    (tables / table_path("classes")).unlink()
     clicks = {f"XClick{n}{axis}": 0.5 for axis in "XY" for n in range(1, 5)}
     for n, subset in enumerate(SUBSETS):
-        (tables / catalogue.table_path("boxes", subset)).unlink()
+        (tables / table_path("boxes", subset)).unlink()
         rows = [box_row(photo, DOG, IsGroupOf=-1) for photo in range(n, 9, 3)]
         path = tables / catalogue.table_paths("v7", "boxes", subset)[0]
         write_csv(path, [row | clicks for row in rows] if subset == "train" else rows)
@@ -394,7 +394,7 @@ def test_a_site_like_v7(tmp_path):
     assert len(found.photos) == 9 and (found.boxes["IsGroupOf"] == -1).all()
     assert Path(site.base) == tables
     # V5 has V4's train boxes.
-    own = (catalogue.table_path("boxes", "train"),)
+    own = (table_path("boxes", "train"),)
     assert catalogue.table_paths("v5", "boxes", "train") == own
 
 
@@ -405,7 +405,7 @@ def test_connect(tmp_path):
     """Views hold every good row of the chosen subsets; labels only where the site has them."""
     photos = [photo_row(n, "a.jpg", subset=SUBSETS[n % 3], Rotation="") for n in range(6)]
     tables = write_site(tmp_path, photos)
-    path = tables / catalogue.table_path("boxes", "test")
+    path = tables / table_path("boxes", "test")
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([*lines, "0,0", lines[-1].replace("0.9", "9")]), encoding="utf-8")
     with pytest.warns(UserWarning, match=r"1 row breaks") as said:
@@ -435,13 +435,13 @@ class Oracle:
     def __init__(self, site):
         self.boxes, self.photos = (
             pd.concat(
-                pd.read_csv(site / catalogue.table_path(kind, subset)).assign(Subset=subset)
+                pd.read_csv(site / table_path(kind, subset)).assign(Subset=subset)
                 for subset in SUBSETS
             )
             for kind in ("boxes", "photos")
         )
-        self.classes = categories.read_classes(site / catalogue.table_path("classes"))
-        self.hierarchy = categories.read_hierarchy(site / catalogue.table_path("hierarchy"))
+        self.classes = categories.read_classes(site / table_path("classes"))
+        self.hierarchy = categories.read_hierarchy(site / table_path("hierarchy"))
         self.mids = {name: mid for mid, name in self.classes.items()}
 
     def kinds(self, names, with_children):

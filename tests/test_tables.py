@@ -7,10 +7,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from builders import table_path
 
 from openimager.errors import BadInput
 from openimager.store import BOX_COLUMNS, PHOTO_COLUMNS, SUBSETS
-from openimager.tables import catalogue, categories, convert
+from openimager.tables import cache, categories, views
 
 CAT = "/m/01yrx"
 VALUES = ("0" * 16, "xclick", CAT, 1, 0.1, 0.5, 0.2, 0.6, 0, 1, 0, 0, -1)
@@ -30,14 +31,14 @@ def write(path, records, header=None, encoding="utf-8", **dialect):
 def read(path, kind):
     """Return the good rows of a table and what is said about the others."""
     with (
-        contextlib.closing(convert.open_database(path.parent / "cache")) as con,
+        contextlib.closing(views.open_database(path.parent / "cache")) as con,
         warnings.catch_warnings(record=True) as said,
     ):
-        con.execute(f"CREATE TEMP TABLE t AS {convert.source(path, kind)}")
+        con.execute(f"CREATE TEMP TABLE t AS {views.source(path, kind)}")
         good = con.execute("SELECT * EXCLUDE Fault FROM t WHERE Fault IS NULL")
         names = [one[0] for one in good.description]
         good = [dict(zip(names, row, strict=True)) for row in good.fetchall()]
-        convert.warn_of_bad_rows(con, [path], "t")
+        views.warn_of_bad_rows(con, [path], "t")
     return good, "".join(str(one.message) for one in said)
 
 
@@ -83,7 +84,9 @@ def test_a_broken_row_is_named(tmp_path, word):
     assert good == [GOOD] * 2 and said.startswith("b.csv: 1 row breaks") and word in said
     parquet = tmp_path / "b.parquet"
     with warnings.catch_warnings(record=True) as unread:
-        convert.convert(path, parquet, "boxes", tmp_path, threading.Event(), quiet=True)
+        views.convert(
+            path, parquet, "boxes", cache.Site(cache_dir=tmp_path, quiet=True), threading.Event()
+        )
     good, said = read(parquet, "boxes")
     assert good == [GOOD] * 2 and word in said + "".join(str(one.message) for one in unread)
 
@@ -100,13 +103,13 @@ def test_missing_columns(tmp_path):
     """A table without its columns is an error that names them; so is a file that is no table."""
     path = write(tmp_path / "b.csv", [], header=BOX_COLUMNS[:-2])
     with pytest.raises(BadInput, match="lacks the columns IsDepiction, IsInside"):
-        convert.source(path, "boxes")
+        views.source(path, "boxes")
     for name in ("none.csv", "none.parquet"):
         with pytest.raises(BadInput, match="no table"):
-            convert.source(tmp_path / name, "boxes")
+            views.source(tmp_path / name, "boxes")
         (tmp_path / name).write_bytes(bytes(range(256)))
         with pytest.raises(BadInput, match=r"lacks the columns|could not be read"):
-            convert.source(tmp_path / name, "boxes")
+            views.source(tmp_path / name, "boxes")
 
 
 def test_photos(tmp_path):
@@ -152,7 +155,7 @@ mirrored = pytest.mark.skipif(not MIRROR.exists(), reason="the mirror of real ro
 @pytest.mark.parametrize("kind", ["photos", "boxes"])
 def test_real_rows(kind, subset):
     """Real titles, authors, quotes and URLs are read as Python's own csv reads them."""
-    path = MIRROR / "flickr-rows" / catalogue.table_path(kind, subset)
+    path = MIRROR / "flickr-rows" / table_path(kind, subset)
     with open(path, encoding="utf-8", newline="") as stream:
         expected = list(csv.DictReader(stream))
     good, said = read(path, kind)
@@ -191,8 +194,8 @@ def test_a_graph_with_a_ring():
 def test_real_hierarchy():
     """In the real hierarchy a hamburger is a sandwich, and a human nose is not a person."""
     tables = MIRROR / "fruit/2018_04"
-    classes = categories.read_classes(tables / catalogue.table_path("classes"))
-    hierarchy = categories.read_hierarchy(tables / catalogue.table_path("hierarchy"))
+    classes = categories.read_classes(tables / table_path("classes"))
+    hierarchy = categories.read_hierarchy(tables / table_path("hierarchy"))
     names = ["Sandwich", "Hamburger", "Person", "Human nose"]
     sandwich, hamburger, person, nose = categories.resolve(names, classes)
     assert hamburger in hierarchy.descendants(sandwich)

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported when first used, so that importing openimager
 # costs next to nothing and `--help` does without pandas.
 _HOME = {
-    "connect": "tables.views",
+    "connect": "query",
     "download": "photos.download",
     **dict.fromkeys(("box_to_pixels", "crop_box", "rotate_box", "write_crops"), "crops"),
     "load_model": "predict",

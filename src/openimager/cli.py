@@ -147,11 +147,12 @@ def _list(given: dict) -> int:
         raise BadInput(f"--list takes one text; put several words in quotes: --list '{text}'")
     _, site = _ask(given)
     classes, hierarchy = site.classes(), site.hierarchy()
-    hits = categories.search(given["list"], classes)
+    text = given["list"].strip().casefold()
+    hits = [(name, mid) for mid, name in classes.items() if text in name.casefold() or text == mid]
     if not hits:
         # Says what an unknown category says, with the nearest names.
         categories.resolve([given["list"]], classes)
-    for mid, name in hits.items():
+    for name, mid in sorted(hits):
         kinds = hierarchy.children(mid) if hierarchy else ()
         print(f"{mid}\t{name}\t{', '.join(sorted(classes.get(kind, kind) for kind in kinds))}")
     sys.stdout.flush()

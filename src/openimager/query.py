@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 from openimager.errors import BadInput
 from openimager.store import FLAGS, IMAGE_ID, SUBSETS, Store
+from openimager.tables import views
 from openimager.tables.cache import Site
-from openimager.tables.catalogue import RELEASES, is_directory, subset_names  # noqa: F401
+from openimager.tables.catalogue import RELEASES, is_directory  # noqa: F401
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
 
 NAME = "query.json"
 # The addresses and files of this machine that the tables came from; not part of the package.
 SITE = ".openimager/site.json"
+_FOLDER = re.compile(r"(?!\.)[\w .&'()+,-]{1,60}(?<![ .])")
 DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FLAGS}
 
 
@@ -72,7 +75,8 @@ class Query:
         put("without", _names(self.without, "category"))
         put("drop", _names(self.drop, "flag to drop", DROPS))
         _names(self.release, "release", RELEASES)
-        put("subsets", subset_names(self.subsets))
+        asked = _names(self.subsets or "", "subset", (*SUBSETS, "all"))
+        put("subsets", tuple(name for name in SUBSETS if name in asked or "all" in asked))
         numbers = {"seed": self.seed} | ({} if self.limit is None else {"limit": self.limit})
         for name, value in numbers.items():
             if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -130,6 +134,11 @@ def _merges(given) -> Iterator[tuple[str, tuple[str, ...]]]:
         members = tuple(member.strip() for member in members if member.strip())
         if not name.strip() or not members:
             raise BadInput(f"'{one}' is not NAME=CATEGORY,CATEGORY, such as 'Pet=Cat,Dog'.")
+        if not _FOLDER.fullmatch(name.strip()):
+            raise BadInput(
+                f"'{name.strip()}' can't be the name of a folder: letters, digits, spaces and "
+                ".&'()+,- are allowed, at most 60, and no dot or space at either end."
+            )
         yield name.strip(), members
 
 
@@ -165,6 +174,34 @@ def ask(
     if query.release == "sample" and place.get("base_url") is not None:
         raise BadInput("The sample has no base URL: leave out --base-url or --sample.")
     return query, Site(query.release, **place)
+
+
+def connect(
+    release: str = "v4", subset: str | Iterable[str] = "train", **place
+) -> "duckdb.DuckDBPyConnection":
+    """Open the tables of a release for questions in SQL, fetching those that the cache lacks.
+
+    The connection is in memory and spills to the cache what exceeds 1 GB. Its views are ``boxes``
+    (the columns of Open Images and Subset), ``photos``, ``classes`` (LabelName, Category) and,
+    where the release has them, ``labels`` (of whole photos, with Subset). Rows that break the
+    format are left out, with a warning.
+
+    Parameters
+    ----------
+    release : str
+        ``"v4"``, ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
+    subset : str or iterable of str
+        ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
+    **place
+        `base_url`, `cache_dir`, `class_names`, `boxes`, `photos` and `quiet`, as in `Site`.
+
+    Examples
+    --------
+    >>> db = connect("sample", "all", quiet=True)
+    >>> db.sql("SELECT count(*) FROM photos").fetchall()
+    [(400,)]
+    """
+    return views.open_site(Site(release, **place), Query((), release, subset).subsets)
 
 
 def chosen(

@@ -50,7 +50,7 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
     import PIL
 
     from openimager.files import lock
-    from openimager.tables.cache import cache_folder
+    from openimager.tables.views import cache_folder
 
     if photos < 12:
         raise BadInput(f"The sample needs at least 12 photos, not {photos}.")

@@ -5,12 +5,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from openimager.errors import BadInput
+from openimager.errors import BadInput, first_of
 from openimager.query import DROPS, Query, Site, ask, without_flags  # noqa: F401
 from openimager.store import FLAGS, SUBSETS
-from openimager.tables import categories, convert
-from openimager.tables.cache import cache_folder
-from openimager.tables.convert import quoted
+from openimager.tables import categories, views
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,22 +45,19 @@ class Selector:
         self.categories, self.query = labels.names, replace(query, categories=labels.given)
         self.site, self._files = site, site.tables(query.subsets, "boxes", "photos")
         self._boxes, self._photos = (
-            "(" + " UNION ALL ".join(convert.source(p, kind) for p in self._files[kind]) + ")"
+            "(" + " UNION ALL ".join(views.source(p, kind) for p in self._files[kind]) + ")"
             for kind in ("boxes", "photos")
         )
-        self._con = convert.open_database(cache_folder(site.cache_dir))
+        self._con = views.open_database(site.cache_dir)
         self._rows: pd.DataFrame | None = None
         self._last: tuple[set[str], Selection] | None = None
-        with convert.explain_errors():
+        with views.explain_errors():
             self._find(labels)
             self._report()
             self._order()
 
     def _find(self, labels: categories.Labels) -> None:
-        """Fill box and photo: the rows that qualify, and those that break the format.
-
-        Of a photo these are the columns that the order and the counts depend on.
-        """
+        """Fill box and photo: the rows that qualify or have a Fault; of photos a few columns."""
         query, run = self.query, self._con.execute
         run(
             f"""CREATE TEMP TABLE listed AS SELECT id, right(id, 16) AS ImageID, Subset
@@ -76,7 +71,7 @@ class Selector:
             photos += " SEMI JOIN listed USING (ImageID, Subset)"
         keep = [f"{DROPS[name]} <> 1" for name in query.drop]
         keep += [f"{flag} <> -1" for flag in FLAGS] if query.drop_unknown else []
-        mids, names = quoted(*labels.category), quoted(*labels.category.values())
+        mids, names = views.quoted(*labels.category), views.quoted(*labels.category.values())
         run(
             f"""CREATE TEMP TABLE box AS
             SELECT *, map_extract(map([{mids}], [{names}]), LabelName)[1] AS Category FROM {boxes}
@@ -85,14 +80,14 @@ class Selector:
         if labels.without:
             run(
                 f"""DELETE FROM box WHERE ImageID IN (SELECT ImageID FROM {self._boxes}
-                WHERE LabelName IN ({quoted(*labels.without)}) AND Fault IS NULL)"""
+                WHERE LabelName IN ({views.quoted(*labels.without)}) AND Fault IS NULL)"""
             )
         run(
             f"""CREATE TEMP TABLE photo AS
             SELECT ImageID, Subset, OriginalSize, License, Fault,
                 left(md5('{query.seed}:' || ImageID), 12) AS hash
             FROM {photos} WHERE ImageID IN (SELECT ImageID FROM box)
-                AND (Fault IS NOT NULL OR Subset IN ({quoted(*query.subsets)}));
+                AND (Fault IS NOT NULL OR Subset IN ({views.quoted(*query.subsets)}));
             DELETE FROM photo WHERE rowid NOT IN (SELECT min(rowid) FROM photo GROUP BY ImageID)"""
         )
 
@@ -100,37 +95,33 @@ class Selector:
         """Warn of what is left out: broken rows, boxes without a photo, unknown ImageIDs."""
         run, where = self._con.execute, ", ".join(self.query.subsets)
         for kind, table in (("boxes", "box"), ("photos", "photo")):
-            convert.warn_of_bad_rows(self._con, self._files[kind], table)
+            views.warn_of_bad_rows(self._con, self._files[kind], table)
             run(f"DELETE FROM {table} WHERE Fault IS NOT NULL")
-        lost = "SELECT DISTINCT ImageID FROM box ANTI JOIN photo USING (ImageID)"
-        [(count, first)] = run(f"SELECT count(*), min(ImageID) FROM ({lost})").fetchall()
+        [(count, first)] = run(
+            "SELECT count(DISTINCT ImageID), min(ImageID) FROM box ANTI JOIN photo USING (ImageID)"
+        ).fetchall()
         if count and self.query.image_ids is None:
-            _warn(
+            warnings.warn(
                 f"{count:,} photo{'s have' if count > 1 else ' has'} boxes but no row in the "
-                f"table of photos (the first is {first}); left out."
+                f"table of photos (the first is {first}); left out.",
+                stacklevel=3,
             )
         run("DELETE FROM box WHERE ImageID NOT IN (SELECT ImageID FROM photo)")
-        unknown = run(
-            "SELECT id FROM listed EXCEPT "
-            "SELECT id FROM listed JOIN photo USING (ImageID, Subset) ORDER BY 1"
-        ).fetchall()
-        if unknown:
-            few = ", ".join(row[0] for row in unknown[:5]) + ", ..." * (len(unknown) > 5)
-            _warn(
+        found = {*run("SELECT id FROM listed JOIN photo USING (ImageID, Subset)").fetchall()}
+        if unknown := [one for one in self.query.image_ids or () if (one,) not in found]:
+            warnings.warn(
                 f"{len(unknown):,} of {len(self.query.image_ids):,} ImageIDs have no box of these "
-                f"categories in {where} ({few})."
+                f"categories in {where} ({first_of(unknown, 5)}).",
+                stacklevel=3,
             )
         there = {name for (name,) in run("SELECT DISTINCT Category FROM box").fetchall()}
         if empty := ", ".join(name for name in self.categories if name not in there):
             if not there:
                 raise BadInput(f"There is no photo of {empty} in {where}: nothing is selected.")
-            _warn(f"There is no photo of {empty} in {where}.")
+            warnings.warn(f"There is no photo of {empty} in {where}.", stacklevel=3)
 
     def _order(self) -> None:
-        """Fill pair: each category's photos and their places in its order.
-
-        Within a subset a hash decides; subsets are interleaved in proportion to their sizes.
-        """
+        """Fill pair: each category's photos in order, by hash, its subsets in proportion."""
         self._con.execute(
             """CREATE TEMP TABLE pair AS
             SELECT Category, ImageID, hash, row_number() OVER (
@@ -172,10 +163,9 @@ class Selector:
         if self._last and self._last[0] == set(gone):
             return self._last[1]
         run, new = self._con.execute, "SELECT ImageID FROM play EXCEPT SELECT ImageID FROM taken"
-        with convert.explain_errors():
+        with views.explain_errors():
             self._play(gone)
-            order = "SELECT ImageID FROM play ORDER BY place, hash, ImageID"
-            ids = run(order).fetchnumpy()["ImageID"]
+            ids = run("SELECT ImageID FROM play ORDER BY place, hash, ImageID").df()["ImageID"]
             boxes = run(
                 "SELECT box.* EXCLUDE Fault FROM box JOIN play USING (ImageID) WHERE there "
                 "ORDER BY box.ImageID, box.rowid"
@@ -204,7 +194,7 @@ class Selector:
         """
         flags = ", ".join(f"count(*) FILTER ({flag} = 1) AS {flag}" for flag in FLAGS)
         unknown = " OR ".join(f"{flag} = -1" for flag in FLAGS)
-        with convert.explain_errors():
+        with views.explain_errors():
             self._play()
             counts = self._con.execute(
                 f"""WITH mine AS (
@@ -225,7 +215,3 @@ class Selector:
             found = {name: dict(zip(columns, row, strict=True)) for name, *row in counts.fetchall()}
         nothing = dict.fromkeys(columns, 0) | {"licences": {}}
         return {name: found.get(name, nothing) for name in (*self.categories, "in all")}
-
-
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, stacklevel=4)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from openimager.errors import BadInput
 
 _MID = re.compile(r"/[a-z]/[0-9a-z_]+")
-_FOLDER = re.compile(r"(?!\.)[\w .&'()+,-]{1,60}(?<![ .])")
 
 
 def read_classes(path: str | Path) -> dict[str, str]:
@@ -82,22 +81,10 @@ def _suggestion(name: str, classes: Mapping[str, str]) -> str:
     return f"Did you mean {' or '.join(near)}?"
 
 
-def search(text: str, classes: Mapping[str, str]) -> dict[str, str]:
-    """Return the categories whose name contains `text`, or whose MID it is, sorted by name.
-
-    >>> search("SAND", {"/m/0l515": "Sandwich", "/m/01yrx": "Cat"})
-    {'/m/0l515': 'Sandwich'}
-    """
-    text = text.strip().casefold()
-    hits = [(name, mid) for mid, name in classes.items() if text in name.casefold() or text == mid]
-    return {mid: name for name, mid in sorted(hits)}
-
-
 class Hierarchy:
     """Which category is a kind of which, and which is a part of which.
 
     A graph and not a tree: 190 of the 601 categories of Open Images have more than one place.
-    `root` is the LabelName at the top, ``"/m/0bl9f"`` (Entity).
 
     >>> graph = Hierarchy({"LabelName": "/m/0bl9f", "Subcategory": [
     ...     {"LabelName": "/m/0l515", "Subcategory": [{"LabelName": "/m/0cdn1"}]}]})
@@ -106,7 +93,7 @@ class Hierarchy:
     """
 
     def __init__(self, tree: Mapping):
-        self.root: str = tree["LabelName"]
+        self.root: str = tree["LabelName"]  # "/m/0bl9f" (Entity)
         # Of dicts, not sets: they keep the order of the file, so that what is printed is stable.
         self._below = {"Subcategory": defaultdict(dict), "Part": defaultdict(dict)}
         waiting = [tree]
@@ -129,10 +116,7 @@ class Hierarchy:
         return tuple(one for one, below in self._below["Subcategory"].items() if mid in below)
 
     def descendants(self, mid: str) -> dict[str, int]:
-        """Return the kinds of a category, kinds of kinds and so on, with the least steps to each.
-
-        Parts are never followed: a human nose is not a person.
-        """
+        """Return the kinds of a category, at any depth, with the least steps to each; no parts."""
         steps = {mid: 0}
         waiting = [mid]
         for above in waiting:
@@ -190,7 +174,13 @@ def labels(
     merged = {name.casefold() for name, _ in merge} - {n.casefold() for n in classes.values()}
     found = resolve([n for n in names if n.strip().casefold() not in merged], classes)
     asked = {mid: renamed.get(mid, name) for mid, name in found.items()} | renamed
-    _check_merged(asked, renamed)
+    own = [name for mid, name in asked.items() if mid not in renamed]
+    for one, other in itertools.combinations([*dict.fromkeys(renamed.values()), *own], 2):
+        if one in renamed.values() and one.casefold() == other.casefold():
+            raise BadInput(
+                f"Two categories, '{one}' and '{other}', would have one name, or names that differ "
+                "only in case; rename the merged one."
+            )
     excluded, category = {*resolve(without, classes)}, dict(asked)
     kinds = {mid: hierarchy.descendants(mid) for mid in (*asked, *excluded)} if hierarchy else {}
     for above, below in itertools.permutations(asked, 2):
@@ -213,21 +203,3 @@ def labels(
         raise BadInput(f"'{both[0]}' is both wanted and excluded (--without); leave one out.")
     names = tuple(dict.fromkeys(asked.values()))
     return Labels(names, category, tuple(excluded), tuple(found.values()))
-
-
-def _check_merged(asked: Mapping[str, str], renamed: Mapping[str, str]) -> None:
-    """Check that names of merged categories are folders, and different from all others."""
-    merged = dict.fromkeys(renamed.values())
-    names = [*merged, *(name for mid, name in asked.items() if mid not in renamed)]
-    for name in merged:
-        if not _FOLDER.fullmatch(name):
-            raise BadInput(
-                f"'{name}' can't be the name of a folder: letters, digits, spaces and .&'()+,- are "
-                "allowed, at most 60, and no dot or space at either end."
-            )
-        same = [repr(other) for other in names if other.casefold() == name.casefold()]
-        if len(same) > 1:
-            raise BadInput(
-                f"Two categories, {' and '.join(same)}, would have one name, or names that differ "
-                "only in case; rename the merged one."
-            )

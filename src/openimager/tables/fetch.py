@@ -8,7 +8,7 @@ import os
 import random
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import requests
@@ -37,19 +37,18 @@ class _Later(Exception):
 def fetch_file(
     url: str,
     target: Path,
-    check: Callable[[Path], str],
+    known: Mapping[str, str],
+    check: Callable[[Path], object],
     stop: threading.Event,
     quiet: bool = False,
     backoff: float = 1.0,
 ) -> None:
     """Fetch `url` into `target`, unless that exists already.
 
-    Bytes are collected in ``<target>.part``, which this run or a later one resumes with Range
-    and If-Range, so that a file that has changed on the server is fetched from its start.
-
-    `check` returns what is wrong with the whole file, ``""`` if nothing is; the MD5 that Google's
-    servers send is checked in any case. MissingTable on 403, 404 and 410; TryAgain if several tries
-    in a row brought nothing, if the file failed the check twice, or once `stop` is set.
+    What has arrived is resumed, by a later run too, while the file on the server is the same. The
+    whole has the bytes and hashes that are `known` (in hex, by name) or that Google's servers send,
+    and `check` raises BadInput if it is no table. MissingTable on 403, 404 and 410; TryAgain if
+    several tries in a row brought nothing, if two files were wrong, or once `stop` is set.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -62,28 +61,35 @@ def fetch_file(
             reason, least = later.args
             fruitless = 0 if _size(part) > before else fruitless + 1
             if fruitless == _TRIES:
-                raise TryAgain(
-                    f"{url} could not be fetched: {reason}. Run again to resume it."
-                ) from None
+                sentence = f"{url} could not be fetched: {reason}. Run again to resume it."
+                raise TryAgain(sentence) from None
             wait = max(least, backoff * 2**fruitless * random.uniform(0.5, 1.0))
             if stop.wait(min(_LONGEST_WAIT, wait)):
                 raise TryAgain(f"{url} was interrupted.") from None
             continue
-        fault, announced = check(part), _notes(part).get("md5")
-        if announced and not fault:
-            with open(part, "rb") as stream:
-                md5 = base64.b64encode(hashlib.file_digest(stream, "md5").digest()).decode()
-            if md5 != announced:
-                fault = f"its MD5 is {md5}, the server says {announced}"
-        if not fault:
+        try:
+            _verify(part, {**_notes(part).get("known", {}), **known})
+            check(part)
             os.replace(part, target)
+        except BadInput as fault:
+            _discard(part)
+            if refused:
+                raise TryAgain(
+                    f"{url} arrived twice and failed the check: {fault}. It was not kept; "
+                    "try again later, or give another base URL."
+                ) from None
+            refused = True
         _discard(part)
-        if fault and refused:
-            raise TryAgain(
-                f"{url} arrived twice and failed the check: {fault}. It was not kept; "
-                "try again later, or give another base URL."
-            )
-        refused = True
+
+
+def _verify(part: Path, known: Mapping[str, str]) -> None:
+    """Compare a whole file with its bytes and hashes in hex; BadInput if one differs."""
+    for name, expected in known.items():
+        with open(part, "rb") as stream:
+            is_hash = name in hashlib.algorithms_available
+            found = hashlib.file_digest(stream, name).hexdigest() if is_hash else str(_size(part))
+        if found != expected:
+            raise BadInput(f"it has the {name} {found}, not {expected}")
 
 
 def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
@@ -95,32 +101,26 @@ def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
         return
     if have and notes.get("validator"):
         headers |= {"Range": f"bytes={have}-", "If-Range": notes["validator"]}
-    else:
-        _discard(part)
+    look = {"desc": url.rpartition("/")[2], "disable": quiet or None}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
             total = _start(url, response, part)
-            look = {"unit": "B", "unit_scale": True, "disable": quiet or None}
-            bar = tqdm(desc=url.rpartition("/")[2], initial=_size(part), total=total, **look)
-            with bar, open(part, "ab") as stream:
+            look |= {"initial": _size(part), "total": total}
+            with open(part, "ab") as file, tqdm.wrapattr(file, "write", **look) as stream:
                 for block in response.iter_content(_BLOCK) if _size(part) != total else ():
                     if stop.is_set():
                         raise TryAgain(f"{url} was interrupted.")
                     stream.write(block)
-                    bar.update(len(block))
     except requests.exceptions.InvalidSchema:
         raise BadInput(f"{url} redirects to an address that is neither http nor https.") from None
     except requests.RequestException as error:
         why = f"the server can't be reached, or breaks off ({type(error).__name__})"
         raise _Later(why, 0) from None
-    arrived = _size(part)
-    if total is not None and arrived != total:
-        if arrived > total:
-            _discard(part)
-        raise _Later(f"{arrived} of {total} bytes arrived", 0)
+    if total not in (None, _size(part)):
+        raise _Later(f"{_size(part)} of {total} bytes arrived", 0)
 
 
-def _start(url: str, response, part: Path) -> int | None:
+def _start(url: str, response: requests.Response, part: Path) -> int | None:
     """Read status and headers; return the length of the whole file, None if it is unknown."""
     status, sent = response.status_code, response.headers
     if status in (403, 404, 410):
@@ -140,14 +140,14 @@ def _start(url: str, response, part: Path) -> int | None:
     notes = {
         "validator": etag if etag.startswith('"') else sent.get("Last-Modified"),
         "total": int(length) if plain and length.isdigit() else None,
-        "md5": md5[1] if plain and md5 else None,
+        "known": {"md5": base64.b64decode(md5[1]).hex()} if plain and md5 else {},
     }
     part.with_suffix(_NOTES).write_text(json.dumps(notes), encoding="utf-8")
     return notes["total"]
 
 
 def _notes(part: Path) -> dict:
-    """Return what is known of a part: validator, total, md5. Version 0.1 kept the first alone."""
+    """Return what is noted of a part: validator, total, known. Version 0.1 kept the first alone."""
     with contextlib.suppress(OSError, ValueError):
         notes = json.loads(part.with_suffix(_NOTES).read_text(encoding="utf-8"))
         return notes if isinstance(notes, dict) else {"validator": notes}
