@@ -212,6 +212,7 @@ def test_image_ids_that_are_not(tmp_path):
         ({"seed": 1.5}, "The seed is 1.5"),
         ({"subset": "tset"}, "Unknown subset 'tset'. Allowed: train, validation, test, all"),
         ({"drop": "blurred"}, "Unknown flag to drop 'blurred'. Allowed: occluded"),
+        ({"subset": ["train", "tset"]}, "Unknown subset 'tset'"),
         ({"release": "v8"}, "Unknown release 'v8'. Allowed: v4, v5, v6, v7, sample"),
         ({"sample": True, "release": "v7"}, "--sample is short for --release sample"),
         ({"sample": True, "base_url": "x"}, "The sample has no base URL"),
@@ -222,6 +223,13 @@ def test_values_that_are_not_allowed(options, word):
     with pytest.raises(BadInput) as error:
         ask("Cat", **options)
     assert word in str(error.value)
+
+
+def test_subsets_of_a_query():
+    """Whatever holds their names will do, but there must be one."""
+    assert Query("Cat", subsets=iter(["test", "train"])).subsets == ("train", "test")
+    with pytest.raises(BadInput, match=r"Unknown subset ''\. Allowed: train"):
+        Query("Cat", subsets=[])
 
 
 def test_query_to_json_and_back():

@@ -75,7 +75,8 @@ class Query:
         put("without", _names(self.without, "category"))
         put("drop", _names(self.drop, "flag to drop", DROPS))
         _names(self.release, "release", RELEASES)
-        asked = _names(self.subsets or "", "subset", (*SUBSETS, "all"))
+        of = "subset", (*SUBSETS, "all")
+        asked = _names(self.subsets, *of) or _names("", *of)
         put("subsets", tuple(name for name in SUBSETS if name in asked or "all" in asked))
         numbers = {"seed": self.seed} | ({} if self.limit is None else {"limit": self.limit})
         for name, value in numbers.items():
