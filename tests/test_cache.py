@@ -361,10 +361,22 @@ def test_interrupted_while_another_run_fetches(server, tmp_path):
     base = f"{server.url}/2018_04/"
     target = cache.folder_of(base, tmp_path / "cache") / BOXES
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    with files.lock(target.with_name(target.name + ".lock")):
+    held, ended = threading.Event(), threading.Event()
+
+    def hold():
+        with files.lock(target.with_name(target.name + ".lock")):
+            held.set()
+            return ended.wait(30)
+
+    # A wait that Ctrl-C does not end would otherwise last for ever.
+    with ThreadPoolExecutor(1) as pool:
+        in_time = pool.submit(hold)
+        assert held.wait(30)
         timer.start()
         with pytest.raises(KeyboardInterrupt):
             local([BOX], base, tmp_path / "cache")
+        ended.set()
+        assert in_time.result(), "the lock was given up before the wait for it ended"
 
 
 def test_two_runs_share_the_cache(server, tmp_path):

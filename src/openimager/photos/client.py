@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import http.client
+import math
 import os
 import ssl
 import threading
@@ -17,7 +18,7 @@ import urllib3
 from urllib3 import exceptions
 
 from openimager.photos import check
-from openimager.photos.pace import Paces, retry_after
+from openimager.photos.pace import MIRROR, TRIAL_WINDOW, Pace, registered_domain, retry_after
 from openimager.photos.photo import Settings, Source, absolute
 from openimager.tables import catalogue
 from openimager.tables.fetch import USER_AGENT
@@ -44,10 +45,13 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Makes requests for photos; the threads of a run share it."""
+    """Makes requests for photos, to each domain at its pace; the threads of a run share it."""
 
     def __init__(self, settings: Settings):
-        self.settings, self.paces = settings, Paces(settings)
+        self.settings, self.changed = settings, threading.Condition()
+        self.stopped = False
+        self.news = False  # whether a domain may have stopped waiting
+        self._paces: dict[str, Pace] = {}
         self._timeout = urllib3.Timeout(connect=settings.connect, read=settings.read)
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
         # Decoding is all CPU: more at once than there are cores only takes memory.
@@ -56,37 +60,82 @@ class Client:
         self._site = Path(settings.base).resolve().parent
 
     def close(self) -> None:
-        """Abandon requests at their next block, and close idle connections."""
-        self.paces.stop()
+        """Abandon requests at their next block, and close idle connections; wake all threads."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
         for manager in list(self._managers.values()):
             manager.clear()
 
+    def waiting(self) -> dict[str, tuple[float, int, str]]:
+        """Return the domains that wait: until when (seconds since the epoch), strikes, reason."""
+        with self.changed:
+            shift = time.time() - time.monotonic()
+            return {
+                domain: (pace.until + shift, pace.strikes, pace.reason)
+                for domain, pace in self._paces.items()
+                if pace.strikes and not pace.closed
+            }
+
     def fetch(self, source: Source) -> Answer | None:
         """Request a photo politely, following redirects; None if a domain on the way waits."""
+        if fault := self._too_large(source.size or 0):
+            return fault
         if source.path:
-            return self.ask(source)
+            return self._read(source)
         url, source.moved = source.moved or source.url, ""
         for _ in range(self.settings.hops + 1):
-            pace = source.pace = self.paces.of(url)
-            if (sent := self.paces.enter(pace)) is None:
+            pace = source.pace = self._pace(url)
+            if (sent := self._enter(pace)) is None:
                 if pace.closed:
                     source.settle(source.error or "its domain does not answer", gone=False)
                 source.moved = url
                 return None
             answer = self.ask(source, url)
-            busy = (answer.kind == "busy") if answer.heard else None
-            self.paces.answered(pace, sent, busy, answer.after)
+            with self.changed:
+                concerns = pace.strikes or pace.running >= pace.window
+                busy = (answer.kind == "busy") if answer.heard else None
+                pace.answered(sent, time.monotonic(), busy, answer.after)
+                if concerns or pace.strikes:
+                    self.news = True
+                    self.changed.notify_all()
             if answer.kind != "moved":
                 return answer
             url = answer.location
         return Answer("gone", "redirects without end")
 
+    def _pace(self, url: str) -> Pace:
+        """Return the pace of a URL's domain, which goes on waiting if it did in an earlier run."""
+        domain, one = registered_domain(url), self.settings
+        with self.changed:
+            if (pace := self._paces.get(domain)) is None:
+                window = math.inf if urlsplit(url).hostname == MIRROR else TRIAL_WINDOW
+                waits = (one.pause, one.longest_pause, one.backoff)
+                pace = self._paces[domain] = Pace(one.rate_of(domain, url), window, *waits)
+                until, pace.strikes, pace.reason = *one.waits.get(domain, (0, 0)), "after 429"
+                if domain in one.flickr_domains and not one.flickr:
+                    until, pace.strikes = math.inf, 1
+                    pace.reason = "because only one partition at a time asks Flickr"
+                if pace.strikes:
+                    pace.window, pace.struck = 1, time.monotonic()
+                    pace.until = pace.struck + until - time.time()
+            return pace
+
+    def _enter(self, pace: Pace) -> float | None:
+        """Sleep until a request may go; return the time, or None if the domain waits."""
+        with self.changed:
+            while not self.stopped:
+                now = time.monotonic()
+                if pace.waits(now) or pace.closed:
+                    return None
+                if (delay := pace.delay(now)) <= 0:
+                    pace.sent(now)
+                    return now
+                self.changed.wait(min(delay, 60.0))
+        return None
+
     def ask(self, source: Source, url: str = "") -> Answer:
         """Make one request, of `url` where a redirect led there, and check what arrives."""
-        if fault := self._too_large(source.size or 0, None):
-            return fault._replace(heard=False)
-        if source.path:
-            return self._read(source)
         url, until = url or source.url, time.monotonic() + self.settings.whole
         options = {"redirect": False, "retries": False, "preload_content": False}
         try:
@@ -110,14 +159,13 @@ class Client:
                 options |= {"ssl_context": _tls_context(), "cert_reqs": "CERT_REQUIRED"}
             free = catalogue.is_loopback(url)
             proxies = {} if free else requests.utils.get_environ_proxies(url)
-            made, proxy = urllib3.PoolManager, requests.utils.select_proxy(url, proxies)
-            if proxy:
-                made, login = urllib3.ProxyManager, requests.utils.get_auth_from_url(proxy)
-                options["proxy_url"] = proxy
-                if any(login):
-                    headers = urllib3.make_headers(proxy_basic_auth=":".join(login))
-                    options["proxy_headers"] = headers
-            self._managers.setdefault(place, made(**options))
+            if proxy := requests.utils.select_proxy(url, proxies):
+                login = ":".join(requests.utils.get_auth_from_url(proxy))
+                login = urllib3.make_headers(proxy_basic_auth=login if login != ":" else None)
+                made = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
+            else:
+                made = urllib3.PoolManager(**options)
+            self._managers.setdefault(place, made)
         return self._managers[place]
 
     def _receive(self, response, source: Source, until: float) -> Answer:
@@ -130,7 +178,7 @@ class Client:
                 return Answer("gone", check.NO_PHOTO)
             if fault := self._too_large(len(data), source.size):
                 return fault
-            if self.paces.stopped:
+            if self.stopped:
                 return Answer("failed", "interrupted")
             if time.monotonic() > until:
                 return Answer("failed", f"not whole after {self.settings.whole:g} s")
@@ -160,7 +208,7 @@ class Client:
             return Answer("gone", look.fault)
         return Answer("ok", data=data, width=look.width, height=look.height)
 
-    def _too_large(self, size: int, recorded: int | None) -> Answer | None:
+    def _too_large(self, size: int, recorded: int | None = None) -> Answer | None:
         if recorded is not None and size > recorded:
             return Answer("gone", f"another photo: more than the {recorded:,} bytes recorded")
         if size > self.settings.most_bytes:

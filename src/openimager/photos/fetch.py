@@ -5,13 +5,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from openimager.photos import check
 from openimager.photos.client import Client
 from openimager.photos.journal import recording
-from openimager.photos.photo import Outcome, Photo, Settings, reasons, sources_of
+from openimager.photos.photo import Outcome, Photo, Settings, original, reasons, sources_of
 from openimager.store import Store
 
 if TYPE_CHECKING:
@@ -29,20 +28,23 @@ def fetch_photo(photo: Photo, client: Client) -> Outcome | None:
     None means that every remaining source waits: call again later.
     """
     settings = client.settings
-    while not client.paces.stopped and (source := photo.next_source()):
-        answer = client.fetch(source)
-        if answer is None:
-            continue
-        if answer.kind == "ok":
-            photo.data = answer.data
-            found = {"Source": source.name, "Width": answer.width, "Height": answer.height}
-            found["Skipped"] = reasons(photo.sources[: photo.sources.index(source)])
-            return photo.outcome("ok")._replace(**found, Bytes=len(answer.data), Error="")
-        if answer.kind == "gone":
-            source.settle(answer.error, gone=True)
+    while not client.stopped:
+        now = time.monotonic()
+        source = next((source for source in photo.sources if source.wake(now) <= now), None)
+        if source is None:
+            break
+        if (answer := client.fetch(source)) is None:
             continue
         source.error = answer.error
-        if answer.kind == "busy":
+        if answer.kind == "ok":
+            photo.data = answer.data
+            skipped = reasons(photo.sources[: photo.sources.index(source)])
+            found = {"Source": source.name, "Width": answer.width, "Height": answer.height}
+            found |= {"Bytes": len(answer.data), "Error": "", "Skipped": skipped}
+            return photo.outcome("ok")._replace(**found)
+        if answer.kind == "gone":
+            source.settle(answer.error, gone=True)
+        elif answer.kind == "busy":
             source.refusals += 1
             source.done = source.refusals >= settings.refusals
         else:
@@ -60,25 +62,13 @@ def fetch_rows(
     progress: Callable[[int, str], None] | None = None,
     journal: str = "",
 ) -> "pd.DataFrame":
-    """Fetch a table of photos on `Settings.workers` threads; write outcomes to a journal.
+    """Fetch a table of photos on `Settings.workers` threads; return an `Outcome` row for each.
 
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        `store.PHOTO_COLUMNS`; Gone, if verdicts of earlier runs are known; and Here, which is not
-        empty for photos that are in the store but have to be checked.
-    store : Store
-    settings : Settings
-    progress : callable, optional
-        Called now and then with the number of photos done and what is being waited for.
-    journal : str
-        Name of the journal to write, from `journal.new_name`; a new one by default.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The fields of `Outcome`, a row for each of `rows` in their order. ``attrs["waits"]`` is
-        what the next call should get as `Settings.waits`.
+    `rows` has `store.PHOTO_COLUMNS`; Gone, if verdicts of earlier runs are known; and Here, which
+    is not empty for photos that are in the store but have to be checked. `progress` is called now
+    and then with the number of photos done and what is being waited for. `journal` is a name from
+    `journal.new_name`; a new one by default. ``attrs["waits"]`` of the result is what the next call
+    should get as `Settings.waits`.
     """
     import pandas as pd
 
@@ -90,7 +80,7 @@ def fetch_rows(
             run.stop()
     outcomes = [run.outcomes[image_id] for image_id in rows["ImageID"]]
     frame = pd.DataFrame(outcomes, columns=Outcome._fields, dtype=object)
-    waits = run.client.paces.waiting().items()
+    waits = run.client.waiting().items()
     frame.attrs["waits"] = {domain: one[:2] for domain, one in waits if one[0] < math.inf}
     return frame
 
@@ -102,7 +92,7 @@ class _Run:
         self.store, self.settings, self.record = store, settings, record
         self.client = Client(settings)
         self.outcomes: dict[str, Outcome] = {}
-        self._changed = self.client.paces.changed
+        self._changed = self.client.changed
         self._fresh = records(rows)
         # In the order of arrival, so that the next probe is another photo; and when the first of
         # them may go on.
@@ -118,12 +108,10 @@ class _Run:
 
     def wait(self, progress: Callable[[int, str], None] | None) -> None:
         """Wait until every photo has an outcome, or for the first error."""
-        alive = True
-        while alive:
+        over = False
+        while not over:
             with self._changed:
-                if self._alive and not self._error:
-                    self._changed.wait(0.25)
-                alive = self._alive
+                over = self._changed.wait_for(lambda: self._error or not self._alive, timeout=0.25)
             if self._error:
                 raise self._error
             if progress:
@@ -131,13 +119,12 @@ class _Run:
 
     def stop(self) -> None:
         """Abandon what is in flight, except a photo that is being written."""
-        self.client.paces.stop()
+        self.client.close()
         with self._changed:
             self._changed.wait_for(lambda: not self._committing, timeout=60)
-        self.client.close()
 
     def _message(self) -> str:
-        for domain, (until, _, reason) in self.client.paces.waiting().items():
+        for domain, (until, _, reason) in self.client.waiting().items():
             if 0 < (seconds := until - time.time()) < math.inf:
                 name = "Flickr" if domain in self.settings.flickr_domains else domain
                 return f"{name}: waiting {seconds:.0f} s {reason}"
@@ -154,23 +141,19 @@ class _Run:
             self._error = self._error or error
         with self._changed:
             self._alive -= 1
-            if self._error or not self._alive:
-                self._changed.notify_all()
+            self._changed.notify_all()
 
     def _next(self) -> Photo | None:
         """Return the next photo that need not wait; None if nothing is left for this thread."""
-        paces = self.client.paces
         with self._changed:
-            while not paces.stopped:
+            while not self.client.stopped:
                 now = time.monotonic()
-                if paces.news or self._over or self._wake <= now:
-                    paces.news = False
-                    if (photo := self._ready(now)) is not None:
-                        self._flying += 1
-                        return photo
-                if (row := next(self._fresh, None)) is not None:
+                photo = self._ready(now)
+                if photo is None and (row := next(self._fresh, None)) is not None:
+                    photo = Photo(row, sources_of(row, self.settings))
+                if photo is not None:
                     self._flying += 1
-                    return Photo(row, self.settings)
+                    return photo
                 if not self._waiting:
                     return None
                 if not self._flying and self._wake >= self._last + self.settings.patience:
@@ -180,10 +163,12 @@ class _Run:
         return None
 
     def _ready(self, now: float) -> Photo | None:
-        """Take a photo that may go on from those that wait."""
-        self._wake = math.inf
+        """Take a photo that may go on from those that wait; look only if there may be one."""
+        if not (self.client.news or self._over or self._wake <= now):
+            return None
+        self.client.news, self._wake = False, math.inf
         for place, photo in enumerate(self._waiting):
-            wake = min(source.wake(now) for source in photo.sources)
+            wake = photo.wake(now)
             self._wake = min(self._wake, wake)
             if wake <= now or self._over:
                 return self._waiting.pop(place)
@@ -200,11 +185,9 @@ class _Run:
             data = self.store.read(path)
         except FileNotFoundError:
             return None
-        [source] = sources_of(photo.row, replace(self.settings, sources=("flickr",)))
-        found = check.look(data, source.size, source.md5)
-        names = ["flickr"] if found.known else []
+        found, names = check.look(data, *original(photo.row)), ["flickr"]
         if not found.known:
-            found = check.look(data)
+            found, names = check.look(data), []
             # It was not there before this run: if only one source could deliver it, that one did.
             if photo.row["Here"] == NOW:
                 names = [one.name for one in photo.sources if one.name != "flickr" or not one.md5]
@@ -219,11 +202,10 @@ class _Run:
         with self._changed:
             if outcome is None:
                 self._flying -= 1
-                now = time.monotonic()
-                self._wake = min([self._wake, *(source.wake(now) for source in photo.sources)])
+                self._wake = min(self._wake, photo.wake(time.monotonic()))
                 self._waiting.append(photo)
                 return
-            if self.client.paces.stopped:
+            if self.client.stopped:
                 return
             self._committing += 1
         try:
@@ -236,7 +218,7 @@ class _Run:
             with self._changed:
                 self._committing -= 1
                 self._flying -= 1
-                if self.client.paces.stopped:
+                if self.client.stopped:
                     self._changed.notify_all()
         self.outcomes[outcome.ImageID] = outcome
         if outcome.Status == "ok":

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from openimager.photos.photo import CHANGES
 from openimager.store import CREDIT_COLUMNS, Store
 
-_COMPACT = "journal.jsonl"
+_COMPACT = "journal.jsonl"  # replayed first; the names of the others begin with it
 
 
 @contextlib.contextmanager
@@ -45,20 +45,13 @@ def recording(store: Store, name: str = "") -> Iterator[Callable]:
 
 def new_name() -> str:
     """Return the name of a new journal, which is replayed after all earlier ones."""
-    return f"journal-{time.time_ns():020d}-{secrets.token_hex(4)}.jsonl"
+    return f"{_COMPACT}-{time.time_ns():020d}-{secrets.token_hex(4)}"
 
 
 def replay(store: Store) -> Iterator[dict]:
     """Yield the records of all journals, oldest first; lines that are torn are skipped."""
-
-    def content(path) -> bytes:
-        try:
-            return store.read(path)
-        except FileNotFoundError:
-            return b""
-
     with ThreadPoolExecutor(1 if store.is_local else 16) as pool:
-        for data in pool.map(content, _paths(store)):
+        for data in pool.map(store.read, _paths(store)):
             for line in io.BytesIO(data):
                 with contextlib.suppress(ValueError):
                     record = json.loads(line)
@@ -75,8 +68,7 @@ def compact(store: Store, outcomes: Iterable) -> None:
 
 def _paths(store: Store) -> list:
     names = [name for name in store.sizes(store.state) if name.startswith("journal")]
-    # The compact one is the oldest.
-    return [store.state / name for name in sorted(names, key=lambda name: (name != _COMPACT, name))]
+    return [store.state / name for name in sorted(names)]
 
 
 def _line(outcome, **more) -> bytes:

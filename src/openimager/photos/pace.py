@@ -2,8 +2,6 @@
 
 import ipaddress
 import math
-import threading
-import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,7 +17,7 @@ MIRROR = "open-images-dataset.s3.amazonaws.com"
 _REGISTRIES = {"ac", "co", "com", "gov", "ne", "net", "or", "org"}
 # Requests in flight until a domain has answered so many: one that throttles after 20 to 30 photos
 # refuses few requests before we know.
-_TRIAL_WINDOW, _TRIAL = 12, 36
+TRIAL_WINDOW, _TRIAL = 12, 36
 # Requests in a row without any answer until the domain waits, and probes until it is given up.
 _SILENT, _PROBES = 8, 4
 
@@ -133,70 +131,3 @@ class Pace:
         pause = self.pause if after is None else self.pause / 64
         after = max(after or 0.0, min(pause * growth, self.longest))
         self.until = max(self.until, now + after)
-
-
-class Paces:
-    """The pace of each registered domain, for the threads of one run."""
-
-    def __init__(self, settings):
-        self.changed = threading.Condition()
-        self.stopped = False
-        self.news = False  # whether a domain may have stopped waiting
-        self._settings, self._paces = settings, {}
-
-    def of(self, url: str) -> Pace:
-        """Return the pace of the domain of a URL."""
-        domain, one = registered_domain(url), self._settings
-        with self.changed:
-            if (pace := self._paces.get(domain)) is None:
-                window = math.inf if urlsplit(url).hostname == MIRROR else _TRIAL_WINDOW
-                waits = (one.pause, one.longest_pause, one.backoff)
-                pace = Pace(one.rate_of(domain, url), window, *waits)
-                until, strikes, reason = *one.waits.get(domain, (0.0, 0)), "after 429"
-                if domain in one.flickr_domains and not one.flickr:
-                    until, strikes = math.inf, 1
-                    reason = "because only one partition at a time asks Flickr"
-                if strikes:
-                    now = time.monotonic()
-                    pace.until, pace.struck = now + until - time.time(), now
-                    pace.strikes, pace.window, pace.reason = strikes, 1, reason
-                self._paces[domain] = pace
-            return pace
-
-    def enter(self, pace: Pace) -> float | None:
-        """Sleep until a request may go; return the time, or None if the domain waits."""
-        with self.changed:
-            while not self.stopped:
-                now = time.monotonic()
-                if pace.waits(now) or pace.closed:
-                    return None
-                if (delay := pace.delay(now)) <= 0:
-                    pace.sent(now)
-                    return now
-                self.changed.wait(min(delay, 60.0))
-        return None
-
-    def answered(self, pace: Pace, sent: float, busy: bool | None, after: float | None) -> None:
-        """Record an answer and wake the threads that it concerns."""
-        with self.changed:
-            concerns = pace.strikes or pace.running >= pace.window
-            pace.answered(sent, time.monotonic(), busy, after)
-            if concerns or pace.strikes:
-                self.news = True
-                self.changed.notify_all()
-
-    def waiting(self) -> dict[str, tuple[float, int, str]]:
-        """Return the domains that wait: until when (seconds since the epoch), strikes, reason."""
-        with self.changed:
-            shift = time.time() - time.monotonic()
-            return {
-                domain: (pace.until + shift, pace.strikes, pace.reason)
-                for domain, pace in self._paces.items()
-                if pace.strikes and not pace.closed
-            }
-
-    def stop(self) -> None:
-        """Wake all threads; none may send another request."""
-        with self.changed:
-            self.stopped = True
-            self.changed.notify_all()

@@ -1,8 +1,7 @@
 """One photo: the settings of a run, the photo's sources in order, and its outcome."""
 
 import math
-import string
-import time
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,9 @@ CHANGES = {
     "cvdf": "scaled down to at most 1,024 pixels (CVDF)",
     "thumbnail": "scaled down to a thumbnail (Flickr)",
 }
+
+_COLUMN = re.compile(rf"\{{({'|'.join(PHOTO_COLUMNS)})\}}")
+_TEMPLATE = re.compile(rf"(?i:https?)://[^{{}}]*({_COLUMN.pattern}[^{{}}]*)+")
 
 
 @dataclass(frozen=True)
@@ -106,26 +108,17 @@ class Source:
         return max(self.later, self.pace.until) if self.pace.until > now else math.inf
 
 
+@dataclass(slots=True)
 class Photo:
-    """One photo on its way through its sources; its row may have verdicts of earlier runs."""
+    """One photo on its way through its sources."""
 
-    __slots__ = ("data", "row", "sources")
+    row: Mapping
+    sources: list[Source]
+    data: bytes = b""
 
-    def __init__(self, row: Mapping, settings: Settings):
-        self.row, self.data = row, b""
-        self.sources = sources_of(row, settings)
-        gone = row.get("Gone") or {}
-        for source in self.sources:
-            if source.address in gone:
-                source.settle(gone[source.address], gone=True)
-            elif not source.url and not source.path:
-                reason = "its address is neither http nor https" if source.address else "no address"
-                source.settle(reason, gone=True)
-
-    def next_source(self) -> Source | None:
-        """Return the first source that may be tried now."""
-        now = time.monotonic()
-        return next((source for source in self.sources if source.wake(now) <= now), None)
+    def wake(self, now: float) -> float:
+        """Return when one of its sources may be tried; infinite as for a source."""
+        return min(source.wake(now) for source in self.sources)
 
     def outcome(self, status: str = "") -> Outcome:
         """Return the outcome: by default gone if every source says so, failed otherwise."""
@@ -146,7 +139,7 @@ def checked_sources(source: str | Iterable[str] | None) -> tuple[str, ...] | Non
         return None
     sources = (source,) if isinstance(source, str) else tuple(source)
     for one in sources or ("",):
-        if one not in NAMES and not _is_template(one):
+        if one not in NAMES and not _TEMPLATE.fullmatch(one):
             raise BadInput(
                 f"Unknown source '{one}'. Allowed: {', '.join(NAMES)}, or a URL with V4 columns in "
                 f"it, such as https://host/{{Subset}}/{{ImageID}}.jpg ({', '.join(PHOTO_COLUMNS)})."
@@ -154,42 +147,38 @@ def checked_sources(source: str | Iterable[str] | None) -> tuple[str, ...] | Non
     return tuple(dict.fromkeys(sources))
 
 
-def _is_template(text: str) -> bool:
-    """Tell whether a text is a URL that differs from photo to photo."""
-    try:
-        fields = [part[1:] for part in string.Formatter().parse(text) if part[1] is not None]
-    except ValueError:
-        return False
-    plain = all(name in PHOTO_COLUMNS and not (form or kind) for name, form, kind in fields)
-    return bool(fields) and plain and text.lower().startswith(("http://", "https://"))
-
-
 def sources_of(row: Mapping, settings: Settings) -> list[Source]:
     """Return the sources of a photo, in order; in its row, ``""`` stands for a missing value.
 
     CVDF mirrors what Open Images took from Flickr. By default it is therefore not asked for a
-    photo whose OriginalURL is elsewhere, as in the drawn sample or a site of one's own.
+    photo whose OriginalURL is elsewhere, as in the drawn sample or a site of one's own. Sources
+    that do not have it, by the row's Gone or for want of an address, are settled.
     """
-    found, base, flickr = [], settings.base, settings.flickr_domains
+    found, gone, local = [], row.get("Gone") or {}, catalogue.is_directory(settings.base)
     for name in settings.sources or NAMES[:2]:
-        size = md5 = path = None
-        if name == "flickr":
-            address, md5 = row["OriginalURL"], row["OriginalMD5"] or None
-            size = max(int(row["OriginalSize"] or 0), 0) or None
-        elif name == "thumbnail":
-            address = row["Thumbnail300KURL"]
-        elif not settings.sources and registered_domain(found[0].url) not in flickr:
-            continue
-        else:
+        if name in ("flickr", "thumbnail"):
+            address = row["OriginalURL" if name == "flickr" else "Thumbnail300KURL"]
+        elif settings.sources or registered_domain(found[0].url) in settings.flickr_domains:
             template = catalogue.CVDF_URL if name == "cvdf" else name
-            columns = [column for column in PHOTO_COLUMNS if f"{{{column}}}" in template]
-            address = template.format(**{c: quote(str(row[c]), safe="") for c in columns})
-        if catalogue.is_directory(base):
-            path, url = _local(address, base), absolute(address)
+            address = _COLUMN.sub(lambda field: quote(str(row[field[1]]), safe=""), template)
         else:
-            url = absolute(address, base)
-        found.append(Source(name, address, url, path, size, md5))
+            continue
+        size, md5 = original(row) if name == "flickr" else (None, None)
+        path = _local(address, settings.base) if local else None
+        url = absolute(address, "" if local else settings.base)
+        source = Source(name, address, url, path, size, md5)
+        found.append(source)
+        if address in gone:
+            source.settle(gone[address], gone=True)
+        elif not url and not path:
+            reason = "its address is neither http nor https" if address else "no address"
+            source.settle(reason, gone=True)
     return found
+
+
+def original(row: Mapping) -> tuple[int | None, str | None]:
+    """Return OriginalSize and OriginalMD5, None where they are not recorded."""
+    return max(int(row["OriginalSize"] or 0), 0) or None, row["OriginalMD5"] or None
 
 
 def absolute(address: str, base: str = "") -> str:

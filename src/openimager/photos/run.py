@@ -6,7 +6,6 @@ import operator
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace as changed
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from openimager import cluster, query
 from openimager.errors import BadInput, TryAgain
 from openimager.photos import journal
 from openimager.photos.fetch import BEFORE, fetch_partition, fetch_rows, records
-from openimager.photos.photo import Outcome, Photo, Settings
+from openimager.photos.photo import Outcome, Settings, sources_of
 from openimager.selection import Selection, Site
 from openimager.store import CREDIT_COLUMNS, IMAGE_COLUMNS, OUTCOME_COLUMNS, SCHEMAS, Store, typed
 
@@ -34,12 +33,11 @@ class Run:
         self.store, self.selector, self.settings = store, selector, settings
         self.retry_gone, self.quiet = retry_gone, quiet
         self.known: dict[str, Outcome] = {}
-        # Every photo in play that has been seen is missing, gone or settled: on disk, or failed in
-        # this run. Missing ones may be on disk without an outcome.
+        # No source has these; these are settled: whole on disk, or failed in this run.
         self.gone: set[str] = set()
         self.settled: set[str] = set()
-        self._seen: set[str] = set()
-        self._unsure: set[str] = set()
+        # Files on disk that are not known to be gone since.
+        self._sizes: dict[str, int] = {}
 
     def all(
         self, executor=None, slots: int = 1, in_flight: int | None = None, replace: bool = False
@@ -49,11 +47,11 @@ class Run:
         self._replay()
         if not self.retry_gone:
             self.gone = {name for name, one in self.known.items() if one.Status == "gone"}
-        found = self._in_play()
+        self._sizes = self.store.sizes(self.store.images)
+        found, missing = self._in_play()
         if not replace:
             self._check(found)
-        missing = self._missing(found)
-        self._announce(missing)
+        self._announce(found, missing)
         disable = True if self.quiet or not len(missing) else None
         try:
             with tqdm(desc="photos", unit=" photos", disable=disable) as bar:
@@ -66,8 +64,7 @@ class Run:
                     else:
                         done = functools.partial(_show, bar, bar.n)
                         self._settle(fetch_rows(missing, self.store, self.settings, done))
-                    found = self._in_play()
-                    missing = self._missing(found)
+                    found, missing = self._in_play()
         except BaseException:
             # What other threads and processes have fetched is in their journals.
             self._replay()
@@ -88,44 +85,36 @@ class Run:
             for row in records(frame[new]):
                 self.known[row["ImageID"]] = Outcome(**row)
 
-    def _in_play(self) -> Selection:
-        """Return the selection in which the photos that are gone have been replaced."""
-        while True:
+    def _in_play(self) -> "tuple[Selection, pd.DataFrame]":
+        """Return the selection in which photos that are gone have been replaced; rows to fetch.
+
+        These have what earlier runs know of them, and whether they are on disk without an outcome.
+        """
+        before = None
+        while before != self.gone:
             before = set(self.gone)
             found = self.selector.take(self.gone)
-            self._classify(found.photos)
-            if self.gone == before:
-                return found
-
-    def _classify(self, photos: "pd.DataFrame") -> None:
-        """Sort photos that have not been seen into those on disk, gone and missing."""
-        fresh = photos[~photos["ImageID"].isin(self._seen)]
-        if not len(fresh):
-            return
-        self._seen.update(fresh["ImageID"])
-        sizes = self.store.sizes(self.store.images)
-        for image_id in fresh["ImageID"]:
-            if (size := sizes.get(f"{image_id}.jpg")) is not None:
-                self.gone.discard(image_id)
-                one = self.known.get(image_id, _NOTHING)
-                same = one.Status == "ok" and one.Bytes == size
-                (self.settled if same else self._unsure).add(image_id)
-        for row in records(fresh[fresh["ImageID"].isin(self.gone)]):
+            rows = found.photos[~found.photos["ImageID"].isin(self.settled)]
+            for image_id in rows["ImageID"]:
+                if (size := self._sizes.get(f"{image_id}.jpg")) is not None:
+                    self.gone.discard(image_id)
+                    one = self.known.get(image_id, _NOTHING)
+                    if one.Status == "ok" and one.Bytes == size:
+                        self.settled.add(image_id)
             # With other sources than before, a photo may not be gone. An installed table does not
             # name the addresses.
-            if verdicts := self.known[row["ImageID"]].Gone:
-                places = Photo(row | {"Gone": verdicts}, self.settings).sources
-                if not all(one.gone for one in places):
-                    self.gone.remove(row["ImageID"])
-
-    def _missing(self, found: Selection) -> "pd.DataFrame":
-        """Return the rows of photos to fetch, with what earlier runs know of them."""
-        rows = found.photos[~found.photos["ImageID"].isin(self.gone | self.settled)]
+            for row in records(rows[rows["ImageID"].isin(self.gone)]):
+                if verdicts := self.known[row["ImageID"]].Gone:
+                    places = sources_of(row | {"Gone": verdicts}, self.settings)
+                    if not all(one.gone for one in places):
+                        self.gone.remove(row["ImageID"])
+        rows = rows[~rows["ImageID"].isin(self.gone | self.settled)]
         known = {} if self.retry_gone else self.known
-        return rows.assign(
+        missing = rows.assign(
             Gone=[known.get(image_id, _NOTHING).Gone for image_id in rows["ImageID"]],
-            Here=[BEFORE * (image_id in self._unsure) for image_id in rows["ImageID"]],
+            Here=[BEFORE * (f"{image_id}.jpg" in self._sizes) for image_id in rows["ImageID"]],
         )
+        return found, missing
 
     def _partitions(self, rows, bar: tqdm, executor, slots: int, in_flight: int | None) -> bool:
         """Fetch partitions elsewhere; tell whether only Flickr may have some photos.
@@ -160,12 +149,14 @@ class Run:
         for outcome in map(Outcome._make, outcomes.itertuples(index=False, name=None)):
             self.known[outcome.ImageID] = outcome
             (self.gone if outcome.Status == "gone" else self.settled).add(outcome.ImageID)
+            self._sizes.pop(f"{outcome.ImageID}.jpg", None)
         waits = {**self.settings.waits, **outcomes.attrs.get("waits", {})}
         self.settings = changed(self.settings, waits=waits)
 
-    def _announce(self, missing: "pd.DataFrame") -> None:
+    def _announce(self, found: Selection, missing: "pd.DataFrame") -> None:
         """Print what is to come; TryAgain if the recorded sizes exceed the room on the disk."""
-        there, missing = len(self.settled | self._unsure), missing[missing["Here"] == ""]
+        there = int((found.photos["ImageID"] + ".jpg").isin(self._sizes).sum())
+        missing = missing[missing["Here"] == ""]
         sizes = missing["OriginalSize"].dropna()
         if self.settings.sources and self.settings.sources[0] != "flickr":
             sizes = sizes.iloc[:0]
@@ -203,14 +194,16 @@ class Run:
             )
 
     def _write_tables(self, found: Selection) -> "pd.DataFrame":
-        sizes = self.store.sizes(self.store.images)
+        import pandas as pd
+
+        sizes, outcomes = self.store.sizes(self.store.images), []
         images = found.photos.sort_values("ImageID", kind="stable", ignore_index=True)
-        outcomes = [self.known.get(image_id, _NOTHING) for image_id in images["ImageID"]]
-        for place, one in enumerate(outcomes):
-            if one.Status == "ok" and sizes.get(f"{one.ImageID}.jpg") != one.Bytes:
-                outcomes[place] = _NOTHING
-        for column in OUTCOME_COLUMNS:
-            images[column] = list(map(operator.attrgetter(column), outcomes))
+        for image_id in images["ImageID"]:
+            one = self.known.get(image_id, _NOTHING)
+            lost = one.Status == "ok" and sizes.get(f"{image_id}.jpg") != one.Bytes
+            outcomes.append(_NOTHING if lost else one)
+        ended = pd.DataFrame(outcomes, columns=Outcome._fields, dtype=object)
+        images = images.join(ended[list(OUTCOME_COLUMNS)])
         images["Release"] = self.selector.query.release
         images = typed(images[list(IMAGE_COLUMNS)], SCHEMAS["images.csv"])
         self._record_query(done=False)
@@ -219,11 +212,11 @@ class Run:
         self.store.write_table(images, "images.csv")
         self._record_query(done=True)
         journal.compact(self.store, self.known.values())
-        reasons = Counter((one.Source, one.Skipped) for one in outcomes if one.Status == "ok")
-        images.attrs["skipped"] = {source: {} for source, reason in reasons if reason}
-        for (source, reason), count in reasons.items():
-            if reason:
-                images.attrs["skipped"][source][reason] = count
+        skipped = ended[(ended["Status"] == "ok") & (ended["Skipped"] != "")]
+        images.attrs["skipped"] = {
+            source: dict(reasons.value_counts())
+            for source, reasons in skipped.groupby("Source")["Skipped"]
+        }
         return images
 
     def _record_query(self, done: bool) -> None:
