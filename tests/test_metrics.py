@@ -132,7 +132,7 @@ def test_temperature_is_recovered():
     truth = (rng.random((8000, 1)) > true.cumsum(axis=1)).sum(axis=1)
     for factor in (0.5, 3):
         told = metrics.scale(true, 1 / factor)
-        found = metrics.fit_temperature(truth, told)
+        found = metrics.fit_temperature(truth, told, range(8000))
         assert found == pytest.approx(factor, rel=0.05)
         scaled = metrics.scale(told, found)
         assert metrics.log_loss(truth, scaled) <= metrics.log_loss(truth, told) + 1e-9
@@ -147,10 +147,14 @@ def test_temperature_stays_where_the_crops_show_no_need():
     confidence = rng.uniform(0.5, 1, 300)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     truth = (rng.random(300) > confidence).astype(int)
-    assert metrics.fit_temperature(truth, probabilities) == 1
-    assert metrics.fit_temperature([0] * 8, [[0.8, 0.2]] * 8) == 1
-    assert metrics.fit_temperature([], np.empty((0, 2))) == 1
-    assert 0.2 < metrics.fit_temperature([0] * 80, [[0.8, 0.2]] * 80) < 1
+    assert metrics.fit_temperature(truth, probabilities, range(300)) == 1
+    assert metrics.fit_temperature([0] * 8, [[0.8, 0.2]] * 8, range(8)) == 1
+    assert metrics.fit_temperature([], np.empty((0, 2)), []) == 1
+    assert 0.2 < metrics.fit_temperature([0] * 80, [[0.8, 0.2]] * 80, range(80)) < 1
+    # The errors of one photo with many crops are no evidence; those of many photos are.
+    truth, probabilities = [0] * 80 + [1] * 30, [[0.9, 0.1]] * 110
+    assert metrics.fit_temperature(truth, probabilities, [*range(80), *[80] * 30]) == 1
+    assert metrics.fit_temperature(truth, probabilities, range(110)) > 1
     with np.errstate(all="raise"):
         certain = metrics.scale([[1.0, 0.0]], 0.5)
     assert np.isfinite(certain).all() and metrics.log_loss([1], certain) < 30

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from openimager.metrics.scores import interval
+from openimager.metrics.scores import difference, interval
 
 _SMALLEST = 1e-12  # a probability of 0 has no logarithm
 _CHI2 = 3.84  # 95 % quantile for one degree of freedom
@@ -33,15 +33,16 @@ def log_loss(truth, probabilities) -> float:
     return float(-np.log(np.clip(given, _SMALLEST, 1)).mean())
 
 
-def fit_temperature(truth, probabilities) -> float:
+def fit_temperature(truth, probabilities, photos, seed: int = 0) -> float:
     """Return the temperature that minimises the log loss of validation crops.
 
-    It is 1 unless the crops show that another one is better (likelihood-ratio test, 5 %): fitting
-    a few crops whose probabilities are good already would only add noise. As in Platt scaling,
+    It is 1 unless another one is better beyond chance: by a likelihood-ratio test (5 %), and in
+    a bootstrap by photo, because crops of one photo are not independent. Fitting a few crops
+    whose probabilities are good already would only add noise. As in Platt scaling,
     one label in (number of crops + 2) is taken to be wrong, so that crops that are all
     correct do not push the temperature to 0.
 
-    >>> round(fit_temperature([0, 0, 0, 1] * 1000, [[0.9, 0.1]] * 4000), 2)
+    >>> round(fit_temperature([0, 0, 0, 1] * 1000, [[0.9, 0.1]] * 4000, range(4000)), 2)
     2.0
     """
     from scipy.optimize import minimize_scalar
@@ -54,13 +55,17 @@ def fit_temperature(truth, probabilities) -> float:
     target = np.full(probabilities.shape, wrong / (categories - 1))
     target[np.arange(crops), truth] = 1 - wrong
 
-    def loss(log_temperature: float) -> float:
-        scaled = scale(probabilities, np.exp(log_temperature))
-        return -(target * np.log(np.clip(scaled, _SMALLEST, 1))).sum() / crops
+    def likelihood(log_temperature: float) -> np.ndarray:
+        scaled = np.clip(scale(probabilities, np.exp(log_temperature)), _SMALLEST, 1)
+        return (target * np.log(scaled)).sum(axis=1)
 
     # Beyond these bounds all probabilities are nearly 0 or 1, or nearly equal.
-    found = minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded")
-    return float(np.exp(found.x)) if 2 * crops * (loss(0) - found.fun) > _CHI2 else 1.0
+    bounds = np.log([0.05, 20])
+    found = minimize_scalar(lambda t: -likelihood(t).sum(), bounds=bounds, method="bounded")
+    fitted, given = likelihood(found.x), likelihood(0)
+    likely = 2 * (fitted - given).sum() > _CHI2
+    better = likely and difference(fitted, given, photos, seed)["low"] > 0
+    return float(np.exp(found.x)) if better else 1.0
 
 
 def reliability(truth, probabilities, photos, bins: int = 10, seed: int = 0) -> pd.DataFrame:
