@@ -51,9 +51,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with replacing(path) as part:
-        part.write_bytes(data)
+    """Write a file whole or not at all, like `replacing` but in less time: for many small files."""
+    folder, name = os.path.split(os.fspath(path))
+    part = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            stream = open(part, "xb", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            stream = open(part, "xb", buffering=0)  # noqa: SIM115
+        with stream:
+            left = memoryview(data)
+            while left:
+                left = left[stream.write(left) :]
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
 
 
 def write_table(frame, path: str | os.PathLike) -> None:
