@@ -158,7 +158,10 @@ def store_in_folder(paths: Mapping[str, os.PathLike], folder: str) -> dict[str, 
         # The suffix stays, because quilt3 tells by it how to open a file.
         name = base64.b64decode(digest).hex() + os.path.splitext(path)[1].lower()
         target = f"{objects}/{name[:2]}/{name}"
-        missing = not os.path.exists(target) or os.path.getsize(target) != size
+        try:
+            missing = os.stat(target).st_size != size
+        except FileNotFoundError:
+            missing = True
         if missing:
             files.write(target, content)
         return Entry(f"{address}/{name[:2]}/{quote(name)}", size, digest, missing)
