@@ -233,7 +233,7 @@ def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
     """Return a frame of text with the types of a schema; text that is no number is missing."""
     import pandas as pd
 
-    frame = frame.copy()
+    frame = frame.infer_objects()
     for column in frame:
         if (kind := schema.get(column, "str")) != "str":
             frame[column] = pd.to_numeric(frame[column], errors="coerce").astype(kind)
