@@ -454,11 +454,11 @@ def test_retry_after_is_honoured_and_others_go_on(tmp_path, server):
         busy.pages["/0.jpg"] = once(status(429, Retry_After="2"), jpeg(0))
         frame = get(tmp_path, write_site(tmp_path, rows), workers=2)
         assert set(frame["Status"]) == {"ok"}
-        # After the refusal, at most the other worker's request reaches the domain until all photos
-        # of the other domain have been requested.
-        refused = [path for path, _ in busy.asked].index("/0.jpg")
-        last = max(when for _, when in server.asked)
-        assert sum(when < last for _, when in busy.asked[refused + 1 :]) <= 1
+        # For two seconds after the refusal at most the other worker's request reaches the domain;
+        # a slow machine only makes the later ones later.
+        refused, again = (when for path, when in busy.asked if path == "/0.jpg")
+        assert sum(refused < when < refused + 2 for _, when in busy.asked) <= 1
+        assert any(refused < when < again for _, when in server.asked)
 
 
 def mirrored(server, busy, numbers, page):
