@@ -2,13 +2,12 @@
 
 import argparse
 import contextlib
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 
 from openimager import __version__
-from openimager.errors import BadInput, TryAgain
+from openimager.errors import BadInput, exit_status
 
 _EXAMPLES = """\
 examples:
@@ -99,24 +98,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status, which the help text explains."""
     given = vars(parser().parse_args(argv))
+    run = _list if "list" in given else _dry_run if "dry_run" in given else _download
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         # One line for a person, without the place in the code.
         warnings.showwarning = lambda message, *_args, **_more: _say(f"warning: {message}")
-        try:
-            if "list" in given:
-                return _list(given)
-            return _dry_run(given) if "dry_run" in given else _download(given)
-        except (BadInput, TryAgain) as error:
-            return _complain(error, 2 if isinstance(error, BadInput) else 1)
-        except BrokenPipeError:
-            # The reader, such as head, has closed the pipe: discard what is still buffered.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        except OSError as error:
-            return _complain(f"{error.strerror or error}: {error.filename or 'no file named'}.", 1)
-        except KeyboardInterrupt:
-            return _complain("Interrupted. What is whole is kept; run again for the rest.", 1)
+        return exit_status(lambda: run(given))
 
 
 def _download(given: dict) -> int:
@@ -139,7 +126,7 @@ def _download(given: dict) -> int:
     return 0 if "ok" in statuses and "failed" not in statuses else 1
 
 
-def _list(given: dict) -> int:
+def _list(given: dict) -> None:
     from openimager.tables import categories
 
     if given["categories"]:
@@ -155,28 +142,19 @@ def _list(given: dict) -> int:
     for name, mid in sorted(hits):
         kinds = hierarchy.children(mid) if hierarchy else ()
         print(f"{mid}\t{name}\t{', '.join(sorted(classes.get(kind, kind) for kind in kinds))}")
-    sys.stdout.flush()
-    return 0
 
 
-def _dry_run(given: dict) -> int:
+def _dry_run(given: dict) -> None:
     from openimager import report, selection
 
     counts = selection.Selector(*_ask(given)).describe()
-    print("\n".join(report.forecast(counts, given.get("rate"))), flush=True)
-    return 0
+    print("\n".join(report.forecast(counts, given.get("rate"))))
 
 
 def _ask(given: dict):
     from openimager import selection
 
     return selection.ask(**{name: given[name] for name in given.keys() - _OF_A_RUN})
-
-
-def _complain(error, status: int) -> int:
-    for line in str(error).splitlines():
-        _say(f"openimager: {line}")
-    return status
 
 
 def _say(line: str) -> None:

@@ -1,6 +1,7 @@
 """The two ways in which a run of openimager can end badly, and the exit status of each."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -32,8 +33,6 @@ def explained_os_errors(kept: str) -> Iterator[None]:
 def first_of(names: Sequence[str], shown: int = 3) -> str:
     """Return the first few names, and how many more there are.
 
-    Examples
-    --------
     >>> first_of(["a", "b", "c", "d", "e"]), first_of(["a"])
     ('a, b, c and 2 more', 'a')
     """
@@ -41,14 +40,25 @@ def first_of(names: Sequence[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def exit_status(work: Callable[[], object]) -> int:
-    """Print what a command's `work` returns, or one line on stderr; return 0, 1, 2 or 130."""
+def exit_status(work: Callable[[], int | None]) -> int:
+    """Return the exit status of a command: of its `work` (None is 0), or 1 or 2 after an error.
+
+    An error is reported on stderr, in its own words instead of a traceback.
+    """
     try:
-        print(work())
+        status = work() or 0
+        sys.stdout.flush()
+        return status
     except (BadInput, TryAgain) as error:
-        print(f"openimager: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
+        status, words = 2 if isinstance(error, BadInput) else 1, str(error)
+    except BrokenPipeError:
+        # The reader, such as head, has closed the pipe: discard what is still buffered.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        status, words = 1, f"{error.strerror or error}: {error.filename or 'no file named'}."
     except KeyboardInterrupt:
-        print("Interrupted; the same command does the rest.", file=sys.stderr)
-        return 130
-    return 0
+        status, words = 1, "Interrupted. What is whole is kept; run again for the rest."
+    for line in words.splitlines():
+        print(f"openimager: {line}", file=sys.stderr, flush=True)
+    return status

@@ -1,7 +1,6 @@
 """Files that are never half written, and locks that never outlive their process."""
 
 import contextlib
-import csv
 import hashlib
 import os
 import secrets
@@ -20,19 +19,8 @@ class Busy(TryAgain):
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the name `path` when the block ends well.
 
-    Parameters
-    ----------
-    path : path-like
-        The final name. Missing parent folders are made.
+    Missing folders are made. If the block raises, the temporary file is removed.
 
-    Yields
-    ------
-    Path
-        ``.<name>.<random>.part`` in the same folder, so that the rename stays on one file
-        system and is atomic. It is removed if the block raises.
-
-    Examples
-    --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> with replacing(folder / "a.txt") as part:
@@ -42,6 +30,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that the rename stays on one file system and is atomic.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield part
@@ -56,14 +45,12 @@ def write(path: str | os.PathLike, data: bytes) -> None:
     part = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
     try:
         try:
-            stream = open(part, "xb", buffering=0)  # noqa: SIM115
+            stream = open(part, "xb")  # noqa: SIM115
         except FileNotFoundError:
             os.makedirs(folder, exist_ok=True)
-            stream = open(part, "xb", buffering=0)  # noqa: SIM115
+            stream = open(part, "xb")  # noqa: SIM115
         with stream:
-            left = memoryview(data)
-            while left:
-                left = left[stream.write(left) :]
+            stream.write(data)
         os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -72,15 +59,9 @@ def write(path: str | os.PathLike, data: bytes) -> None:
 
 
 def write_table(frame, path: str | os.PathLike) -> None:
-    r"""Write a pandas frame as CSV, whole or not at all: UTF-8, ``\n`` line ends, no index.
-
-    Only fields that need quotes get them, and line ends do not depend on the platform, so that
-    equal frames are equal bytes everywhere.
-    """
+    r"""Write a pandas frame as CSV, whole or not at all: UTF-8, ``\n`` on every platform."""
     with replacing(path) as part:
-        frame.to_csv(
-            part, index=False, encoding="utf-8", lineterminator="\n", quoting=csv.QUOTE_MINIMAL
-        )
+        frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -109,22 +90,8 @@ def lock(
     """Hold an advisory lock on the file `path` while the block runs.
 
     The operating system drops it when the process dies, however it dies, so that no stale lock
-    is ever left to be cleaned up.
-
-    Parameters
-    ----------
-    path : path-like
-        The lock file; made if missing.
-    wait : bool
-        Wait for the other process (True), or raise at once (False).
-    stop : threading.Event, optional
-        Ends the waiting once it is set.
-
-    Raises
-    ------
-    Busy
-        If another process (or another holder in this one) has the lock, and `wait` is False or
-        `stop` is set.
+    is ever left to be cleaned up. While another process, or another holder in this one, has the
+    lock, this waits until `stop` is set, or not at all if `wait` is False; then it raises `Busy`.
     """
     import filelock
 

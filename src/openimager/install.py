@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--overwrite", action="store_true", help="replace files that differ")
     options = vars(parser.parse_args(arguments))
     options["parts"] = options["parts"] or PARTS
-    return exit_status(lambda: install_package(**options))
+    return exit_status(lambda: print(install_package(**options)))
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", help="the registry folder, where it is now")
     folder = parser.parse_args(arguments).directory
     done = "manifests and settings re-pointed; no top hash changed."
-    return exit_status(lambda: f"{repoint(folder)} {done}")
+    return exit_status(lambda: print(repoint(folder), done))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     writer, name = _FORMATS[options.format]
 
-    def work() -> str:
+    def work() -> None:
         done = writer(options.data_dir)
         more = f": {done}" if options.format == "yolo" else ""
-        return f"{name} was written in {options.data_dir}{more}"
+        print(f"{name} was written in {options.data_dir}{more}")
 
     return exit_status(work)
 
