@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import posixpath
-import re
 import shutil
 import signal
 import sys
@@ -26,15 +25,12 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from openimager.errors import BadInput
-from openimager.store import SUBSETS
+from openimager.errors import BadInput, exit_status
+from openimager.tables import catalogue
 
 TABLES = "2018_04"
-_CLASSES = "class-descriptions-boxable.csv"
-_KINDS = ("annotations-bbox", "annotations-human-imagelabels-boxable")
-_KINDS += ("images-with-rotation", "images-boxable-with-rotation")
-_FILES = {_CLASSES, "bbox_labels_600_hierarchy.json"}
-_FILES |= {f"{subset}/{subset}-{kind}.csv" for subset in SUBSETS for kind in _KINDS}
+_FILES = {file["path"] for file in catalogue.FILES if "sample" in file["releases"].split()}
+[_CLASSES] = catalogue.table_paths("sample", "classes")
 _PICTURES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 _TYPES = {".csv": "text/csv; charset=utf-8", ".json": "application/json", **_PICTURES}
 _PLACEHOLDER = "photos/photo_unavailable.png"
@@ -126,7 +122,6 @@ def _tables(directory: str | os.PathLike) -> Path:
 class _Server(ThreadingHTTPServer):
     """Serves one site on 127.0.0.1, one thread per connection."""
 
-    daemon_threads = True
     request_queue_size = 256
     # On Windows this option would let two servers share a port instead of refusing the second.
     allow_reuse_address = os.name != "nt"
@@ -171,17 +166,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         name = unquote(urlsplit(self.path).path).removeprefix("/")
-        response, path = self.server.responses.get(name), self.server.file(name)
+        response, file = self.server.responses.get(name), self.server.file(name)
         if not self.server.is_open:
             self.close_connection = True
         elif response == "placeholder":
             self._answer(302, Location=f"/{_PLACEHOLDER}")
         elif response == "busy-once" and self.server.responses.pop(name, None):
             self._answer(429, Retry_After="1")
-        elif response == "gone" or path is None:
+        elif response == "gone" or file is None:
             self._answer(404)
         else:
-            self._send(path)
+            with open(file, "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                self._answer(200, size, Content_Type=_TYPES[file.suffix.lower()])
+                if self.command == "GET":
+                    shutil.copyfileobj(stream, self.wfile)
 
     do_HEAD = do_GET
 
@@ -190,25 +189,6 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers | {"Content_Length": str(length)}).items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-
-    def _send(self, path: Path) -> None:
-        size, changed = path.stat().st_size, path.stat().st_mtime_ns
-        kind, tag = _TYPES[path.suffix.lower()], f'"{size:x}-{changed:x}"'
-        headers = {"Content_Type": kind, "ETag": tag, "Accept_Ranges": "bytes"}
-        status, start = 200, 0
-        # A client that resumes asks for the rest of the file; other ranges may be ignored.
-        rest = re.fullmatch(r"bytes=(\d{1,18})-", self.headers.get("Range", ""))
-        if rest and self.headers.get("If-Range", tag) == tag:
-            start = min(int(rest[1]), size)
-            status, span = (206, f"{start}-{size - 1}") if start < size else (416, "*")
-            headers["Content_Range"] = f"bytes {span}/{size}"
-        self._answer(status, size - start, **headers)
-        if self.command == "GET":
-            with open(path, "rb") as stream:
-                stream.seek(start)
-                shutil.copyfileobj(stream, self.wfile)
-                # A file that has changed cannot keep the promised length.
-                self.close_connection |= stream.tell() != size
 
     def log_message(self, *args):
         """Keep quiet: standard error belongs to the user."""
@@ -221,21 +201,19 @@ def main(argv: list[str] | None = None) -> int:
     text = "a site in the V4 layout, or its folder of tables (default: the drawn sample)"
     parser.add_argument("directory", nargs="?", metavar="DIRECTORY", help=text)
     parser.add_argument("--port", type=int, default=0, metavar="P", help="default: a free one")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        with serve(**vars(parser.parse_args(argv))) as base_url:
+    options = vars(parser.parse_args(argv))
+
+    def work() -> None:
+        with contextlib.suppress(KeyboardInterrupt), serve(**options) as base_url:
             print(base_url, flush=True)
             command = f"python -m openimager NAME --base-url {base_url}"
             print(f"In another shell:  {command}\nCtrl-C stops it.", file=sys.stderr, flush=True)
             while True:
                 time.sleep(0.5)
-    except BadInput as error:
-        print(f"openimager.sample: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-    return 0
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    return exit_status(work)
 
 
 if __name__ == "__main__":

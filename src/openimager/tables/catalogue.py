@@ -17,10 +17,10 @@ CVDF_URL = "https://open-images-dataset.s3.amazonaws.com/{Subset}/{ImageID}.jpg"
 
 # Paths are from the folder of V4's tables; of a release's several, the first that exists is read.
 with open(Path(__file__).with_name("catalogue.csv"), encoding="utf-8", newline="") as _stream:
-    _FILES = list(csv.DictReader(_stream))
+    FILES = list(csv.DictReader(_stream))
 # What public records say about V4's files: their bytes and, for most, a hash in hex.
 _FACTS = ("bytes", "sha256", "md5")
-KNOWN = {BASE_URL + f["path"]: {fact: f[fact] for fact in _FACTS if f[fact]} for f in _FILES}
+KNOWN = {BASE_URL + f["path"]: {fact: f[fact] for fact in _FACTS if f[fact]} for f in FILES}
 
 
 def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str
     (('../v5/test-annotations-bbox.csv',), ())
     """
     wanted = (kind, subset or "")
-    mine = (file for file in _FILES if release in file["releases"].split())
+    mine = (file for file in FILES if release in file["releases"].split())
     return tuple(file["path"] for file in mine if (file["kind"], file["subset"]) == wanted)
 
 
