@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import NamedTuple
@@ -21,8 +20,6 @@ MISSING = "The photo is not on disk; download it again."
 SMALL = "The box has fewer pixels than min_pixels."
 # Bump when the pixels change for unchanged options, so that existing crops are made again.
 _RULES = 2
-# Bytes of crops that one partition may stage; the rest is cut again from the photo.
-_MOST = 32_000_000
 
 
 class Options(NamedTuple):
@@ -58,88 +55,62 @@ def key(row, options: Options) -> str:
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) -> pd.DataFrame:
-    """Hash photos, so that near-identical ones are found; return a row per photo.
-
-    `rows` has ImageID and Rotation, sorted by ImageID. The result has these, PhotoBytes, Width,
-    Height, Hash, Error (why there is no hash) and Stage. Because decoding is most of the work,
-    boxes without an existing crop (Existing is "") are cut too and staged for `crop_rows`: `rows`
-    then has a row per box, and also n, the coordinates and Key.
-    """
-    options, staged = options or Options(), {}
-
-    def one(boxes: list) -> list[tuple]:
-        wanted = [row for row in boxes if getattr(row, "Existing", None) == ""]
-        facts, crops = _cut(store, boxes[0], wanted, options, hashed=True)
-        for row in wanted:
-            full = sum(map(len, list(staged.values()))) > _MOST
-            if not full and isinstance(crops[row.Index], bytes):
-                staged[_entry(row)] = crops[row.Index]
-        return [(boxes[0].ImageID, boxes[0].Rotation, *facts, "")]
-
-    facts = _each_photo(one, rows, options.workers)
-    return files.note(store, ".openimager/photos.csv", facts, staged)
-
-
 def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFrame:
     """Cut boxes out of photos and write the crops; return one outcome per row.
 
-    `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key,
-    CropPath and, optionally, the Stage that `hash_rows` returned. The outcomes have the same index
-    and ImageID, n, CropPath, SHA256, Bytes, Error and Key; where Error says why there is no crop,
-    CropPath is "".
+    `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key and
+    CropPath, which is "" where no crop is to be made. The outcomes have the same index and
+    `files.OUTCOME`: CropPath, SHA256 and Bytes of a crop that was made, or the Error; and of the
+    photo its bytes, Width and Height (0 if it cannot be read) and Hash.
     """
-    staged = files.staged_crops(store, rows["Stage"]) if "Stage" in rows else {}
 
     def one(boxes: list) -> list[tuple]:
-        todo = [row for row in boxes if _entry(row) not in staged]
-        crops = _cut(store, boxes[0], todo, options)[1] if todo else {}
-        return [write(row, staged.get(_entry(row)) or crops[row.Index]) for row in boxes]
+        facts, crops = _cut(store, boxes, options)
+        return [
+            (row.ImageID, row.n, row.Key, *write(row, crop), row.Rotation, *facts)
+            for row, crop in zip(boxes, crops, strict=True)
+        ]
 
     def write(row, crop: bytes | str) -> tuple:
         if isinstance(crop, str):
-            return row.ImageID, row.n, "", "", pd.NA, crop, ""
+            return "", "", pd.NA, crop
         store.write(store.crop(row.CropPath), crop)
-        digest = hashlib.sha256(crop).hexdigest()
-        return row.ImageID, row.n, row.CropPath, digest, len(crop), "", row.Key
+        return row.CropPath, hashlib.sha256(crop).hexdigest(), len(crop), ""
 
-    outcomes = _each_photo(one, rows, options.workers)
-    return files.note(store, "crops.csv", outcomes).set_index(rows.index)
+    photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
+    with ThreadPoolExecutor(options.workers) as pool:  # whose map cancels the rest after an error
+        outcomes = [outcome for many in pool.map(one, photos) for outcome in many]
+    return files.note(store, pd.DataFrame(outcomes, rows.index, list(files.OUTCOME)))
 
 
-def _cut(store: Store, photo, rows: list, options: Options, hashed: bool = False):
-    """Decode a photo once, at the coarsest scale that suffices; cut boxes out of it and hash it.
+def _cut(store: Store, boxes: list, options: Options) -> tuple[tuple, list[bytes | str]]:
+    """Decode a photo once, at the coarsest scale that suffices; hash it and cut boxes out of it.
 
-    Return its bytes, width, height, hash and error, and by Index of each row the file of its crop,
-    or the reason why there is none.
+    Return its bytes, width, height and hash, and for each box the file of its crop, or the reason
+    why there is none.
     """
-
-    def failed(error: str) -> tuple[tuple, dict]:
-        return (0, 0, 0, "", error), {row.Index: error for row in rows}
-
+    photo, unread = boxes[0], (0, 0, 0, "")
     try:
         data = store.read(store.photo(photo.ImageID))
     except FileNotFoundError:
-        return failed(MISSING)
+        return unread, [MISSING] * len(boxes)
     try:
         with Image.open(io.BytesIO(data)) as opened:
             size = opened.size
-            judged = [judge(row, size, options) for row in rows]
+            judged = [judge(row, size, options) if row.CropPath else (None, "") for row in boxes]
             cuts = [(pixels, options.size, options.keep_aspect) for pixels, _ in judged if pixels]
-            if hashed:  # for which 128 pixels suffice
-                cuts.append(((0, 0, *size), 64, False))
-            picture = decode(opened, min((draft_scale(*cut, size) for cut in cuts), default=8))
+            cuts.append(((0, 0, *size), 64, False))  # for the hash, which needs 128 pixels
+            picture = decode(opened, min(draft_scale(*cut, size) for cut in cuts))
         how = options.size, photo.Rotation, options.padding, options.keep_aspect, size
-        crops = {
-            row.Index: error or _file(crop_box(picture, _box(row), *how), options)
-            for row, (_, error) in zip(rows, judged, strict=True)
-        }
-        digest = photo_hash(upright(picture, photo.Rotation)) if hashed else ""
-        return (len(data), *size, digest, ""), crops
+        crops = [
+            _file(crop_box(picture, _box(row), *how), options) if pixels else why
+            for row, (pixels, why) in zip(boxes, judged, strict=True)
+        ]
+        return (len(data), *size, photo_hash(upright(picture, photo.Rotation))), crops
     except UnidentifiedImageError:
-        return failed("The photo is in no format that Pillow reads.")
+        return unread, ["The photo is in no format that Pillow reads."] * len(boxes)
     except Exception as error:  # for a broken file Pillow raises nearly anything
-        return failed(f"The photo cannot be cropped: {error}")
+        return unread, [f"The photo cannot be cropped: {error}"] * len(boxes)
 
 
 def _file(crop: Image.Image, options: Options) -> bytes:
@@ -149,17 +120,5 @@ def _file(crop: Image.Image, options: Options) -> bytes:
     return stream.getvalue()
 
 
-def _each_photo(one: Callable, rows: pd.DataFrame, workers: int) -> list[tuple]:
-    """Return what `one` returns for the rows of each photo, in their order."""
-    photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
-    with ThreadPoolExecutor(workers) as pool:  # whose map cancels the rest after an exception
-        return [outcome for outcomes in pool.map(one, photos) for outcome in outcomes]
-
-
 def _box(row) -> tuple[float, ...]:
     return row.XMin, row.XMax, row.YMin, row.YMax
-
-
-def _entry(row) -> str:
-    """Return the name of a staged crop, whose split is not known yet."""
-    return f"{row.ImageID}_{row.n}_{row.Key}"

@@ -1,35 +1,30 @@
 """The files of cropping: the folders of crops, and what .openimager/ keeps to resume.
 
-To resume there are outcomes, facts about photos, and crops whose split is not known yet. Each
-partition writes objects of its own, because a bucket cannot append. They are removed when crops.csv
-is written.
+Each partition notes its outcomes in a file of its own, because a bucket cannot append. They are
+removed when crops.csv is written.
 """
 
 import contextlib
 import hashlib
-import io
 import os
 import re
 import unicodedata
-import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from openimager.errors import BadInput
-from openimager.store import IMAGE_ID, SCHEMAS, SUBSETS, Store, typed
+from openimager.store import IMAGE_ID, SUBSETS, Store, typed
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 _STATE = ".openimager/crops"  # what only an unfinished run needs
-_OUTCOME = ("ImageID", "n", "CropPath", "SHA256", "Bytes", "Error", "Key")
-COLUMNS = {
-    ".openimager/photos.csv": {  # so that a photo need not be opened again
-        **{"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64", "Width": "Int64"},
-        **{"Height": "Int64", "Hash": "str", "Error": "str", "Stage": "str"},
-    },
-    "crops.csv": {name: SCHEMAS["crops.csv"][name] for name in _OUTCOME},
-}
+_FACTS = ".openimager/photos.csv"  # so that a photo need not be opened again
+_CROP = {"ImageID": "str", "n": "Int64", "Key": "str"}
+_CROP |= {"CropPath": "str", "SHA256": "str", "Bytes": "Int64"}
+_PHOTO = {"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64"}
+_PHOTO |= {"Width": "Int64", "Height": "Int64", "Hash": "str"}
+OUTCOME = _CROP | {"Error": "str"} | _PHOTO
 # A crop, or what a killed process left of one (`openimager.files.write`).
 _OWN = re.compile(
     rf"(?:.*/)?(\.)?{IMAGE_ID}_\d+\.(?:{'|'.join(FORMATS.values())})(?(1)\.[0-9a-f]+\.part)"
@@ -74,13 +69,14 @@ def crop_path(data_dir: str | os.PathLike | Store, path: str) -> Path:
     return Store(data_dir).crop(path)
 
 
-def tidy(store: Store, belong: Collection[str], folders: Iterable[str]) -> int:
-    """Remove crops that do not belong, and return how many; files of other names stay.
+def tidy(store: Store, there: Iterable[str], belong: Collection[str], folders: Iterable[str]):
+    """Remove crops that do not belong, and return their paths; files of other names stay.
 
-    Every category gets a folder in every split, because Keras takes its classes from the folders.
+    `there` are the files below crops/. Every category gets a folder in every split, because Keras
+    takes its classes from the folders.
     """
-    own = [path for path in store.sizes(store.crops) if _OWN.fullmatch(path)]
-    stale = [path for path in own if f"data/crops/{path}" not in belong]
+    own = [path for path in there if _OWN.fullmatch(path)]
+    stale = {path for path in own if f"data/crops/{path}" not in belong}
     store.remove(*(store.crops / path for path in stale))
     if store.is_local:
         wanted = {store.crops / split / folder for split in SUBSETS for folder in folders}
@@ -89,54 +85,36 @@ def tidy(store: Store, belong: Collection[str], folders: Iterable[str]) -> int:
                 folder.rmdir()
         for folder in wanted:
             folder.mkdir(parents=True, exist_ok=True)
-    return sum(not path.endswith(".part") for path in stale)
+    return stale
 
 
-def note(
-    store: Store, table: str, outcomes: list[tuple], staged: Mapping | None = None
-) -> pd.DataFrame:
-    """Record what became of one partition, in the columns of a table of `COLUMNS`; return it.
-
-    `staged` are crops whose split is not known yet: they are kept beside it, named in Stage.
-    """
-    frame = pd.DataFrame(outcomes, columns=list(COLUMNS[table]))
-    name = hashlib.sha256(" ".join(sorted({*frame["ImageID"]})).encode()).hexdigest()[:16]
-    if staged:
-        stream = io.BytesIO()
-        with zipfile.ZipFile(stream, "w") as archive:
-            for entry, data in staged.items():
-                archive.writestr(entry, data)
-        store.write(store.path(f"{_STATE}/{name}.zip"), stream.getvalue())
-        frame["Stage"] = name
-    store.write_table(frame, f"{_STATE}/{name}.{table.split('/')[-1]}")
-    return frame
+def note(store: Store, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Record the outcomes of one partition, and return them."""
+    name = hashlib.sha256(" ".join(sorted({*outcomes["ImageID"]})).encode()).hexdigest()[:16]
+    store.write_table(outcomes, f"{_STATE}/{name}.csv")
+    return outcomes
 
 
-def known(store: Store, table: str) -> pd.DataFrame:
-    """Return the rows without an error of a table of `COLUMNS`, and of runs that did not end."""
-    schema, kind = COLUMNS[table], table.split("/")[-1]
-    noted = sorted(name for name in store.sizes(store.path(_STATE)) if name.endswith(f".{kind}"))
-    frames = [pd.DataFrame(columns=list(schema), dtype=str)]
-    for name in (table, *(f"{_STATE}/{name}" for name in noted)):
-        with contextlib.suppress(BadInput):  # none, or damaged: nothing is known
-            frames.append(store.read_table(name, schema))
-    frame = pd.concat([typed(frame, schema) for frame in frames])
-    key = [name for name in ("ImageID", "n") if name in schema]
-    return frame[frame["Error"] == ""].drop_duplicates(key, keep="last")
+def known(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the crops and the facts about photos of the last run, and of runs that did not end."""
+    noted = [f"{_STATE}/{name}" for name in sorted(store.sizes(store.path(_STATE)))]
+    crops, photos = (
+        pd.concat([_read(store, name, schema) for name in (table, *noted)])
+        for table, schema in (("crops.csv", _CROP), (_FACTS, _PHOTO))
+    )
+    crops = crops[crops["CropPath"] != ""].drop_duplicates(["ImageID", "n"], keep="last")
+    return crops, photos[photos["Width"] > 0].drop_duplicates("ImageID", keep="last")
 
 
-def clear(store: Store) -> None:
-    """Remove what only an unfinished run needs."""
+def _read(store: Store, name: str, schema: dict[str, str]) -> pd.DataFrame:
+    try:
+        return typed(store.read_table(name, schema), schema)
+    except BadInput:  # missing or damaged: nothing is known
+        return typed(pd.DataFrame(columns=list(schema), dtype=str), schema)
+
+
+def keep(store: Store, facts: pd.DataFrame) -> None:
+    """Keep the facts about photos, and remove what only an unfinished run needs."""
+    store.write_table(facts[list(_PHOTO)], _FACTS)
     folder = store.path(_STATE)
     store.remove(*(folder / name for name in store.sizes(folder)))
-
-
-def staged_crops(store: Store, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the crops that `note` staged, except missing or damaged ones."""
-    crops = {}
-    for name in {*names} - {""}:
-        with contextlib.suppress(FileNotFoundError, zipfile.BadZipFile):
-            data = io.BytesIO(store.read(store.path(f"{_STATE}/{name}.zip")))
-            with zipfile.ZipFile(data) as archive:
-                crops |= {entry: archive.read(entry) for entry in archive.namelist()}
-    return crops

@@ -4,8 +4,8 @@ import functools
 import itertools
 import math
 import os
-import warnings
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Executor
 
 import numpy as np
@@ -13,12 +13,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from openimager import cluster
-from openimager.crops import cut, files, split
-from openimager.crops.cut import MISSING, SMALL, Options, crop_rows, hash_rows
-from openimager.crops.files import FORMATS
+from openimager.crops import files, plan, split
+from openimager.crops.cut import SMALL, Options, crop_rows
 from openimager.errors import BadInput, explained_os_errors
 from openimager.query import without_flags
-from openimager.store import COORDINATES, CROP_COLUMNS, FLAGS, IMAGE_ID, PIXELS, SUBSETS, Store
+from openimager.store import COORDINATES, CROP_COLUMNS, PIXELS, Store
 
 # What is counted besides crops that exist, and how the report says it.
 _LEFT_OUT = {
@@ -31,10 +30,9 @@ _LEFT_OUT = {
     "removed": "crops removed that no longer belong",
 }
 COUNTS = ("made", "remade", "kept", "moved", *_LEFT_OUT)
-_REPEATS = "The photo repeats one of a later subset."
-_EXCLUDED = "Excluded from train and validation on request."
-_COUNTED = {_REPEATS: "repeats", _EXCLUDED: "excluded", SMALL: "small"}  # other errors: "failed"
+_COUNTED = {plan.REPEATS: "repeats", plan.EXCLUDED: "excluded", SMALL: "small"}  # or "failed"
 _PARTITION = 64  # photos: about a second of work on one core
+_CUT_FROM = ("ImageID", "n", "Rotation", *COORDINATES, "Key", "CropPath")
 
 
 def write_crops(
@@ -105,51 +103,54 @@ def write_crops(
     threads = threads if executor else max(1, threads // processes)
     options = Options(size, quality, padding, bool(keep_aspect), format, min_pixels, threads)
     _check(options, shares)
-    photos, boxes = _photos_and_boxes(store)
+    photos, boxes = plan.photos_and_boxes(store)
     rows = without_flags(boxes, drop, drop_unknown).reset_index(drop=True)
     folders = files.folder_names(sorted(boxes["Category"].unique()))
-    rows["Excluded"] = _listed(exclude, rows) if exclude is not None else 0
-    slots = cluster.slots(executor) if executor else processes
+    rows["Excluded"] = plan.excluded(exclude, rows) if exclude is not None else 0
 
-    def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
-        work = functools.partial(task, store=store, options=options)
-        starts = np.append(np.flatnonzero(~rows["ImageID"].duplicated()), len(rows))  # of photos
-        count = len(starts) - 1
-        edges = starts[np.cumsum([0, *cluster.sizes(count, slots, _PARTITION, least=8)])]
-        parts = (rows.iloc[start:end] for start, end in itertools.pairwise(edges))
-        in_flight = processes if processes > 1 else None
-        outcomes = [pd.DataFrame()]
-        with tqdm(total=count, desc=what, unit="photo", disable=quiet or None) as progress:
-            for part, done in cluster.run(work, parts, processes, executor, in_flight):
-                outcomes.append(done)
+    def run(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        work = functools.partial(crop_rows, store=store, options=options)
+        slots = cluster.slots(executor) if executor else processes
+        how = processes, executor, processes if processes > 1 else None
+        total = rows["ImageID"].nunique()
+        with tqdm(total=total, desc="Cropping", unit="photo", disable=quiet or None) as progress:
+            for part, done in cluster.run(work, _partitions(rows, slots), *how):
                 progress.update(part["ImageID"].nunique())
-        return pd.concat(outcomes)
+                yield done
 
     with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
-        before = files.known(store, "crops.csv")
-        rows = _with_existing(store, rows, folders, before, options)
-        facts = _facts(store, rows, run)
-        facts["DuplicateGroup"] = split.group(facts["Hash"])
-        official = photos.set_index("ImageID")["Subset"]
-        facts["Subset"] = split.assign_splits(facts["DuplicateGroup"], official, shares)
-        rows = rows.join(facts.drop(columns=["Rotation", "PhotoBytes", "Hash"]), on="ImageID")
-        decided = [_decided(row, options) for row in rows.itertuples()]
-        columns = ["CropPath", "Error", *PIXELS]
-        rows[columns] = pd.DataFrame(decided, rows.index, columns)
-        todo = (rows["CropPath"] != "") & (rows["CropPath"] != rows["Existing"])
-        if len(done := run(crop_rows, rows[todo], "Cropping")):
-            rows.loc[done.index, [*done]] = done
-        absent = rows["CropPath"] == ""
-        rows.loc[absent, ["SHA256", "Key", "Subset"]] = ""
-        rows.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
-        counts, moved = _counted(rows, before)
-        counts["dropped"] = len(boxes) - len(rows)
-        rows = rows[rows["Error"] != SMALL].reset_index(drop=True)[list(CROP_COLUMNS)]
-        removed = files.tidy(store, {*rows["CropPath"]}, folders.values())
-        counts["removed"] = removed - counts["moved"]
+        there = store.sizes(store.crops)
+        crops, facts = files.known(store)
+        rows = plan.with_earlier(rows, crops, there, folders, options)
+        facts = plan.photo_facts(rows, facts)
+        own, official = {*there}, photos.set_index("ImageID")["Subset"]
+        # A photo that has not been hashed yet is taken to repeat no other. The few that turn out to
+        # do so may belong to another split, where their crops are made again.
+        while True:
+            wanted = plan.planned(rows, facts, official, shares, options)
+            lacking = (wanted["CropPath"] != "") & (wanted["CropPath"] != rows["CropPath"])
+            if not (lacking | wanted["New"]).any():
+                break
+            todo = wanted.assign(CropPath=wanted["CropPath"].where(lacking, ""))[
+                lacking | wanted["New"]
+            ]
+            done = pd.concat(run(todo[list(_CUT_FROM)]))
+            made = done.loc[done["CropPath"] != "", ["CropPath", "SHA256", "Bytes"]]
+            rows.loc[made.index, [*made]] = made
+            own |= {*made["CropPath"].str.removeprefix("data/crops/")}
+            plan.learn(facts, done)
+        absent = wanted["CropPath"] == ""
+        wanted.loc[absent, ["SHA256", "Key", "Subset"]] = ""
+        wanted.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
+        counts, moved = _counted(wanted)
+        counts["dropped"] = len(boxes) - len(wanted)
+        rows = wanted[wanted["Error"] != SMALL].reset_index(drop=True)[list(CROP_COLUMNS)]
+        stale = files.tidy(store, own, {*rows["CropPath"]}, folders.values())
+        removed = [path for path in stale if path in there and not path.endswith(".part")]
+        counts["removed"] = len(removed) - counts["moved"]
         store.write_table(rows, "crops.csv")
-        files.clear(store)
+        files.keep(store, facts[facts["Width"] > 0].reset_index())
     rows.attrs.update(counts={name: counts[name] for name in COUNTS}, moved=moved)
     if not quiet:
         print(_report(**rows.attrs))
@@ -171,112 +172,33 @@ def _check(options: Options, shares) -> None:
         ("quality", quality, quality in range(1, 101), "a whole number from 1 to 100"),
         ("padding", options.padding, 0 <= options.padding < math.inf, "0 for none, 0.1, ..."),
         ("min_pixels", least, isinstance(least, int) and least >= 1, "a whole number from 1 on"),
-        ("format", options.format, options.format in FORMATS, ", ".join(FORMATS)),
+        ("format", options.format, options.format in files.FORMATS, ", ".join(files.FORMATS)),
         ("shares", shares, triple, "for train, validation and test, such as (70, 15, 15)"),
     ):
         if not fine:
             raise BadInput(f"{name} {value!r} cannot be used. Allowed: {allowed}.")
 
 
-def _photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the photos that are on disk and their boxes, sorted by ImageID and n."""
-    photos = store.read_table("images.csv", ("ImageID", "Subset", "Rotation", "Status"))
-    boxes = store.read_table("boxes.csv", ("ImageID", "Source", "Category", *COORDINATES, *FLAGS))
-    photos = photos[photos["Status"] == "ok"].copy()
-    for problem, wrong in (
-        ("has photo {ImageID} more than once", photos["ImageID"].duplicated()),
-        (
-            "has the ImageID '{ImageID}', not 16 hex digits",
-            ~photos["ImageID"].str.fullmatch(IMAGE_ID),
-        ),
-        (
-            "has the Subset '{Subset}', not train, validation or test",
-            ~photos["Subset"].isin(SUBSETS),
-        ),
-    ):
-        if wrong.any():
-            raise BadInput(f"images.csv {problem.format(**photos[wrong].iloc[0])}.")
-    sizes = store.sizes(store.images)
-    photos["PhotoBytes"] = [sizes.get(f"{image_id}.jpg", -1) for image_id in photos["ImageID"]]
-    boxes["n"] = boxes.groupby("ImageID").cumcount()
-    boxes = boxes.merge(photos[["ImageID", "Rotation", "PhotoBytes"]], on="ImageID")
-    if len(boxes) and (boxes["PhotoBytes"] < 0).all():
-        # Crops may have come without photos, in a package; they must not be removed.
-        raise BadInput(f"No photo of images.csv is in {store.images}: download them first.")
-    return photos, boxes.sort_values(["ImageID", "n"])
+def _partitions(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
+    """Return the rows of some photos at a time, in the sizes of `cluster.sizes`."""
+    starts = np.append(np.flatnonzero(~rows["ImageID"].duplicated()), len(rows))  # of photos
+    least = 8 if slots > 1 else _PARTITION  # alone, there is nobody to wait for the last
+    edges = starts[np.cumsum([0, *cluster.sizes(len(starts) - 1, slots, _PARTITION, least)])]
+    return (rows.iloc[start:end] for start, end in itertools.pairwise(edges))
 
 
-def _listed(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
-    """Return 1 for each row that a CSV lists, else 0; warn of listed crops that do not exist."""
-    box = ["ImageID", "n"]
-    try:
-        table = pd.read_csv(exclude, dtype={"ImageID": str, "n": int}, usecols=box)
-    except (OSError, ValueError) as error:
-        needed = "a CSV file with the columns ImageID and n (a whole number) is needed"
-        raise BadInput(f"exclude '{exclude}' cannot be used: {needed}. {error}") from None
-    wanted, boxes = (pd.MultiIndex.from_frame(frame[box]) for frame in (table, rows))
-    if len(unknown := wanted.difference(boxes)):
-        some = f"such as {', '.join(f'{image_id} {n}' for image_id, n in unknown[:3])}"
-        message = f"{len(unknown)} of the crops in {exclude} do not exist, {some}."
-        warnings.warn(message, stacklevel=3)
-    return boxes.isin(wanted).astype(int)
-
-
-def _with_existing(store: Store, rows: pd.DataFrame, folders, before: pd.DataFrame, options):
-    """Add Key, Name, Old (a file of that name exists) and, of a crop with that key, Existing."""
-    same, sizes = ["ImageID", "n", "Key"], store.sizes(store.crops)
-    whole = before["Bytes"] == before["CropPath"].str.removeprefix("data/crops/").map(sizes)
-    before = before.loc[whole, [*same, "CropPath", "SHA256", "Bytes"]]
-    keys = [cut.key(row, options) for row in rows.itertuples()]
-    rows["Key"] = pd.Series(keys, rows.index, dtype=str)
-    rows = rows.merge(before.rename(columns={"CropPath": "Existing"}), how="left", on=same)
-    names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
-    rows["Name"] = rows["Category"].map(folders).astype(str) + "/" + names
-    rows["Old"] = rows["Name"].isin({path.partition("/")[2] for path in sizes})
-    return rows.fillna({"Existing": "", "SHA256": ""})
-
-
-def _facts(store: Store, rows: pd.DataFrame, run) -> pd.DataFrame:
-    """Return the facts about the photo of every row, by ImageID; hash those that are new."""
-    photos = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    known = files.known(store, ".openimager/photos.csv")
-    facts = photos.merge(known, on=[*photos])[[*known]]
-    new = rows[~rows["ImageID"].isin(facts["ImageID"]) & (rows["PhotoBytes"] >= 0)]
-    if len(new):
-        facts = pd.concat([facts, run(hash_rows, new, "Decoding")])
-        store.write_table(facts, ".openimager/photos.csv")
-    facts = facts.set_index("ImageID").reindex(photos["ImageID"])
-    return facts.fillna({"Error": MISSING, "Hash": "", "Stage": ""})
-
-
-def _decided(row, options: Options) -> tuple:
-    """Return the CropPath that a row is to have, or "" and the reason, and its pixels."""
-    pixels, error = None, row.Error
-    if not row.Subset:
-        error = _REPEATS
-    elif row.Excluded and row.Subset != "test":
-        error = _EXCLUDED
-    elif not error:
-        pixels, error = cut.judge(row, (row.Width, row.Height), options)
-    path = "" if error else f"data/crops/{row.Subset}/{row.Name}"
-    return path, error, *(pixels or [pd.NA] * len(PIXELS))
-
-
-def _counted(rows: pd.DataFrame, before: pd.DataFrame) -> tuple[Counter, list[str]]:
+def _counted(rows: pd.DataFrame) -> tuple[Counter, list[str]]:
     """Count what became of the rows; return also the photos that had another split before."""
-    existing, path = rows["Existing"], rows["CropPath"]
+    before, kept, path = rows["Before"], rows["Kept"], rows["CropPath"]
     done = np.select(
-        [rows["Error"] != "", existing == path, existing != "", rows["Old"]],
+        [rows["Error"] != "", kept == path, kept != "", before != ""],
         [rows["Error"].map(_COUNTED).fillna("failed"), "kept", "moved", "remade"],
         "made",
     )
     counts = Counter(done)
     counts["disputed"] = int(((rows["Excluded"] == 1) & (rows["Subset"] == "test")).sum())
-    splits = dict(zip(before["ImageID"], before["CropPath"].str.split("/").str[2], strict=True))
-    old = rows["ImageID"].map(splits)
-    return counts, sorted(
-        {*rows.loc[(path != "") & old.notna() & (old != rows["Subset"]), "ImageID"]}
-    )
+    elsewhere = (before != "") & (before.str.split("/").str[2] != rows["Subset"])
+    return counts, sorted({*rows.loc[elsewhere & (path != ""), "ImageID"]})
 
 
 def _report(counts: dict[str, int], moved: list[str]) -> str:

@@ -1,0 +1,118 @@
+"""What is to become of every box: the split and the path of its crop, or why it gets none."""
+
+import os
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from openimager.crops import split
+from openimager.crops.cut import MISSING, Options, judge, key
+from openimager.crops.files import FORMATS
+from openimager.errors import BadInput
+from openimager.store import COORDINATES, FLAGS, IMAGE_ID, PIXELS, SUBSETS, Store
+
+REPEATS = "The photo repeats one of a later subset."
+EXCLUDED = "Excluded from train and validation on request."
+
+
+def photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the photos that are on disk and their boxes, sorted by ImageID and n."""
+    photos = store.read_table("images.csv", ("ImageID", "Subset", "Rotation", "Status"))
+    boxes = store.read_table("boxes.csv", ("ImageID", "Source", "Category", *COORDINATES, *FLAGS))
+    photos = photos[photos["Status"] == "ok"].copy()
+    sound = photos["ImageID"].str.fullmatch(IMAGE_ID) & ~photos["ImageID"].duplicated()
+    sound &= photos["Subset"].isin(SUBSETS)
+    if not sound.all():
+        row = photos[~sound].iloc[0]
+        raise BadInput(
+            f"images.csv has a row that cannot be used: ImageID '{row.ImageID}' (16 hex digits are "
+            f"needed, and not more than once), Subset '{row.Subset}' (of {', '.join(SUBSETS)})."
+        )
+    sizes = store.sizes(store.images)
+    photos["PhotoBytes"] = [sizes.get(f"{image_id}.jpg", -1) for image_id in photos["ImageID"]]
+    boxes["n"] = boxes.groupby("ImageID").cumcount()
+    boxes = boxes.merge(photos[["ImageID", "Rotation", "PhotoBytes"]], on="ImageID")
+    if len(boxes) and (boxes["PhotoBytes"] < 0).all():
+        # Crops may have come without photos, in a package; they must not be removed.
+        raise BadInput(f"No photo of images.csv is in {store.images}: download them first.")
+    return photos, boxes.sort_values(["ImageID", "n"])
+
+
+def excluded(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
+    """Return 1 for each row that a CSV lists, else 0; warn of listed crops that do not exist."""
+    box = ["ImageID", "n"]
+    try:
+        table = pd.read_csv(exclude, dtype={"ImageID": str, "n": int}, usecols=box)
+    except (OSError, ValueError) as error:
+        needed = "a CSV file with the columns ImageID and n (a whole number) is needed"
+        raise BadInput(f"exclude '{exclude}' cannot be used: {needed}. {error}") from None
+    wanted, boxes = (pd.MultiIndex.from_frame(frame[box]) for frame in (table, rows))
+    if len(unknown := wanted.difference(boxes)):
+        some = f"such as {', '.join(f'{image_id} {n}' for image_id, n in unknown[:3])}"
+        message = f"{len(unknown)} of the crops in {exclude} do not exist, {some}."
+        warnings.warn(message, stacklevel=3)
+    return boxes.isin(wanted).astype(int)
+
+
+def with_earlier(rows: pd.DataFrame, crops: pd.DataFrame, there, folders, options: Options):
+    """Add Key and Name; Before, the CropPath of an earlier run's crop; and CropPath and Kept.
+
+    These two are "" unless that crop is whole (`there` are the files) and made in the same way.
+    """
+    names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
+    rows["Name"] = rows["Category"].map(folders).astype(str) + "/" + names
+    keys = [key(row, options) for row in rows.itertuples()]
+    rows["Key"] = pd.Series(keys, rows.index, dtype=str)
+    crops = crops.rename(columns={"CropPath": "Before", "Key": "Made"})
+    rows = rows.merge(crops, how="left", on=["ImageID", "n"]).fillna({"Before": "", "SHA256": ""})
+    size = rows["Before"].str.removeprefix("data/crops/").map(there)
+    stays = (rows["Made"] == rows["Key"]) & (rows["Bytes"] == size)
+    rows["CropPath"] = rows["Kept"] = rows["Before"].where(stays, "")
+    return rows
+
+
+def photo_facts(rows: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Return what is known of the photo of every row, by ImageID; Width 0 is an unread photo."""
+    facts = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
+    facts = facts.merge(known, "left", [*facts]).set_index("ImageID")
+    facts = facts.fillna({"Width": 0, "Height": 0, "Hash": ""})
+    facts["Error"] = np.where(facts["PhotoBytes"] < 0, MISSING, "")
+    return facts
+
+
+def learn(facts: pd.DataFrame, outcomes: pd.DataFrame) -> None:
+    """Add to the facts what is now known of the photos that have been opened."""
+    new = outcomes.drop_duplicates("ImageID").set_index("ImageID")
+    new = new[["Width", "Height", "Hash", "Error"]]
+    new["Error"] = new["Error"].where(new["Width"] == 0, "")  # else it is about one of the boxes
+    facts.loc[new.index, [*new]] = new
+
+
+def planned(rows: pd.DataFrame, facts: pd.DataFrame, official, shares, options) -> pd.DataFrame:
+    """Return the rows as they are to be: split, CropPath, pixels; or the Error that prevents it.
+
+    New are rows of photos that have not been opened yet.
+    """
+    groups = split.group(facts["Hash"])
+    splits = split.assign_splits(groups, official, shares)
+    facts = facts.drop(columns=["Rotation", "PhotoBytes"])
+    facts["New"] = (facts["Width"] == 0) & (facts["Error"] == "")
+    rows = rows.join(facts.assign(DuplicateGroup=groups, Subset=splits), on="ImageID")
+    decided = [_decided(row, options) for row in rows.itertuples()]
+    columns = ["CropPath", "Error", *PIXELS]
+    rows[columns] = pd.DataFrame(decided, rows.index, columns)
+    return rows
+
+
+def _decided(row, options: Options) -> tuple:
+    """Return the CropPath that a row is to have, or "" and the reason, and its pixels."""
+    pixels, error = None, row.Error
+    if not row.Subset:
+        error = REPEATS
+    elif row.Excluded and row.Subset != "test":
+        error = EXCLUDED
+    elif row.Width:
+        pixels, error = judge(row, (row.Width, row.Height), options)
+    path = "" if error else f"data/crops/{row.Subset}/{row.Name}"
+    return path, error, *(pixels or [pd.NA] * len(PIXELS))
