@@ -47,16 +47,33 @@ def main(argv=None) -> int:
     download += ["--limit", str(args.limit)] if args.limit else []
     download += ["--replace"] if args.replace and found else []
     print("$ openimager", shlex.join(download), flush=True)
-    notebooks = ["tools/notebooks.py", "run", "--output-dir", "build/notebooks"]
-    notebooks += ["--strict"] if args.strict else []
-    notebooks += ["--set", f"BACKBONE={json.dumps(args.backbone)}"] if args.backbone else []
-    for command in (["-m", "openimager", *download], notebooks):
-        if status := subprocess.run([sys.executable, *command], cwd=ROOT).returncode:
-            return status
-    print("\n" + closing(ROOT, args.release, time.monotonic() - begin))
+    run = ["tools/notebooks.py", "run", "--output-dir", "build/notebooks"]
+    run += ["--strict"] if args.strict else []
+    backbone = ["--set", f"BACKBONE={json.dumps(args.backbone)}"] if args.backbone else []
+    if status := start("-m", "openimager", *download).wait():
+        return status
+    # Nothing needs what the first notebook shows, and the prediction needs the model alone: each
+    # runs beside a longer notebook.
+    exploring = start(*run, "exploration", stderr=subprocess.PIPE, text=True)
+    status = start(*run, "dataset", "model", "evaluation", *backbone).wait()
+    said = exploring.communicate()[1]
+    if status := status or exploring.returncode:
+        print(said, end="", file=sys.stderr)
+        return status
     crop = min((ROOT / "data" / "crops" / "test").rglob("*.jpg")).relative_to(ROOT).as_posix()
-    print(f"A picture of your own:  $ .venv/bin/python -m openimager.predict {crop}", flush=True)
-    return subprocess.run([sys.executable, "-m", "openimager.predict", crop], cwd=ROOT).returncode
+    predicting = start("-m", "openimager.predict", crop, stdout=subprocess.PIPE, text=True)
+    status = start(*run, "distribution").wait()
+    answer = predicting.communicate()[0]
+    if status := status or predicting.returncode:
+        return status
+    print("\n" + closing(ROOT, args.release, time.monotonic() - begin))
+    print(f"A picture of your own:  $ .venv/bin/python -m openimager.predict {crop}\n{answer}", end="")
+    return 0
+
+
+def start(*command, **streams) -> subprocess.Popen:
+    """Start this Python with a command, in the root of the clone."""
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, **streams)
 
 
 def conflicts(root: Path, names: list[str], release: str) -> list[str]:
@@ -117,4 +134,7 @@ def _column(path: Path, name: str) -> set[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

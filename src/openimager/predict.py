@@ -28,10 +28,13 @@ _AT_ONCE = 256  # photos decoded before the model sees them
 def import_keras():
     """Import Keras, without the lines that TensorFlow writes as it starts; return the module."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Keras imports scikit-learn, which takes a second, for wrappers that are not used here.
+    without = {} if "sklearn" in sys.modules else {"sklearn": None}
     with open(os.devnull, "wb") as nowhere:
         kept = os.dup(2)  # compiled libraries write to the descriptor, not to sys.stderr
         try:
             os.dup2(nowhere.fileno(), 2)
+            sys.modules.update(without)
             return importlib.import_module("keras")
         except ImportError as error:
             raise BadInput(
@@ -40,6 +43,8 @@ def import_keras():
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+            for name in without:
+                del sys.modules[name]
 
 
 def save_model(model, path: str | os.PathLike, categories: dict[str, str], **crops) -> str:
