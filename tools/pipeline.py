@@ -67,7 +67,8 @@ def main(argv=None) -> int:
     if status := status or predicting.returncode:
         return status
     print("\n" + closing(ROOT, args.release, time.monotonic() - begin))
-    print(f"A picture of your own:  $ .venv/bin/python -m openimager.predict {crop}\n{answer}", end="")
+    print(f"A picture of your own:  $ .venv/bin/python -m openimager.predict {crop}")
+    print(answer, end="")
     return 0
 
 
