@@ -21,7 +21,7 @@ import pytest
 import requests
 from PIL import Image
 
-from openimager.tables.views import cache_folder
+from openimager.files import cache_folder
 from tools import documents
 from tools.notebooks import replace_values
 

@@ -165,8 +165,6 @@ def test_merge(site):
         ({"without": "Dgo"}, "Unknown category 'Dgo'"),
         ({"merge": ["A=Cat,Bun", "B=Cat"]}, "'Cat' is merged twice: into 'A' and 'B'"),
         ({"merge": ["A=Cat,Bnu"]}, "Unknown category 'Bnu'"),
-        ({"merge": ["A/B=Cat,Bun"]}, "'A/B' can't be the name of a folder"),
-        ({"merge": ["..=Cat,Bun"]}, "'..' can't be the name of a folder"),
         ({"merge": {"A ": ["Cat"], "a": ["Bun"]}}, "differ only in case"),
         ({"merge": ["CAT=Bun,Food"]}, "'CAT' and 'Cat', would have one name"),
         ({"merge": ["Cat=Bun,Food"]}, "'Cat' and 'Cat', would have one name"),

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -36,13 +35,7 @@ _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 
 def opened(url: str):
-    """Return the UPath of a URL.
-
-    Raises
-    ------
-    BadInput
-        If its packages are missing, the protocol is unknown or the URL has credentials in it.
-    """
+    """Return the UPath of a URL; BadInput if it has credentials in it or nothing can open it."""
     if re.match(r"[^:]+://[^/]*@", url):
         raise BadInput(f"The data directory must be a URL without credentials. {_CREDENTIALS}")
     protocol = url.partition("://")[0]
@@ -66,14 +59,8 @@ def opened(url: str):
 def explained(place: str) -> Iterator[None]:
     """Turn what goes wrong with a bucket or a registry's folder into one sentence without secrets.
 
-    Raises
-    ------
-    FileNotFoundError
-        If an object is missing; callers expect it.
-    BadInput
-        If the credentials, the name or the rights are to be corrected.
-    TryAgain
-        If the server cannot be reached or fails, or the disk is full.
+    BadInput if credentials, name or rights are to be corrected; TryAgain if the server cannot be
+    reached or fails, or the disk is full. FileNotFoundError stays: callers expect it.
     """
     try:
         yield
@@ -130,13 +117,9 @@ def _code(error: BaseException | None) -> str:
 def lock(path, url: str) -> Iterator[None]:
     """Hold a lock object while the block runs, where the server supports conditional PUTs.
 
-    A lock whose holder has not written to it for `_LEASE` seconds belongs to a killed run and is
-    taken over. This is seen by watching it, so that no two clocks need to agree.
-
-    Raises
-    ------
-    openimager.files.Busy
-        If another run holds it.
+    `Busy` if another run holds it. If its holder has not written to it for `_LEASE` seconds, that
+    was killed, and the lock is taken over. This is seen by watching it, so that no two clocks need
+    to agree.
     """
     mine, stopped, fs = secrets.token_hex(8), threading.Event(), path.fs
 
@@ -148,36 +131,30 @@ def lock(path, url: str) -> Iterator[None]:
         return (held() or b"").startswith(mine.encode())
 
     def beat() -> None:
-        for number in range(1, sys.maxsize):
-            if stopped.wait(_BEAT):
-                return
+        while not stopped.wait(_BEAT):
             with contextlib.suppress(Exception):  # the run itself reports what is wrong
                 if not is_mine():
                     return  # taken over: this process was suspended for too long
-                fs.pipe_file(path.path, f"{mine} {number}".encode())
+                fs.pipe_file(path.path, f"{mine} {time.monotonic()}".encode())
 
     def acquired() -> bool:
         try:
             fs.pipe_file(path.path, f"{mine} 0".encode(), mode="create")
-        except FileExistsError:
-            return False
-        except (NotImplementedError, TypeError):
-            return True  # not supported, so there is no lock; whole files are all there is
         except OSError as error:
-            if _code(error) not in {*_TAKEN, "NotImplemented"}:
+            if isinstance(error, FileExistsError) or _code(error) in _TAKEN:
+                return False
+            if _code(error) != "NotImplemented":
                 raise
-            return _code(error) == "NotImplemented"
-        return True
+        except (NotImplementedError, TypeError):
+            pass
+        return True  # also where it is not supported: there, whole files are all there is
 
     with explained(url):
         begun, before = time.monotonic(), None
         while not acquired():
             now = held()
             if before and now and now != before:
-                raise Busy(
-                    f"Another run is at work in {url}. Wait until it ends, or give another "
-                    "--data-dir."
-                )
+                raise Busy(url)
             if now and time.monotonic() > begun + _LEASE:
                 with contextlib.suppress(FileNotFoundError):
                     fs.rm_file(path.path)
@@ -206,11 +183,10 @@ def copied(root, names: Iterable[str], target: Path, quiet: bool = False) -> Pat
     names = sorted({*names})
     with explained(str(root)):
         listing = root.fs.find(base, detail=True)
-    entries = {path.removeprefix(f"{base}/"): entry for path, entry in listing.items()}
-    if missing := [name for name in names if name not in entries]:
+    there = {path.removeprefix(f"{base}/"): entry for path, entry in listing.items()}
+    if missing := [name for name in names if name not in there]:
         raise BadInput(f"{root} has no {missing[0]} ({len(missing)} files are missing).")
-    found = {name: entries[name] for name in names}
-    tags = {name: [each["size"], str(each.get("ETag") or each)] for name, each in found.items()}
+    tags = {name: str(there[name].get("ETag") or there[name]) for name in names}
     record = target / ".copied.json"
     try:
         before = json.loads(record.read_text(encoding="utf-8"))
@@ -237,10 +213,8 @@ def copied(root, names: Iterable[str], target: Path, quiet: bool = False) -> Pat
 def bucket_of(registry: str | os.PathLike) -> str | None:
     """Return the bucket of an ``s3://`` address, or None if `registry` is a folder.
 
-    Raises BadInput if it is an address of another kind, or of something inside a bucket.
+    BadInput if it is an address of another kind, or of something inside a bucket.
 
-    Examples
-    --------
     >>> bucket_of("s3://my-photos"), bucket_of("../registry"), bucket_of("file:///shared/registry")
     ('my-photos', None, None)
     """

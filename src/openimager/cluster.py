@@ -49,8 +49,6 @@ def run(
     there are processes, or twice as many as an executor runs, so that no worker waits while a
     result travels. After an exception those that have not begun are cancelled.
 
-    Examples
-    --------
     >>> [result for _, result in run(len, ["a", "bc"])]
     [1, 2]
     """
@@ -134,8 +132,6 @@ def sizes(count: int, slots: int, most: int = 256, least: int = 32) -> Iterator[
     others waiting for at most the time of `least` rows. `most` rows take seconds; the
     overhead of a partition is some 7 ms.
 
-    Examples
-    --------
     >>> list(sizes(1000, slots=1))
     [250, 188, 141, 106, 79, 59, 45, 33, 32, 32, 32, 3]
     """

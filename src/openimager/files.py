@@ -8,25 +8,31 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
+
 from openimager.errors import TryAgain
 
 
 class Busy(TryAgain):
-    """Another process holds the lock."""
+    """Another run holds the lock of `place`."""
+
+    def __init__(self, place):
+        super().__init__(
+            f"Another run is at work in {place}. Wait until it ends, or give another --data-dir."
+        )
+
+
+def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
+    """Return the per-user cache directory: `cache_dir`, OPENIMAGER_CACHE or the platform's own."""
+    default = platformdirs.user_cache_dir("openimager", appauthor=False)
+    return Path(cache_dir or os.environ.get("OPENIMAGER_CACHE") or default)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the name `path` when the block ends well.
+    """Yield a temporary path beside `path`, which takes that name when the block ends well.
 
     Missing folders are made. If the block raises, the temporary file is removed.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> with replacing(folder / "a.txt") as part:
-    ...     _ = part.write_text("whole", encoding="utf-8")
-    >>> [p.name for p in folder.iterdir()]
-    ['a.txt']
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +110,7 @@ def lock(
             one.acquire(timeout=0.1 if wait else 0)
         except filelock.Timeout:
             if not wait or stop.is_set():
-                raise Busy(
-                    f"Another run is at work: it holds {path}. Wait until it ends, or give another "
-                    "--data-dir."
-                ) from None
+                raise Busy(path.parent) from None
     try:
         yield
     finally:

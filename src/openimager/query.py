@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 NAME = "query.json"
 # The addresses and files of this machine that the tables came from; not part of the package.
 SITE = ".openimager/site.json"
-_FOLDER = re.compile(r"(?!\.)[\w .&'()+,-]{1,60}(?<![ .])")
 DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FLAGS}
 
 
@@ -28,45 +27,24 @@ DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FL
 class Query:
     """What the user asked for: which photos and boxes, whatever they are fetched from.
 
-    Lists and single names are accepted for all tuples.
-
-    Attributes
-    ----------
-    categories, without : tuple of str
-        Names, in any case, or MIDs: those wanted, and those whose photos are left out.
-    release : str
-        ``"v4"``, ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
-    subsets : tuple of str
-        Of ``"train"``, ``"validation"``, ``"test"``, in this order; ``"all"`` means all three.
-    limit : int, optional
-        Photos for each category, over all subsets; `seed` chooses which.
-    with_children : bool
-        Count boxes of kinds of a category as that category.
-    drop : tuple of str
-        Leave out boxes with these flags, keys of `DROPS`; with `drop_unknown` those whose flags
-        are unknown (-1), too.
-    image_ids : tuple of str, optional
-        Only these photos: ``ImageID`` or ``subset/ImageID``; or a file with one on each line.
-    merge : tuple of (str, tuple of str)
-        Several categories under one name: a mapping such as ``{"Pet": ["Cat", "Dog"]}``, or
-        texts such as ``"Pet=Cat,Dog"``.
-
-    BadInput if a value is not allowed.
+    Lists and single names are accepted for all tuples. BadInput if a value is not allowed.
 
     >>> Query("Cat", subsets=["test", "train"], merge=["Pet=Cat,Dog"]).merge
     (('Pet', ('Cat', 'Dog')),)
     """
 
-    categories: tuple[str, ...] = ()
-    release: str = "v4"
-    subsets: tuple[str, ...] = ("train",)
-    limit: int | None = None
-    seed: int = 0
-    with_children: bool = False
-    drop: tuple[str, ...] = ()
-    drop_unknown: bool = False
+    categories: tuple[str, ...] = ()  # names, in any case, or MIDs
+    release: str = "v4"  # or "v5", "v6", "v7", "sample"
+    subsets: tuple[str, ...] = ("train",)  # of `SUBSETS`, in their order; "all" means all three
+    limit: int | None = None  # photos for each category, over all subsets
+    seed: int = 0  # for choosing the photos of a limit
+    with_children: bool = False  # count boxes of kinds of a category as that category
+    drop: tuple[str, ...] = ()  # leave out boxes with these flags, keys of `DROPS`
+    drop_unknown: bool = False  # leave out boxes whose flags are unknown (-1)
+    # Only these photos: "ImageID" or "subset/ImageID"; or a file with one on each line.
     image_ids: tuple[str, ...] | None = None
-    without: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()  # leave out photos with a box of these categories
+    # Several categories under one name: {"Pet": ["Cat", "Dog"]}, or texts such as "Pet=Cat,Dog".
     merge: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self):
@@ -135,11 +113,6 @@ def _merges(given) -> Iterator[tuple[str, tuple[str, ...]]]:
         members = tuple(member.strip() for member in members if member.strip())
         if not name.strip() or not members:
             raise BadInput(f"'{one}' is not NAME=CATEGORY,CATEGORY, such as 'Pet=Cat,Dog'.")
-        if not _FOLDER.fullmatch(name.strip()):
-            raise BadInput(
-                f"'{name.strip()}' can't be the name of a folder: letters, digits, spaces and "
-                ".&'()+,- are allowed, at most 60, and no dot or space at either end."
-            )
         yield name.strip(), members
 
 
@@ -189,10 +162,8 @@ def connect(
 
     Parameters
     ----------
-    release : str
-        ``"v4"``, ``"v5"``, ``"v6"``, ``"v7"`` or ``"sample"``.
-    subset : str or iterable of str
-        ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
+    release, subset : str, or for `subset` also an iterable of them
+        ``"v4"`` to ``"v7"`` or ``"sample"``; ``"train"``, ``"validation"``, ``"test"``, ``"all"``.
     **place
         `base_url`, `cache_dir`, `class_names`, `boxes`, `photos` and `quiet`, as in `Site`.
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from openimager.errors import BadInput, exit_status
+from openimager.files import cache_folder, lock
 from openimager.tables import catalogue
 
 TABLES = "2018_04"
@@ -36,49 +37,29 @@ _TYPES = {".csv": "text/csv; charset=utf-8", ".json": "application/json", **_PIC
 _PLACEHOLDER = "photos/photo_unavailable.png"
 
 
-def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int = 400) -> Path:
-    """Draw the sample, unless it exists already; return its folder of tables, ``.../2018_04``.
+def build(cache_dir: str | os.PathLike | None = None, seed: int = 0, photos: int = 400) -> Path:
+    """Draw the sample, unless the cache has it; return its folder of tables, ``.../2018_04``.
 
-    `directory` is a new or empty folder for the site, by default one in the per-user cache. Equal
-    seeds give equal pictures and tables. At least 12 `photos` are drawn: one of each category in
-    each subset. BadInput if these are fewer, or the folder holds something else.
+    Equal seeds give equal pictures and tables. At least 12 `photos` are drawn, one of each category
+    in each subset; BadInput for fewer.
     """
     import PIL
 
-    from openimager.files import lock
-    from openimager.tables.views import cache_folder
-
     if photos < 12:
         raise BadInput(f"The sample needs at least 12 photos, not {photos}.")
-    # The code that draws, so that a sample in the cache is never an older one.
+    # The code that draws is part of the name, so that a sample in the cache is never an older one.
     files = Path(str(resources.files("openimager_sample"))).glob("*.py")
     code = PIL.__version__ + "".join(path.read_text("utf-8") for path in sorted(files))
-    drawn_by = hashlib.sha256(code.encode()).hexdigest()
-    # No lock file in somebody's folder; the rename at the end is safe by itself.
-    turn = contextlib.nullcontext()
-    if directory is None:
-        directory = cache_folder() / f"sample-{seed}-{photos}-{drawn_by[:12]}"
-        turn = lock(directory.with_name(f".{directory.name}.lock"))
-    directory = Path(directory)
-    mark = directory / "sample.json"
-    text = json.dumps({"seed": seed, "photos": photos, "drawn by": drawn_by})
-    with turn:
-        if mark.is_file() and mark.read_text(encoding="utf-8") == text:
-            return directory / TABLES
-        if directory.exists():
-            if not directory.is_dir() or any(directory.iterdir()):
-                other = "is not empty and holds no sample of this seed and size"
-                raise BadInput(f"'{directory}' {other}. Give a new folder, or remove that one.")
-            directory.rmdir()
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(".part", f".{directory.name}.", directory.parent) as part:
+    name = f"sample-{seed}-{photos}-{hashlib.sha256(code.encode()).hexdigest()[:12]}"
+    site = cache_folder(cache_dir) / name
+    with lock(site.with_name(f".{name}.lock")):
+        if not site.exists():
             from openimager_sample.site import draw_site
 
-            site = Path(part, "site")
-            draw_site(site, seed, photos)
-            (site / mark.name).write_text(text, encoding="utf-8", newline="\n")
-            os.replace(site, directory)
-    return directory / TABLES
+            with tempfile.TemporaryDirectory(".part", f".{name}.", site.parent) as part:
+                draw_site(Path(part, name), seed, photos)
+                os.replace(Path(part, name), site)
+    return site / TABLES
 
 
 @contextlib.contextmanager

@@ -219,14 +219,9 @@ class Store:
         """
         if self.is_local:
             return self.root
-        import platformdirs
-
-        cache = os.environ.get("OPENIMAGER_CACHE") or platformdirs.user_cache_dir(
-            "openimager", appauthor=False
-        )
         folder = hashlib.sha256(self.data_dir.rstrip("/").encode()).hexdigest()[:16]
         names = [name.removeprefix("data/") for name in names]
-        return bucket.copied(self.root, names, Path(cache, "buckets", folder), quiet)
+        return bucket.copied(self.root, names, files.cache_folder() / "buckets" / folder, quiet)
 
 
 def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":

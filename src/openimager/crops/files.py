@@ -38,8 +38,6 @@ def folder_name(category: str) -> str:
     In a name that is not safe, unsafe characters are replaced and a digest of the name is added,
     so that two categories do not share a folder.
 
-    Examples
-    --------
     >>> folder_name("Hot dog")
     'Hot dog'
     >>> folder_name("Salt/pepper"), folder_name("Salt_pepper")

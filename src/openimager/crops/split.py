@@ -88,8 +88,6 @@ def assign_splits(groups: pd.Series, subset: pd.Series, shares=SHARES) -> pd.Ser
     has seen. If there is only one, it is divided by hash: a group goes where the hash of its first
     ImageID sends it, so a new photo moves nothing but the group that it joins.
 
-    Examples
-    --------
     >>> subset = pd.Series({"a": "train", "b": "train", "c": "test"})
     >>> assign_splits(pd.Series({"a": "a", "b": "b", "c": "b"}), subset).to_dict()
     {'a': 'train', 'b': '', 'c': 'test'}

@@ -30,27 +30,15 @@ _converting = threading.Lock()
 
 @dataclass(frozen=True)
 class Site:
-    """Where the tables of Open Images come from.
+    """Where the tables of Open Images come from."""
 
-    Attributes
-    ----------
-    release : str
-        One of `catalogue.RELEASES`.
-    base_url : str or path-like, optional
-        In place of the release's own address.
-    cache_dir, class_names, boxes, photos : path-like, optional
-        The cache, and tables already on disk.
-    quiet : bool
-        Show no progress.
-    """
-
-    release: str = "v4"
-    base_url: str | os.PathLike | None = None
-    cache_dir: str | os.PathLike | None = None
-    class_names: str | os.PathLike | None = None
+    release: str = "v4"  # one of `catalogue.RELEASES`
+    base_url: str | os.PathLike | None = None  # in place of the release's own, or a directory
+    cache_dir: str | os.PathLike | None = None  # by default `files.cache_folder()`
+    class_names: str | os.PathLike | None = None  # tables already on disk: this and two more
     boxes: str | os.PathLike | None = None
     photos: str | os.PathLike | None = None
-    quiet: bool = False
+    quiet: bool = False  # show no progress
 
     @functools.cached_property
     def base(self) -> str:
@@ -138,5 +126,5 @@ class Site:
 def folder_of(base: str, cache_dir: str | os.PathLike | None = None) -> Path:
     """Return the cache's folder for a base URL: readable, and different for each URL."""
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", base.partition("://")[2]).strip("_")[:80]
-    root = views.cache_folder(cache_dir)
-    return root / f"{readable}-{hashlib.sha256(base.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(base.encode()).hexdigest()[:8]
+    return files.cache_folder(cache_dir) / f"{readable}-{digest}"

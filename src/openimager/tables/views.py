@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import duckdb
-import platformdirs
 from tqdm.auto import tqdm
 
 from openimager import files
@@ -34,7 +33,7 @@ COLUMNS = {
     "photos": PHOTO_COLUMNS,
     "labels": ("ImageID", "Source", "LabelName", "Confidence"),
 }
-# (condition, what it says about the row), the first that holds is reported.
+# Of each kind: (condition, what it says about the row); the first that holds is reported.
 _BAD_ID = (f"NOT regexp_full_match(ImageID, '{IMAGE_ID}')", "the ImageID is not 16 hex digits")
 _FAULTS = {
     "boxes": (
@@ -50,7 +49,6 @@ _FAULTS = {
         ("coalesce(OriginalSize, 0) < 0", "OriginalSize is negative"),
         ("coalesce(Rotation, 0) NOT IN (0, 90, 180, 270)", "Rotation is not 0, 90, 180 or 270"),
     ),
-    "labels": (_BAD_ID,),
 }
 
 
@@ -65,12 +63,6 @@ def explain_errors() -> Iterator[None]:
         raise BadInput(f"A table could not be read: {str(error).splitlines()[0]}") from None
 
 
-def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
-    """Return the per-user cache directory: `cache_dir`, OPENIMAGER_CACHE or the platform's own."""
-    default = platformdirs.user_cache_dir("openimager", appauthor=False)
-    return Path(cache_dir or os.environ.get("OPENIMAGER_CACHE") or default)
-
-
 def fresh_folder() -> Path:
     """Return a new folder that is removed when the program ends."""
     folder = Path(tempfile.mkdtemp(prefix="openimager-"))
@@ -80,7 +72,7 @@ def fresh_folder() -> Path:
 
 def open_database(cache_dir: str | os.PathLike | None = None) -> duckdb.DuckDBPyConnection:
     """Open a database in memory that spills what exceeds 1 GB to a folder in the cache."""
-    spill = cache_folder(cache_dir) / "spill" / f"{os.getpid()}-{secrets.token_hex(4)}"
+    spill = files.cache_folder(cache_dir) / "spill" / f"{os.getpid()}-{secrets.token_hex(4)}"
     # Every thread has buffers of its own, so many of them would need more memory.
     threads = min(4, os.cpu_count() or 1)
     config = {"memory_limit": "1GB", "temp_directory": str(spill), "threads": threads}
@@ -128,7 +120,8 @@ def source(path: str | os.PathLike, kind: str) -> str:
         return f"SELECT {', '.join(columns)}, Fault FROM {table}"
     values = ", ".join(c if c in _NUMBERS else f"coalesce({c}, '') AS {c}" for c in columns)
     cases = " ".join(
-        f"WHEN coalesce({condition}, true) THEN {quoted(word)}" for condition, word in _FAULTS[kind]
+        f"WHEN coalesce({condition}, true) THEN {quoted(word)}"
+        for condition, word in _FAULTS.get(kind, [_BAD_ID])
     )
     return f"SELECT {values}, CASE {cases} END AS Fault FROM {table}"
 
@@ -197,8 +190,9 @@ def open_site(site, subsets: Sequence[str]) -> duckdb.DuckDBPyConnection:
     con.execute("CREATE TABLE classes (LabelName VARCHAR, Category VARCHAR)")
     con.executemany("INSERT INTO classes VALUES (?, ?)", [*map(list, site.classes().items())])
     tables = site.tables(subsets, "boxes", "photos")
-    with contextlib.suppress(MissingTable):
-        tables |= site.tables(subsets, "labels")
+    for kind in COLUMNS.keys() - tables.keys():  # which not every release has
+        with contextlib.suppress(MissingTable):
+            tables |= site.tables(subsets, kind)
     for kind, paths in tables.items():
         selects = []
         for path, name in zip(paths, subsets if len(paths) == len(subsets) else [""], strict=True):
