@@ -10,8 +10,10 @@ import boto3
 import pytest
 import seaweed
 from botocore.httpsession import URLLib3Session
+from builders import files_below
 from package_tree import NAME, make_tree, push
 
+import openimager
 from openimager import registry
 from openimager.errors import BadInput, TryAgain
 from openimager.package.objects import import_quilt
@@ -92,11 +94,26 @@ def test_folder_and_s3_hold_equal_entries(s3, tmp_path):
     assert here.diff(there) == ([], [], [])
 
 
-def test_unversioned_bucket_is_refused(s3, tmp_path):
-    """A bucket that forgets old bytes gets none, and the sentence says how to mend it."""
-    with pytest.raises(BadInput, match="bucket versioning"):
-        push(make_tree(tmp_path / "clone"), "s3://unversioned")
-    assert "Contents" not in s3.list_objects_v2(Bucket="unversioned")
+def test_old_revision_in_an_unversioned_bucket_stays_whole(s3, tmp_path):
+    """A bucket that forgets what is replaced will do, because no object is."""
+    tree = make_tree(tmp_path / "clone")
+    old = push(tree, "s3://unversioned").top_hash
+    before = (tree / "models" / "latest.keras").read_bytes()
+    (tree / "models" / "latest.keras").write_bytes(b"a better model")
+    push(tree, "s3://unversioned", "better")
+    openimager.install_package("s3://unversioned", tmp_path / "new", top_hash=old)
+    assert (tmp_path / "new" / "models" / "latest.keras").read_bytes() == before
+
+
+def test_registry_that_was_copied_into_a_bucket(s3, tmp_path):
+    """A folder's files, uploaded as they are, are a registry to install from."""
+    tree = make_tree(tmp_path / "clone")
+    push(tree, tmp_path / "registry")
+    s3.create_bucket(Bucket="copied")
+    for path, content in files_below(tmp_path / "registry").items():
+        s3.put_object(Bucket="copied", Key=path, Body=content)
+    openimager.install_package("s3://copied", tmp_path / "new", "models")
+    assert files_below(tmp_path / "new" / "models") == files_below(tree / "models")
 
 
 def one_sentence(aws, address, kind, word):

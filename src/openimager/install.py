@@ -12,10 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from openimager import files
-from openimager.bucket import bucket_of, explained
+from openimager.bucket import explained
 from openimager.errors import BadInput, TryAgain, exit_status, first_of
-from openimager.package import objects
-from openimager.registry import check
+from openimager.package.objects import Entry, Registry, content_hash, import_quilt, on_threads
 
 PARTS = ("data", "models")
 
@@ -61,10 +60,6 @@ def install_package(
     overwrite : bool
         Replace files that differ from the package's.
 
-    Returns
-    -------
-    Installed
-
     Raises
     ------
     BadInput
@@ -73,44 +68,41 @@ def install_package(
     TryAgain
         If the registry does not answer, or bytes in it are not what was pushed.
     """
-    address = check(registry, to_read=True)
-    with explained(address):
-        name, top_hash = _revision(address, name, top_hash)
-        wanted = _wanted(objects.manifest(address, top_hash)[1], name, parts)
-        sizes = {path: entry.size for path, entry in wanted.items()}
+    place = Registry(registry, must_exist=True)
+    with explained(place.address):
+        name, top_hash = _revision(place, name, top_hash)
+        wanted = _wanted(place.manifest(top_hash)[1], name, parts)
 
-        there = {path: size for path, size in sizes.items() if Path(dest, path).is_file()}
-
-        def equal(path: str) -> bool:
-            return objects.content_hash(Path(dest, path).read_bytes()) == wanted[path].digest
+        def is_same(path: str) -> bool:
+            return content_hash(Path(dest, path).read_bytes()) == wanted[path].digest
 
         def fetch(path: str) -> None:
-            files.write(Path(dest, path), _content(address, path, wanted[path]))
+            files.write(Path(dest, path), _content(place, path, wanted[path]))
 
-        same = objects.on_threads(equal, there, "Comparing")
-        differ = sorted(path for path in there if not same[path])
-        if differ and not overwrite:
+        there = sorted(path for path in wanted if Path(dest, path).is_file())
+        same = on_threads(is_same, there, "Comparing")
+        if (differ := [path for path in there if not same[path]]) and not overwrite:
             raise BadInput(
                 f"These files differ from the package and were kept: {first_of(differ)}. Nothing "
                 "was installed. Replace them with --overwrite (overwrite=True), or install into "
                 "another folder with --dest."
             )
-        missing = {path: size for path, size in sizes.items() if not same.get(path)}
-        objects.on_threads(fetch, missing, "Installing")
-    size = sum(missing.values())
-    return Installed(name, top_hash, len(missing), size, len(sizes) - len(missing))
+        missing = [path for path in wanted if not same.get(path)]
+        on_threads(fetch, missing, "Installing")
+    size = sum(wanted[path].size for path in missing)
+    return Installed(name, top_hash, len(missing), size, len(wanted) - len(missing))
 
 
-def _revision(registry: str, name: str | None, top_hash: str | None) -> tuple[str, str]:
+def _revision(place: Registry, name: str | None, top_hash: str | None) -> tuple[str, str]:
     """Return the name of the package and the whole top hash of its revision."""
-    names = sorted(objects.import_quilt().list_packages(registry))
+    names = sorted(import_quilt().list_packages(place.address))
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:
         found = ", ".join(names) or "none"
         which = "Choose one with --name (name=)." if name is None else f"None is named {name!r}."
-        raise BadInput(f"{registry} has these packages: {found}. {which}")
-    found = objects.pointers(registry, name)
+        raise BadInput(f"{place.address} has these packages: {found}. {which}")
+    found = place.revisions(name)
     given = found["latest"] if top_hash is None else top_hash
     matching = {whole for whole in found.values() if whole.startswith(given)}
     if len(given) < 6 or len(matching) != 1:
@@ -134,16 +126,16 @@ def _wanted(entries: dict, name: str, parts: str | Sequence[str]) -> dict:
     return wanted
 
 
-def _content(registry: str, path: str, entry: objects.Entry) -> bytes:
+def _content(place: Registry, path: str, entry: Entry) -> bytes:
     """Return the bytes of a file of the package, verified."""
-    place = objects.current_key(entry.address, None if bucket_of(registry) else registry)
-    content = objects.read(place) if place else None
+    content = place.read(entry.name) if entry.name else None
     if content is None:
-        raise BadInput(f"{registry} lacks the bytes of {path}: copy the registry again, whole.")
-    if objects.content_hash(content) != entry.digest:
+        where = place.address
+        raise BadInput(f"{where} lacks the bytes of {path}: copy the registry again, whole.")
+    if content_hash(content) != entry.digest:
         raise TryAgain(
-            f"{path} in {registry} is not what was pushed (at {place}): copy the registry again, "
-            "or push the revision again."
+            f"{path} in {place.address} is not what was pushed (see {entry.name}): copy the "
+            "registry again, or push the revision again."
         )
     return content
 

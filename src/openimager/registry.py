@@ -2,12 +2,11 @@
 
 quilt3 pushes to S3 only; a package that it builds in a folder refers to the working files. So the
 bytes are copied into the registry first, under the hash of their content: whoever can read the
-folder can install from it, and an old revision stays whole when the working files change::
+registry can install from it, and an old revision stays whole when the working files change::
 
     objects/<2 hex>/<64 hex><suffix>    the bytes, each content once
     .quilt/packages/<top hash>          a manifest: one line per file
     .quilt/named_packages/...           which revisions a package has, and the latest
-    .quilt/workflows/                   what a revision must say about itself
 
 ``python -m openimager.registry DIRECTORY`` corrects the addresses in a folder that was moved.
 """
@@ -15,30 +14,25 @@ folder can install from it, and an old revision stays whole when the working fil
 import argparse
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
 
-from openimager.bucket import bucket_of, explained
+from openimager.bucket import explained
 from openimager.errors import BadInput, exit_status
-from openimager.package import objects
-from openimager.package.workflow import WORKFLOW, checked_package, write_workflow
-
-# An object's address in a manifest, as JSON.
-_ADDRESS = re.compile(r'file://[^"]*(/objects/([0-9a-f]{2})/\2[0-9a-f]{62})')
+from openimager.files import write
+from openimager.package.objects import ADDRESS, HASH, Entry, Registry, import_quilt
 
 
-@dataclass(frozen=True)
-class Pushed:
-    """What a push did: the revision, whether it is new, files and bytes, and those copied."""
+class Pushed(NamedTuple):
+    """What a push did: the revision, whether it is new, its files, and what was copied."""
 
     top_hash: str
     new: bool
     files: int
-    size: int
     copied_files: int
     copied_size: int
 
@@ -63,61 +57,57 @@ def push(
     name : str
         ``owner/package``.
     registry : path-like
-        A folder (made if missing; ``file://`` works too) or ``s3://bucket``, a versioned one.
+        A folder (made if missing; ``file://`` works too) or ``s3://bucket``.
     metadata : dict
         What the package says about itself, from `openimager.package.contents.describe`.
     message : str
         Why there is a new revision.
 
-    Returns
-    -------
-    Pushed
-
     Raises
     ------
     BadInput
-        If the registry cannot be used or written, or the metadata lacks something required.
+        If the registry cannot be used or written; if `metadata` lacks categories, licence or
+        metrics, or the name or the registry's own Quilt workflows do not allow the package.
     TryAgain
-        If S3 does not answer, or a file changed while it was copied.
+        If S3 does not answer, or the disk is full.
     """
-    registry = check(registry)
-    with explained(registry):
-        write_workflow(registry)
-        package = checked_package(metadata, name, registry, message)
-        revisions = objects.pointers(registry, name)
-        latest = revisions.get("latest")
-        header, before = objects.manifest(registry, latest) if latest else ({}, {})
-        if bucket_of(registry):
-            found = [objects.manifest(registry, top_hash)[1] for top_hash in {*revisions.values()}]
-            known = {entry.digest: entry.address for rows in found for entry in rows.values()}
-            entries = objects.store_in_bucket(files, f"{registry}/{name}", known)
-        else:
-            entries = objects.store_in_folder(files, registry)
-        old, now = (
-            {path: entry[1:3] for path, entry in each.items()} for each in (before, entries)
-        )
-        # The metadata in a manifest went through JSON, so what is compared does too.
-        new = old != now or header.get("user_meta") != json.loads(json.dumps(metadata))
-        top_hash = _build(package, entries, name, registry, message) if new else latest
-    # By address: two files of one content are one object.
-    copied = {entry.address: entry.size for entry in entries.values() if entry.copied}
-    size = sum(entry.size for entry in entries.values())
-    return Pushed(top_hash, new, len(entries), size, len(copied), sum(copied.values()))
+    lacking = [word for word in ("categories", "licence", "metrics") if not metadata.get(word)]
+    if lacking:
+        raise BadInput(f"A package without {', '.join(lacking)} in its metadata is of no use.")
+    place = Registry(registry)
+    refused = import_quilt().util.QuiltException
+    with explained(place.address):
+        try:
+            latest = place.revisions(name).get("latest")
+            header, before = place.manifest(latest) if latest else ({}, {})
+            entries = place.store(files)
+            # The metadata in a manifest went through JSON, so what is compared does too.
+            new = header.get("user_meta") != json.loads(json.dumps(metadata))
+            new |= _contents(before) != _contents(entries)
+            top_hash = _build(entries, name, place, metadata, message) if new else latest
+        except refused as error:
+            raise BadInput(f"{place.address} refuses {name}. {error.message}") from error
+    # By name: two files of one content are one object.
+    copied = {entry.name: entry.size for entry in entries.values() if entry.copied}
+    return Pushed(top_hash, new, len(entries), len(copied), sum(copied.values()))
 
 
-def _build(package, entries: dict, name: str, registry: str, message: str) -> str:
+def _contents(entries: dict[str, Entry]) -> dict[str, str]:
+    return {path: entry.digest for path, entry in entries.items()}
+
+
+def _build(entries: dict, name: str, place: Registry, metadata: dict, message: str) -> str:
     """Add a revision of what is stored; return its top hash."""
-    from quilt3.packages import PackageEntry
+    from quilt3.packages import Package, PackageEntry
 
-    folder = None if bucket_of(registry) else registry
+    package = Package().set_meta(metadata)
     for path, entry in entries.items():
-        digest = {"type": objects.HASH, "value": entry.digest}
-        address = objects.current_key(entry.address, folder)
-        package.set(path, PackageEntry(address, entry.size, digest, None))
+        digest = {"type": HASH, "value": entry.digest}
+        package.set(path, PackageEntry(place.key.join(entry.name), entry.size, digest, None))
     # quilt names revisions by the second: a second one within it would hide the first.
-    while str(int(time.time())) in objects.pointers(registry, name):
+    while str(int(time.time())) in place.revisions(name):
         time.sleep(0.05)
-    return package.build(name, registry, message, workflow=WORKFLOW)
+    return package.build(name, place.address, message)
 
 
 def revisions(name: str, registry: str | os.PathLike):
@@ -127,13 +117,13 @@ def revisions(name: str, registry: str | os.PathLike):
     """
     import pandas as pd
 
-    registry = check(registry)
-    with explained(registry):
-        found = objects.pointers(registry, name)
+    place = Registry(registry)
+    with explained(place.address):
+        found = place.revisions(name)
         latest = found.pop("latest", None)
         rows = []
         for second, top_hash in sorted(found.items()):
-            header, entries = objects.manifest(registry, top_hash)
+            header, entries = place.manifest(top_hash)
             pushed = pd.Timestamp(int(second), unit="s", tz="UTC")
             size = sum(entry.size for entry in entries.values())
             now = top_hash == latest
@@ -141,79 +131,42 @@ def revisions(name: str, registry: str | os.PathLike):
     return pd.DataFrame(rows, columns=["Pushed", "TopHash", "Files", "Bytes", "Message", "Latest"])
 
 
-def check(registry: str | os.PathLike, to_read: bool = False, patience: float = 4.0) -> str:
+def check(registry: str | os.PathLike, patience: float = 4.0) -> str:
     """Say within ten seconds whether a registry can be used, and return its address for quilt3.
 
-    `to_read` is for installing: the registry must exist, and a bucket need not be versioned.
-    A bucket gets one request: `patience` seconds to connect and as many to answer. BadInput if
-    the address, the folder, the credentials or the versioning are wrong, TryAgain if nothing
-    answers.
+    `patience` and errors are those of `openimager.package.objects.Registry`.
     """
-    objects.import_quilt()
-    if bucket := bucket_of(registry):
-        _check_bucket(bucket, to_read, patience)
-        return f"s3://{bucket}"
-    folder = Path(objects.key(registry).path)
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; a registry is a folder or s3://bucket.")
-    if to_read and not (folder / ".quilt").is_dir():
-        raise BadInput(f"{folder} is no registry: a registry is a folder with .quilt/ in it.")
-    if not folder.parent.is_dir():
-        raise BadInput(f"There is no folder {folder.parent} to keep the registry {folder.name} in.")
-    return str(folder)
-
-
-def _check_bucket(bucket: str, to_read: bool, patience: float) -> None:
-    import boto3
-    from botocore.config import Config
-
-    once = {"total_max_attempts": 1}
-    config = Config(connect_timeout=patience, read_timeout=patience, retries=once)
-    with explained(f"s3://{bucket}"):
-        try:
-            # Not boto3.client: its session would remember the first credentials for good.
-            client = boto3.Session().client("s3", config=config)
-        except ValueError as error:
-            raise BadInput(f"s3://{bucket} can't be reached: {error}.") from error
-        if to_read:
-            client.list_objects_v2(Bucket=bucket, MaxKeys=1)
-        elif client.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
-            raise BadInput(
-                f"s3://{bucket} does not keep old versions, so a new revision would silently "
-                "change the old ones: switch bucket versioning on, or choose a versioned bucket."
-            )
+    return Registry(registry, patience=patience).address
 
 
 def repoint(directory: str | os.PathLike) -> int:
     """Make the manifests of a registry folder point at where the folder is now.
 
     Top hashes stay: the addresses of a manifest's files are not part of what is hashed. Returns
-    how many files were rewritten, 0 when the addresses were right already. Raises BadInput if the
-    folder is no registry or cannot be written, or bytes that a manifest names are not in it.
+    how many manifests were rewritten, 0 when the addresses were right already. Raises BadInput if
+    the folder is no registry or cannot be written, or bytes that a manifest names are not in it.
     """
-    folder = Path(directory).resolve()
+    place = Registry(directory)
+    folder = Path(place.address)
     manifests = sorted(p for p in (folder / ".quilt" / "packages").glob("*") if p.is_file())
     if not manifests:
         raise BadInput(f"{folder} is no registry: it has no manifests in .quilt/packages.")
-    home, changed = str(objects.key(folder)), {}
+    there, changed = place.objects(), {}
+
+    def current(address) -> str:
+        if (name := unquote(address[1])) not in there:
+            raise BadInput(f"{folder / name} is missing. Copy the registry again, whole.")
+        return f"{place.key}/{address[1]}"
+
     for path in manifests:
-        for name, entry in objects.manifest(str(folder), path.name)[1].items():
-            place = objects.current_key(entry.address, str(folder))
-            if place and not os.path.isfile(place.path):
-                raise BadInput(
-                    f"{place.path} is missing: revision {path.name} has it as {name}. Copy the "
-                    "registry again, whole."
-                )
-        # The first line has the address of the workflow; it is hashed, so it stays.
-        header, _, before = path.read_text(encoding="utf-8").partition("\n")
-        after = _ADDRESS.sub(lambda match: home + match[1], before)
-        if after != before:
-            changed[path] = f"{header}\n{after}"
+        before = path.read_text(encoding="utf-8")
+        if (after := ADDRESS.sub(current, before)) != before:
+            changed[path] = after
     # Only now, when every manifest is known to be whole: all are re-pointed or none.
-    with explained(str(folder)):
+    with explained(place.address):
         for path, text in changed.items():
-            objects.write(objects.key(path), text.encode("utf-8"))
-        return len(changed) + write_workflow(str(folder))
+            write(path, text.encode("utf-8"))
+    return len(changed)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -222,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m openimager.registry", description=about)
     parser.add_argument("directory", help="the registry folder, where it is now")
     folder = parser.parse_args(arguments).directory
-    done = "manifests and settings re-pointed; no top hash changed."
+    done = "manifests re-pointed; no top hash changed."
     return exit_status(lambda: print(repoint(folder), done))
 
 

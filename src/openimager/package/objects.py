@@ -1,201 +1,180 @@
-"""The bytes of packages in a registry: copied by content into a folder, by version into S3.
+"""The files of a registry, in a folder or a bucket: objects by their content, and manifests.
 
-What is there already is not copied again, and what an old revision refers to is never changed.
+An object is named by the hash of its content. So what is there already is not copied again, and
+what an old revision refers to is never changed.
 """
 
 import base64
-import hashlib
 import json
 import os
 import re
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from tqdm.auto import tqdm
 
 from openimager import files
-from openimager.errors import BadInput, TryAgain
+from openimager.bucket import bucket_of, explained
+from openimager.errors import BadInput
 
 HASH = "sha2-256-chunked"
-_PART = 8 << 20
+# The address of an object in a manifest; the name of the object in its registry is a part of it.
+ADDRESS = re.compile(r'(?:file|s3)://[^"]*/(objects/([0-9a-f]{2})/\2[0-9a-f]{62}[^/"]*)')
+_WORKERS = 8  # more than most machines have cores, because a bucket takes its time to answer
 _BATCH = 32
-_OBJECT = re.compile(r"objects/([0-9a-f]{2})/\1[0-9a-f]{62}(\.[^/]*)?$")
-_clients, _clients_lock = {}, threading.Lock()
-
-
-class Entry(NamedTuple):
-    """A file of a package: address in the registry, bytes, hash (base64), copied there just now?"""
-
-    address: str
-    size: int
-    digest: str
-    copied: bool = False
 
 
 def import_quilt():
-    """Import quilt3, without its usage statistics and progress bars and with few S3 clients."""
+    """Import quilt3, without its usage statistics and progress bars."""
     os.environ.setdefault("QUILT_DISABLE_USAGE_METRICS", "1")
     os.environ.setdefault("QUILT_MINIMIZE_STDOUT", "true")
     try:
         import quilt3
     except ImportError:
         raise BadInput("This needs quilt3: pip install 'openimager[package]'.") from None
-    # A hook that somebody set before us knows better.
-    if quilt3.hooks.get_build_s3_client_hook() is None:
-        quilt3.hooks.set_build_s3_client_hook(_shared_client)
     return quilt3
 
 
-def _shared_client(build, session, options, **more):
-    """Return one S3 client for one user and server; quilt3 makes one for most requests."""
-    user, env = session.get_credentials(), os.environ
-    key = (
-        *(user and user.get_frozen_credentials(), options["config"].signature_version),
-        *(env.get("AWS_ENDPOINT_URL_S3"), env.get("AWS_ENDPOINT_URL")),
-    )
-    with _clients_lock:
-        if key not in _clients:
-            _clients[key] = build(session, options, **more)
-        return _clients[key]
+class Registry:
+    """A registry that can be used: its address for quilt3, and its files by their names in it.
 
+    Parameters
+    ----------
+    address : path-like
+        A folder or ``s3://bucket``.
+    must_exist : bool
+        Whether a folder has to be a registry already, as for installing.
+    patience : float
+        Seconds to wait for a connection to the bucket, and as many for its answer.
 
-def key(address: str | os.PathLike):
-    """Return quilt3's PhysicalKey of a path or an ``s3://`` address."""
-    import_quilt()
-    from quilt3.util import PhysicalKey, fix_url
-
-    return PhysicalKey.from_url(fix_url(address))
-
-
-def current_key(address: str, folder: str | None):
-    """Return the PhysicalKey of an object; in a registry `folder`, at its present place.
-
-    It is None if the object is not in the folder's ``objects/``.
+    Raises
+    ------
+    BadInput
+        If the address, the folder or the credentials are wrong.
+    TryAgain
+        If nothing answers.
     """
-    from quilt3.util import PhysicalKey
 
-    if folder is None:
-        return PhysicalKey.from_url(address)
-    match = _OBJECT.search(address)
-    # from_url would look up each part of the path on the disk.
-    return PhysicalKey(None, f"{folder}/{unquote(match.group())}", None) if match else None
+    def __init__(self, address: str | os.PathLike, must_exist: bool = False, patience: float = 4.0):
+        import_quilt()
+        from quilt3.util import PhysicalKey, fix_url
 
+        self.bucket = bucket_of(address)
+        self.key = PhysicalKey.from_url(fix_url(str(address).rstrip("/")))
+        self.address = f"s3://{self.bucket}" if self.bucket else self.key.path
+        if self.bucket:
+            once = {"total_max_attempts": 1}
+            asked = self._client(connect_timeout=patience, read_timeout=patience, retries=once)
+            with explained(self.address):
+                asked.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            self._s3 = self._client(max_pool_connections=_WORKERS)
+            return
+        folder = Path(self.address)
+        if folder.exists() and not folder.is_dir():
+            raise BadInput(f"{folder} is a file; a registry is a folder or s3://bucket.")
+        if must_exist and not (folder / ".quilt").is_dir():
+            raise BadInput(f"{folder} is no registry: a registry is a folder with .quilt/ in it.")
+        if not folder.parent.is_dir():
+            raise BadInput(f"There is no folder {folder.parent} to keep {folder.name} in.")
 
-def read(key) -> bytes | None:
-    """Return the bytes at a PhysicalKey, or None if there are none."""
-    from botocore.exceptions import ClientError
-    from quilt3.data_transfer import get_bytes
+    def _client(self, **options):
+        import boto3
+        from botocore.config import Config
 
-    try:
-        return get_bytes(key)
-    except FileNotFoundError:
-        return None
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchVersion", "404"):
+        try:
+            # Not boto3.client: its session would remember the first credentials for good.
+            return boto3.Session().client("s3", config=Config(**options))
+        except ValueError as error:
+            raise BadInput(f"{self.address} can't be reached: {error}.") from error
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, or None if there is none."""
+        if not self.bucket:
+            try:
+                return _content(f"{self.address}/{name}")
+            except FileNotFoundError:
+                return None
+        try:
+            return self._s3.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+        except self._s3.exceptions.NoSuchKey:
             return None
-        raise
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all."""
+        if self.bucket:
+            self._s3.put_object(Bucket=self.bucket, Key=name, Body=content)
+        else:
+            files.write(f"{self.address}/{name}", content)
+
+    def objects(self) -> dict[str, int]:
+        """Return the bytes of each object, by its name in the registry."""
+        if not self.bucket:
+            found = files.sizes(f"{self.address}/objects")
+            return {f"objects/{path}": size for path, size in found.items()}
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix="objects/"
+        )
+        return {one["Key"]: one["Size"] for page in pages for one in page.get("Contents", ())}
+
+    def revisions(self, package: str) -> dict[str, str]:
+        """Return the top hash of each revision, by time; ``"latest"`` is one of them."""
+        return dict(import_quilt().list_package_versions(package, self.address))
+
+    def manifest(self, top_hash: str) -> tuple[dict, dict[str, "Entry"]]:
+        """Return the header and the entries (by path) of a revision; both empty if it is missing.
+
+        Addresses count from ``objects/`` on, so that a registry that was moved can be read.
+        """
+        # quilt3's own reader makes objects of each line, which takes ten times as long.
+        content = self.read(f".quilt/packages/{top_hash}") or b"{}"
+        header, *lines = json.loads(b"[%s]" % b",".join(content.splitlines()))
+        entries = {}
+        for line in lines:
+            if addresses := line.get("physical_keys"):
+                match = ADDRESS.fullmatch(addresses[0])
+                name = unquote(match[1]) if match else ""
+                entries[line["logical_key"]] = Entry(name, line["size"], line["hash"]["value"])
+        return header, entries
+
+    def store(self, paths: Mapping[str, str | os.PathLike]) -> dict[str, "Entry"]:
+        """Copy the files whose content the registry does not have; return the entry of each.
+
+        Each is read once, so that what is written is what was hashed.
+        """
+        known = self.objects()
+
+        def stored(path: str) -> Entry:
+            content = _content(paths[path])
+            digest = content_hash(content)
+            hexed = base64.b64decode(digest).hex()
+            # The suffix stays, because quilt3 tells by it how to open a file.
+            name = f"objects/{hexed[:2]}/{hexed}{os.path.splitext(path)[1].lower()}"
+            missing = known.get(name) != len(content)
+            if missing:
+                self.write(name, content)
+            return Entry(name, len(content), digest, missing)
+
+        return on_threads(stored, paths, "Copying")
 
 
-def write(key, content: bytes) -> None:
-    """Write a small file of the registry."""
-    from quilt3.data_transfer import put_bytes
+class Entry(NamedTuple):
+    """A file of a package: object ("" if not in the registry), bytes, hash (base64), copied now?"""
 
-    if key.is_local():
-        files.write(key.path, content)
-    else:
-        put_bytes(content, key)
-
-
-def pointers(registry: str, name: str) -> dict[str, str]:
-    """Return the top hash of each revision of a package, by time; ``"latest"`` is one of them."""
-    return dict(import_quilt().list_package_versions(name, registry))
-
-
-def manifest(registry: str, top_hash: str) -> tuple[dict, dict[str, Entry]]:
-    """Return the header and the entries (by path) of a revision; both empty if it is missing."""
-    # quilt3's own reader makes objects of each line, which takes ten times as long.
-    content = read(key(registry).join(f".quilt/packages/{top_hash}")) or b"{}"
-    header, *lines = json.loads(b"[%s]" % b",".join(content.splitlines()))
-    return header, {
-        line["logical_key"]: Entry(line["physical_keys"][0], line["size"], line["hash"]["value"])
-        for line in lines
-        if line.get("physical_keys")
-    }
+    name: str
+    size: int
+    digest: str
+    copied: bool = False
 
 
 def content_hash(content: bytes) -> str:
-    """Return quilt's hash of a file's content: the SHA256 over the SHA256 of each 8 MiB.
+    """Return quilt's hash of a file's content: the SHA256 over the SHA256 of each 8 MiB."""
+    from quilt3.checksums import calculate_multipart_checksum_bytes
 
-    S3 computes the same for an upload in parts, so one content has one hash in both kinds of
-    registry.
-
-    Examples
-    --------
-    >>> content_hash(b"cat")
-    'RFXfW/EeDJLI7Msa22aLz0Eh+Ff5YSkgXh0e6hf6LK8='
-    """
-    size, view = _PART, memoryview(content)
-    while size * 10_000 < len(content):  # what S3 allows
-        size *= 2
-    parts = [hashlib.sha256(view[at : at + size]).digest() for at in range(0, len(content), size)]
-    return base64.b64encode(hashlib.sha256(b"".join(parts)).digest()).decode("ascii")
-
-
-def store_in_folder(paths: Mapping[str, os.PathLike], folder: str) -> dict[str, Entry]:
-    """Copy the files whose content a registry folder does not have.
-
-    Each is read once, so that what is written is what was hashed.
-    """
-    objects = f"{folder}/objects"
-    address = str(key(objects))
-
-    def store(path: str) -> Entry:
-        content = _content(paths[path])
-        digest, size = content_hash(content), len(content)
-        # The suffix stays, because quilt3 tells by it how to open a file.
-        name = base64.b64decode(digest).hex() + os.path.splitext(path)[1].lower()
-        target = f"{objects}/{name[:2]}/{name}"
-        try:
-            missing = os.stat(target).st_size != size
-        except FileNotFoundError:
-            missing = True
-        if missing:
-            files.write(target, content)
-        return Entry(f"{address}/{name[:2]}/{quote(name)}", size, digest, missing)
-
-    return on_threads(store, _sizes(paths), "Copying")
-
-
-def store_in_bucket(
-    paths: Mapping[str, os.PathLike], home: str, known: Mapping[str, str]
-) -> dict[str, Entry]:
-    """Upload files whose content the bucket does not have; `known` maps hash to address.
-
-    They go below `home`, ``s3://bucket/owner/package``, where a file of a known path becomes a new
-    version of it; that is why the bucket has to be versioned. Raises TryAgain if a file changed
-    between being hashed and being uploaded.
-    """
-    from quilt3.data_transfer import copy_file_list
-
-    def hashed(path: str) -> Entry:
-        content = _content(paths[path])
-        digest = content_hash(content)
-        return Entry(known.get(digest, ""), len(content), digest)
-
-    entries = on_threads(hashed, _sizes(paths), "Hashing")
-    missing = {path: entry.size for path, entry in entries.items() if not entry.address}
-    target = key(home)
-    wanted = [(key(paths[path]), target.join(path), size) for path, size in missing.items()]
-    with _bar("Uploading", sum(missing.values())) as progress:
-        done = copy_file_list(wanted, callback=lambda _, to, size: progress.update(size))
-    for path, (to, digest) in zip(missing, done, strict=True):
-        if digest != entries[path].digest:
-            raise TryAgain(f"{path} changed while it was uploaded; run this again.")
-        entries[path] = entries[path]._replace(address=str(to), copied=True)
-    return entries
+    return calculate_multipart_checksum_bytes(memoryview(content), checksum_type=HASH)
 
 
 def _content(path: str | os.PathLike) -> bytes:
@@ -204,29 +183,18 @@ def _content(path: str | os.PathLike) -> bytes:
         return stream.read()
 
 
-def _sizes(paths: Mapping[str, os.PathLike]) -> dict[str, int]:
-    return {path: os.path.getsize(file) for path, file in paths.items()}
-
-
-def on_threads(work: Callable, sizes: Mapping[str, int], label: str) -> dict:
-    """Return ``work(path)`` for each path, with a bar of bytes and their speed.
+def on_threads(work: Callable, paths: Iterable[str], label: str) -> dict:
+    """Return ``work(path)`` for each path, with a bar that counts the files.
 
     Hashing and copying release Python's lock, so that all cores work; many files are one task,
     because a task costs more than hashing a crop.
     """
-    paths, found = list(sizes), {}
+    paths = list(paths)
     batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
-    pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2))
+    pool = ThreadPoolExecutor(_WORKERS)
     try:
-        done = pool.map(lambda batch: list(map(work, batch)), batches)
-        with _bar(label, sum(sizes.values())) as progress:
-            for batch, results in zip(batches, done, strict=True):
-                progress.update(sum(sizes[path] for path in batch))
-                found |= zip(batch, results, strict=True)
+        done = chain.from_iterable(pool.map(lambda batch: list(map(work, batch)), batches))
+        bar = tqdm(done, label, len(paths), unit="file", disable=None)
+        return dict(zip(paths, bar, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
-    return found
-
-
-def _bar(label: str, total: int):
-    return tqdm(desc=label, total=total, unit="B", unit_scale=True, disable=None)
