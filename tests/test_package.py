@@ -284,11 +284,11 @@ def old_predictions(tree):
         (another_query, r"categories that query.json lacks \(Hot dog\).*run build-dataset"),
         (another_release, "another release than query.json.*run build-dataset"),
         (larger_selection, "never cropped.*run build-dataset"),
-        (smaller_selection, "crops of photos that images.csv does not.*run build-dataset"),
+        (smaller_selection, "crops.csv has crops of boxes.*run build-dataset"),
         (lost_box, "no box in boxes.csv.*run build-dataset"),
         (lost_photo, f"images/ lacks.*{IDS[2]}.*run build-dataset"),
         (changed_crop, "another content than crops.csv records.*run build-dataset"),
-        (foreign_crop, "crops/ has files that crops.csv does not list.*run build-dataset"),
+        (foreign_crop, "crops/ has other files than crops.csv lists.*run build-dataset"),
         (new_split, "trained on other crops.*run build-model"),
         (trained_on_test, "trained on other crops.*run build-model"),
         (old_croissant, "croissant.json describes another images.csv.*run distribute-model"),
@@ -314,7 +314,7 @@ def test_boxes_left_out_by_an_option_are_no_mismatch(tree):
 
 
 def test_metadata_says_what_there_is(tree):
-    """Categories, subsets, counts, licence, query, options, metrics and hashes are the tree's."""
+    """Categories, subsets, counts, licence, query, options and metrics are the tree's."""
     said = describe(tree)
     assert said["categories"] == ["Cat", "Hot dog"]
     assert said["subsets"] == ["train", "validation", "test"]

@@ -22,14 +22,7 @@ _BASELINES = {"majority": "always the most common category", "original": "the CN
 def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str):
     """Write the data card, ``README.md`` in the data directory, and return its path.
 
-    Parameters
-    ----------
-    data_dir : path-like or Store
-        The data directory.
-    about : dict
-        What `openimager.package.contents.describe` returns.
-    name : str
-        The package, ``owner/package``.
+    `about` is what `openimager.package.contents.describe` returns, `name` the package.
     """
     store = Store(data_dir)
     urls = sorted(store.read_table("images.csv", ["License"])["License"].unique())
@@ -41,7 +34,7 @@ def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str)
         size=next((size for top, size in _SIZES if about["counts"]["crops"] < top), "1M<n<10M"),
         query=[{"option": k, "value": _plain(v)} for k, v in about["query"].items()],
         crops=[
-            {"category": category} | {s: counts[s].get(category, 0) for s in about["subsets"]}
+            {"category": category} | {subset: counts[subset][category] for subset in counts}
             for category in about["categories"]
         ],
         citation=croissant()["citeAs"],

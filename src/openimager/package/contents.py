@@ -1,24 +1,20 @@
 """What goes into the Quilt package: which files, with whose credit, and its metadata."""
 
 import contextlib
-import hashlib
-import importlib.metadata
-import json
 import os
-import platform
 import re
 import subprocess
 import unicodedata
 from pathlib import Path
 
+import pandas as pd
+
 from openimager.crops.files import FORMATS
 from openimager.errors import BadInput, first_of
 from openimager.export.licences import licence
-from openimager.files import sha256
 from openimager.package.consistency import check_data, check_model
 from openimager.query import SITE
 from openimager.store import SUBSETS, Store
-from openimager.tables import catalogue
 
 # What of each folder is in the package; hidden files and data/yolo/ are not.
 _REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")
@@ -31,16 +27,10 @@ _DATA = (
 _UNKNOWN = (*_TABLES, "query.json", *_CROPS)
 _MODELS = ("*.keras", "*.json", "*.csv", "*.txt", "*.png", "README.md")
 _NEEDED = {
-    **dict.fromkeys([f"data/{name}" for name in (*_TABLES, "images", "crops")], "build-dataset"),
-    **dict.fromkeys(["models/latest.keras", "models/history.json"], "build-model"),
-    "models/trained_on.txt": "build-model",
-    **dict.fromkeys(["models/metrics.json", "models/predictions.csv"], "evaluate-model"),
+    **{f"data/{name}": "build-dataset" for name in (*_TABLES, "images", "crops")},
+    **{f"models/{n}": "build-model" for n in ("latest.keras", "history.json", "trained_on.txt")},
+    **{f"models/{name}": "evaluate-model" for name in ("metrics.json", "predictions.csv")},
 }
-_SCORES = (
-    *("network", "accuracy", "low", "high", "crops", "photos"),
-    *("baselines", "auc", "calibration_error"),
-)
-_PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "Pillow", "quilt3")
 
 
 def require(
@@ -99,15 +89,15 @@ def collect(
         If a needed file is missing, a photo has no credit, or query, tables, crops, model, metrics
         and predictions do not belong together; the sentence names the notebook to run again.
     """
-    root, store, models = Path(root), Store(data_dir), Path(models_dir)
+    root, store, models = Path(root), Store(data_dir), Store(models_dir)
     if not store.is_local:
         raise BadInput(f"A package is made from a local folder: copy {store.root} to one first.")
     needed = [path for path in _NEEDED if with_photos or path != "data/images"]
-    require(*needed, data_dir=store, models_dir=models)
+    require(*needed, data_dir=store, models_dir=models_dir)
     check_data(store, with_photos)
     check_model(store, models)
     files = _matching(root, _REPOSITORY)
-    files |= _matching(store.root, _DATA, "data/") | _matching(models, _MODELS, "models/")
+    files |= _matching(store.root, _DATA, "data/") | _matching(models.root, _MODELS, "models/")
     files |= _photos_and_credits(store, "data/", with_photos)
     unknown = Store(store.path("unknown"))
     if unknown.path("images.csv").exists():
@@ -137,9 +127,8 @@ def _photos_and_credits(store: Store, prefix: str, with_photos: bool) -> dict[st
     is_cropped = credits["ImageID"].isin(cropped) & ~credits["Changes"].str.contains("cropped")
     changes = credits.loc[is_cropped, "Changes"].replace("none", "")
     credits.loc[is_cropped, "Changes"] = (changes + "; cropped").str.removeprefix("; ")
-    file = store.state / "package" / "ATTRIBUTION.csv"
     store.write_table(credits, ".openimager/package/ATTRIBUTION.csv")
-    files = {f"{prefix}ATTRIBUTION.csv": file}
+    files = {f"{prefix}ATTRIBUTION.csv": store.state / "package" / "ATTRIBUTION.csv"}
     if with_photos:
         files |= {f"{prefix}images/{i}.jpg": store.photo(i) for i in sorted(selected)}
     return files
@@ -154,33 +143,27 @@ def describe(
     """Return the metadata of the package, ready for JSON.
 
     `drawn` in it is True for the drawn sample, whose numbers say nothing about photos; `query` is
-    data/query.json, `options` are those of the training and `tables` the SHA256 of each.
+    data/query.json, `options` are those of the training and `metrics` the single numbers.
     """
-    store, models = Store(data_dir), Path(models_dir)
+    store, models = Store(data_dir), Store(models_dir)
     photos, boxes, crops = (store.read_table(name) for name in _TABLES[:3])
     photos, crops = photos[photos["Status"] == "ok"], crops[crops["Error"] == ""]
-    history, metrics = (
-        json.loads((models / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("history", "metrics")
-    )
+    history, metrics = (models.read_json(f"{name}.json") or {} for name in ("history", "metrics"))
     licences = sorted(photos["License"].unique())
+    by_subset = pd.crosstab(crops["Category"], crops["Subset"])
+    by_subset = by_subset[[subset for subset in SUBSETS if subset in by_subset]]
     query = store.read_json("query.json") or {}
     query.pop("downloaded", None)
-    # An installed package has no record of the site that the tables came from.
-    if (site := store.read_json(SITE)) is not None:
-        known = {"v4": catalogue.BASE_URL, "sample": "drawn on this machine"}
-        default = known.get(query["release"], catalogue.ROOT_URL)
-        query["base_url"] = site.get("base_url") or default
+    # Where the tables came from, unless that follows from the release.
+    if base_url := (store.read_json(SITE) or {}).get("base_url"):
+        query["base_url"] = base_url
     return {
-        "categories": sorted(crops["Category"].unique()),
-        "subsets": [subset for subset in SUBSETS if (crops["Subset"] == subset).any()],
+        "categories": list(by_subset.index),
+        "subsets": list(by_subset),
         "counts": {
             **{"photos": len(photos), "crops": len(crops)},
             "boxes": int(boxes["ImageID"].isin(photos["ImageID"]).sum()),
-            "crops_by_subset": {
-                subset: rows["Category"].value_counts().sort_index().to_dict()
-                for subset, rows in crops.groupby("Subset")
-            },
+            "crops_by_subset": by_subset.to_dict(),
         },
         "licence": {
             "photos": [f"{licence(url)[0]} ({url})" for url in licences],
@@ -191,11 +174,8 @@ def describe(
         # The sample's invented credits are at example.org.
         "drawn": bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all()),
         "options": history.get("parameters", {}),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
         "revision": code_revision(root),
-        "metrics": {name: metrics[name] for name in _SCORES if name in metrics},
-        "tables": {name: sha256(store.path(name)) for name in _TABLES},
+        "metrics": {name: v for name, v in metrics.items() if isinstance(v, str | int | float)},
     }
 
 
@@ -214,9 +194,7 @@ def default_name(about: dict) -> str:
     names = "_".join(about["categories"])
     plain = unicodedata.normalize("NFKD", names).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")
-    if len(name) > 60 or not name:
-        name = f"{name[:52]}-{hashlib.sha256(names.encode()).hexdigest()[:6]}".lstrip("-")
-    return f"quilt/{name}"
+    return f"quilt/{name[:60].rstrip('-_') or 'photos'}"
 
 
 def code_revision(root: str | os.PathLike = ".") -> str:
