@@ -7,21 +7,23 @@ nothing but the page's own script and style, by their hashes, and images from be
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import html
 import json
 import os
-import re
 import sys
+import warnings
 import webbrowser
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 
 import numpy as np
 import pandas as pd
+from PIL import ExifTags, Image
 
 from openimager.crops import rotate_box
-from openimager.errors import BadInput, TryAgain
+from openimager.errors import BadInput, exit_status
 from openimager.store import COORDINATES, FLAGS, IMAGE_ID, SCHEMAS, Store, typed
 
 PathLike = str | os.PathLike
@@ -30,7 +32,6 @@ _OUTCOME = ["Status", "Source", "Width", "Height", "Bytes", "Error", "Release"]
 _CROP_PATH = rf"^data/(crops/\w+/[^/.][^/]*)/{IMAGE_ID}_\d+(\.\w+)$"
 # EXIF is among the first segments of a JPEG, and the orientation among its first entries.
 _HEAD = 4 << 10
-_EXIF = re.compile(rb"\xff\xe1..Exif\0\0(II|MM)", re.DOTALL)
 
 
 def write_gallery(data_dir: PathLike = "data", models_dir: PathLike | None = None):
@@ -144,11 +145,9 @@ def orientations(store: Store, image_ids: Iterable[str]) -> Iterator[int]:
     for images of another origin, which all files opened from a folder are.)
     """
     paths = [store.photo(image_id) for image_id in image_ids]
-    if store.is_local:
-        heads = map(_head, paths)
-    else:
-        heads = store.root.fs.cat_ranges([path.path for path in paths], 0, _HEAD)
-    return map(orientation, heads)
+    if not store.is_local:
+        return map(_orientation, store.root.fs.cat_ranges([p.path for p in paths], 0, _HEAD))
+    return (_orientation(_head(path)) for path in paths)
 
 
 def _head(path) -> bytes:
@@ -156,21 +155,13 @@ def _head(path) -> bytes:
         return stream.read(_HEAD)
 
 
-def orientation(head: bytes) -> int:
-    r"""Return the EXIF orientation, 1 to 8, from the first bytes of a JPEG.
-
-    >>> exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
-    >>> orientation(b"\xff\xd8\xff\xe1\0\x20" + exif), orientation(b"\xff\xd8")
-    (6, 1)
-    """
-    if found := _EXIF.search(head):
-        tiff, order = head[found.start(1) :], {b"II": "little", b"MM": "big"}[found[1]]
-        first = int.from_bytes(tiff[4:8], order)
-        for at in range(first + 2, min(first + 2 + 12 * 64, len(tiff)), 12):
-            if int.from_bytes(tiff[at : at + 2], order) == 0x0112:
-                value = int.from_bytes(tiff[at + 8 : at + 10], order)
-                return value if 1 <= value <= 8 else 1
-    return 1
+def _orientation(head: bytes) -> int:
+    """Return the EXIF orientation, 1 to 8, from the first bytes of a JPEG."""
+    exif = Image.Exif()
+    with warnings.catch_warnings(action="ignore"), contextlib.suppress(Exception):
+        exif.load(head[head.index(b"Exif\0\0") :])  # broken EXIF is none
+    value = exif.get(ExifTags.Base.Orientation, 1)
+    return value if value in range(1, 9) else 1
 
 
 def _columns(frame: pd.DataFrame) -> dict:
@@ -186,17 +177,13 @@ def _columns(frame: pd.DataFrame) -> dict:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``python -m openimager.gallery``; return the exit status, 0, 1 or 2."""
+    """Run ``python -m openimager.gallery``; return the exit status."""
     about = __doc__.splitlines()[0]
     parser = argparse.ArgumentParser("python -m openimager.gallery", description=about)
     parser.add_argument("data_dir", nargs="?", default="data", metavar="DIR", help="(data)")
     parser.add_argument("--models-dir", metavar="DIR", help="(models beside DIR)")
-    try:
-        show(**vars(parser.parse_args(argv)))
-    except (BadInput, TryAgain) as error:
-        print(f"openimager: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
-    return 0
+    given = vars(parser.parse_args(argv))
+    return exit_status(lambda: show(**given))
 
 
 if __name__ == "__main__":

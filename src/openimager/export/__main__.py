@@ -6,26 +6,22 @@ import sys
 from openimager.errors import exit_status
 from openimager.export import write_coco, write_croissant, write_yolo
 
-_FORMATS = {
-    "yolo": (write_yolo, "yolo/data.yaml"),
-    "coco": (write_coco, "boxes.coco.json"),
-    "croissant": (write_croissant, "croissant.json"),
-}
+_WRITERS = {"yolo": write_yolo, "coco": write_coco, "croissant": write_croissant}
+_FILES = {"yolo": "yolo/data.yaml", "coco": "boxes.coco.json", "croissant": "croissant.json"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     about = "Write a data directory in the format of other tools; docs/formats.md says which."
     parser = argparse.ArgumentParser(prog="python -m openimager.export", description=about)
-    parser.add_argument("format", choices=_FORMATS)
+    parser.add_argument("format", choices=_WRITERS)
     parser.add_argument("--data-dir", default="data", metavar="DIR", help="(data)")
     options = parser.parse_args(arguments)
-    writer, name = _FORMATS[options.format]
 
     def work() -> None:
-        done = writer(options.data_dir)
+        done = _WRITERS[options.format](options.data_dir)
         more = f": {done}" if options.format == "yolo" else ""
-        print(f"{name} was written in {options.data_dir}{more}")
+        print(f"{_FILES[options.format]} was written in {options.data_dir}{more}")
 
     return exit_status(work)
 
