@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 setup(
     name="openimager",
     version="0.1.0",
-    description="Photos of chosen categories from Open Images V4, and notebooks that train on them",
+    description="Photos of chosen categories from Open Images, and notebooks that train on them",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

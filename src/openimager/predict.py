@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ class Classifier:
             One row per photo: Photo, Category ("none of these" if Probability is below the
             threshold), Probability, a column ``P(<category>)`` for each, Error.
         """
-        sources = _sources(photos)
+        sources = list(_sources(photos))
         if box is not None and len(sources) != 1:
             raise BadInput(f"A box is for one photo only, but there are {len(sources)} photos.")
         values = np.full((len(sources), len(self.categories)), np.nan)
@@ -175,19 +176,17 @@ class Classifier:
         return np.asarray(crop_box(picture, part, side, stored=size, **self._crops))
 
 
-def _sources(photos) -> list:
-    """Return paths and pictures, with each folder replaced by the pictures in and below it."""
-    sources: list = []
+def _sources(photos) -> Iterator:
+    """Yield paths and pictures, with each folder replaced by the pictures in and below it."""
     for photo in [photos] if isinstance(photos, str | os.PathLike | Image.Image) else photos:
         if isinstance(photo, Image.Image) or not Path(photo).is_dir():
-            sources.append(photo)
+            yield photo
             continue
         known = Image.registered_extensions()
         inside = sorted(p for p in Path(photo).rglob("[!.]*") if p.suffix.lower() in known)
         if not inside:
             raise BadInput(f"There is no picture in the folder {photo}.")
-        sources += inside
-    return sources
+        yield from inside
 
 
 def _fractions(box, width: int, height: int) -> tuple[float, float, float, float]:
@@ -196,7 +195,7 @@ def _fractions(box, width: int, height: int) -> tuple[float, float, float, float
     if not (0 <= left < right <= width and 0 <= upper < lower <= height):
         raise BadInput(
             f"The box {left},{upper},{right},{lower} is not one within {width} x {height} pixels: "
-            "left, top, right, bottom, with left < right and top < bottom."
+            "left, upper, right, lower, with left < right and upper < lower."
         )
     # A little inwards, because 49 * (1 / 49) is less than 1 and would be floored to 0.
     x, y = ((a + 1e-6) / side for a, side in ((left, width), (upper, height)))
@@ -219,8 +218,8 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a picture or a folder of them")
     parser.add_argument("--models", default="models", metavar="DIR", help="the model (models)")
-    box = "left, top, right, bottom in pixels of the upright photo; for one photo (the whole photo)"
-    parser.add_argument("--box", type=_box, metavar="L,T,R,B", help=box)
+    box = "in pixels of the upright photo; for one photo only (the whole photo)"
+    parser.add_argument("--box", type=_box, metavar="LEFT,UPPER,RIGHT,LOWER", help=box)
     args = parser.parse_args(argv)
     try:
         with warnings.catch_warnings():
