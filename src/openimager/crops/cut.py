@@ -60,8 +60,7 @@ def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFram
 
     `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key and
     CropPath, which is "" where no crop is to be made. The outcomes have the same index and
-    `files.OUTCOME`: CropPath, SHA256 and Bytes of a crop that was made, or the Error; and of the
-    photo its bytes, Width and Height (0 if it cannot be read) and Hash.
+    `files.OUTCOME`; where none was made CropPath is "", and Error may say why.
     """
 
     def one(boxes: list) -> list[tuple]:
@@ -80,7 +79,7 @@ def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFram
     photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
     with ThreadPoolExecutor(options.workers) as pool:  # whose map cancels the rest after an error
         outcomes = [outcome for many in pool.map(one, photos) for outcome in many]
-    return files.note(store, pd.DataFrame(outcomes, rows.index, list(files.OUTCOME)))
+    return files.note(store, pd.DataFrame(outcomes, rows.index, files.OUTCOME))
 
 
 def _cut(store: Store, boxes: list, options: Options) -> tuple[tuple, list[bytes | str]]:

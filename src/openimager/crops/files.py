@@ -15,16 +15,18 @@ from pathlib import Path
 import pandas as pd
 
 from openimager.errors import BadInput
-from openimager.store import IMAGE_ID, SUBSETS, Store, typed
+from openimager.store import IMAGE_ID, SCHEMAS, SUBSETS, Store, typed
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 _STATE = ".openimager/crops"  # what only an unfinished run needs
-_FACTS = ".openimager/photos.csv"  # so that a photo need not be opened again
-_CROP = {"ImageID": "str", "n": "Int64", "Key": "str"}
-_CROP |= {"CropPath": "str", "SHA256": "str", "Bytes": "Int64"}
+_PHOTOS = ".openimager/photos.csv"  # so that a photo need not be opened again
+# What `crop_rows` returns: of a crop, and of its photo, whose size is 0 if it cannot be read.
+MADE = ("CropPath", "SHA256", "Bytes")
+SEEN = ("Width", "Height", "Hash")
+_CROP = {name: SCHEMAS["crops.csv"][name] for name in ("ImageID", "n", "Key", *MADE)}
 _PHOTO = {"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64"}
 _PHOTO |= {"Width": "Int64", "Height": "Int64", "Hash": "str"}
-OUTCOME = _CROP | {"Error": "str"} | _PHOTO
+OUTCOME = tuple(_CROP | {"Error": "str"} | _PHOTO)
 # A crop, or what a killed process left of one (`openimager.files.write`).
 _OWN = re.compile(
     rf"(?:.*/)?(\.)?{IMAGE_ID}_\d+\.(?:{'|'.join(FORMATS.values())})(?(1)\.[0-9a-f]+\.part)"
@@ -94,11 +96,11 @@ def note(store: Store, outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def known(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the crops and the facts about photos of the last run, and of runs that did not end."""
+    """Return what is known of crops and of photos from the last run and from unfinished ones."""
     noted = [f"{_STATE}/{name}" for name in sorted(store.sizes(store.path(_STATE)))]
     crops, photos = (
         pd.concat([_read(store, name, schema) for name in (table, *noted)])
-        for table, schema in (("crops.csv", _CROP), (_FACTS, _PHOTO))
+        for table, schema in (("crops.csv", _CROP), (_PHOTOS, _PHOTO))
     )
     crops = crops[crops["CropPath"] != ""].drop_duplicates(["ImageID", "n"], keep="last")
     return crops, photos[photos["Width"] > 0].drop_duplicates("ImageID", keep="last")
@@ -111,8 +113,8 @@ def _read(store: Store, name: str, schema: dict[str, str]) -> pd.DataFrame:
         return typed(pd.DataFrame(columns=list(schema), dtype=str), schema)
 
 
-def keep(store: Store, facts: pd.DataFrame) -> None:
-    """Keep the facts about photos, and remove what only an unfinished run needs."""
-    store.write_table(facts[list(_PHOTO)], _FACTS)
+def keep(store: Store, rows: pd.DataFrame) -> None:
+    """Keep what is known of the photos of rows, and remove what only an unfinished run needs."""
+    store.write_table(rows.drop_duplicates("ImageID")[list(_PHOTO)], _PHOTOS)
     folder = store.path(_STATE)
     store.remove(*(folder / name for name in store.sizes(folder)))

@@ -55,50 +55,41 @@ def excluded(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
     return boxes.isin(wanted).astype(int)
 
 
-def with_earlier(rows: pd.DataFrame, crops: pd.DataFrame, there, folders, options: Options):
-    """Add Key and Name; Before, the CropPath of an earlier run's crop; and CropPath and Kept.
+def with_known(rows: pd.DataFrame, crops, photos, there, folders, options: Options):
+    """Add Key, Name, and what is known of crops and photos from earlier runs.
 
-    These two are "" unless that crop is whole (`there` are the files) and made in the same way.
+    Before is the CropPath of the crop that an earlier run made of the box. CropPath and Kept are
+    the same if it is whole (`there` are the files) and made in the same way, else "". Width is 0
+    until the photo is read.
     """
     names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
     rows["Name"] = rows["Category"].map(folders).astype(str) + "/" + names
     keys = [key(row, options) for row in rows.itertuples()]
     rows["Key"] = pd.Series(keys, rows.index, dtype=str)
     crops = crops.rename(columns={"CropPath": "Before", "Key": "Made"})
-    rows = rows.merge(crops, how="left", on=["ImageID", "n"]).fillna({"Before": "", "SHA256": ""})
+    rows = rows.merge(crops, "left", ["ImageID", "n"])
+    rows = rows.merge(photos, "left", ["ImageID", "Rotation", "PhotoBytes"])
+    rows = rows.fillna({"Before": "", "SHA256": "", "Width": 0, "Height": 0, "Hash": ""})
     size = rows["Before"].str.removeprefix("data/crops/").map(there)
     stays = (rows["Made"] == rows["Key"]) & (rows["Bytes"] == size)
     rows["CropPath"] = rows["Kept"] = rows["Before"].where(stays, "")
+    rows["Error"] = np.where(rows["PhotoBytes"] < 0, MISSING, "")
     return rows
 
 
-def photo_facts(rows: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """Return what is known of the photo of every row, by ImageID; Width 0 is an unread photo."""
-    facts = rows.drop_duplicates("ImageID")[["ImageID", "Rotation", "PhotoBytes"]]
-    facts = facts.merge(known, "left", [*facts]).set_index("ImageID")
-    facts = facts.fillna({"Width": 0, "Height": 0, "Hash": ""})
-    facts["Error"] = np.where(facts["PhotoBytes"] < 0, MISSING, "")
-    return facts
-
-
-def learn(facts: pd.DataFrame, outcomes: pd.DataFrame) -> None:
-    """Add to the facts what is now known of the photos that have been opened."""
-    new = outcomes.drop_duplicates("ImageID").set_index("ImageID")
-    new = new[["Width", "Height", "Hash", "Error"]]
-    new["Error"] = new["Error"].where(new["Width"] == 0, "")  # else it is about one of the boxes
-    facts.loc[new.index, [*new]] = new
-
-
-def planned(rows: pd.DataFrame, facts: pd.DataFrame, official, shares, options) -> pd.DataFrame:
+def planned(rows: pd.DataFrame, official, shares, options: Options) -> pd.DataFrame:
     """Return the rows as they are to be: split, CropPath, pixels; or the Error that prevents it.
 
-    New are rows of photos that have not been opened yet.
+    New are those of photos that have not been read yet.
     """
-    groups = split.group(facts["Hash"])
+    hashes = rows.drop_duplicates("ImageID").set_index("ImageID")["Hash"]
+    groups = split.group(hashes)
     splits = split.assign_splits(groups, official, shares)
-    facts = facts.drop(columns=["Rotation", "PhotoBytes"])
-    facts["New"] = (facts["Width"] == 0) & (facts["Error"] == "")
-    rows = rows.join(facts.assign(DuplicateGroup=groups, Subset=splits), on="ImageID")
+    rows = rows.assign(
+        DuplicateGroup=rows["ImageID"].map(groups),
+        Subset=rows["ImageID"].map(splits),
+        New=(rows["Width"] == 0) & (rows["Error"] == ""),
+    )
     decided = [_decided(row, options) for row in rows.itertuples()]
     columns = ["CropPath", "Error", *PIXELS]
     rows[columns] = pd.DataFrame(decided, rows.index, columns)

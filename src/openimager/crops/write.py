@@ -121,25 +121,22 @@ def write_crops(
     with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
         there = store.sizes(store.crops)
-        crops, facts = files.known(store)
-        rows = plan.with_earlier(rows, crops, there, folders, options)
-        facts = plan.photo_facts(rows, facts)
+        rows = plan.with_known(rows, *files.known(store), there, folders, options)
         own, official = {*there}, photos.set_index("ImageID")["Subset"]
-        # A photo that has not been hashed yet is taken to repeat no other. The few that turn out to
-        # do so may belong to another split, where their crops are made again.
+        # A photo that has not been read yet counts as unlike all others. The few that turn out to
+        # repeat one may belong to another split, and their crops are made again there.
         while True:
-            wanted = plan.planned(rows, facts, official, shares, options)
+            wanted = plan.planned(rows, official, shares, options)
             lacking = (wanted["CropPath"] != "") & (wanted["CropPath"] != rows["CropPath"])
-            if not (lacking | wanted["New"]).any():
+            todo = wanted.loc[lacking | wanted["New"], list(_CUT_FROM)]
+            if todo.empty:
                 break
-            todo = wanted.assign(CropPath=wanted["CropPath"].where(lacking, ""))[
-                lacking | wanted["New"]
-            ]
-            done = pd.concat(run(todo[list(_CUT_FROM)]))
-            made = done.loc[done["CropPath"] != "", ["CropPath", "SHA256", "Bytes"]]
-            rows.loc[made.index, [*made]] = made
+            todo = todo.assign(CropPath=todo["CropPath"].where(lacking, ""))
+            done = pd.concat(run(todo))
+            made = done[done["CropPath"] != ""]
+            for new, columns in ((done, ["Error", *files.SEEN]), (made, list(files.MADE))):
+                rows.loc[new.index, columns] = new[columns]
             own |= {*made["CropPath"].str.removeprefix("data/crops/")}
-            plan.learn(facts, done)
         absent = wanted["CropPath"] == ""
         wanted.loc[absent, ["SHA256", "Key", "Subset"]] = ""
         wanted.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
@@ -150,7 +147,7 @@ def write_crops(
         removed = [path for path in stale if path in there and not path.endswith(".part")]
         counts["removed"] = len(removed) - counts["moved"]
         store.write_table(rows, "crops.csv")
-        files.keep(store, facts[facts["Width"] > 0].reset_index())
+        files.keep(store, wanted[wanted["Width"] > 0])
     rows.attrs.update(counts={name: counts[name] for name in COUNTS}, moved=moved)
     if not quiet:
         print(_report(**rows.attrs))
