@@ -20,17 +20,8 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
     A reader must ignore an EXIF orientation; ``rotation`` in ``images`` is the turn, in degrees
     counter-clockwise, that sets the picture and its boxes upright. ``coco_url`` is the address
     that the photo came from, absent where that is not on the web. ``iscrowd`` is 1 for a group of
-    more than five things in one box. Boxes that cover no area are left out.
-
-    Parameters
-    ----------
-    data_dir : path-like or Store
-        The data directory; images.csv and boxes.csv are read.
-
-    Returns
-    -------
-    dict
-        What was written.
+    more than five things in one box. Boxes that cover no area are left out. Returned is what was
+    written.
     """
     store = Store(data_dir)
     photos, boxes = store.read_table("images.csv"), store.read_table("boxes.csv")

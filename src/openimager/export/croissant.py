@@ -24,19 +24,9 @@ def write_croissant(data_dir: str | os.PathLike | Store = "data", with_photos: b
 
     The tables are listed with their SHA256 and become the record sets ``photos``, ``boxes`` and
     ``crop-table``. ``crops`` and ``photo-files`` read the pictures one at a time; a crop comes
-    with split, category, ImageID and n. Paths are relative to the data directory.
-
-    Parameters
-    ----------
-    data_dir : path-like or Store
-        The data directory; its tables and crops must be there.
-    with_photos : bool
-        False leaves the photos themselves out, as in a package without them.
-
-    Returns
-    -------
-    dict
-        What was written.
+    with split, category, ImageID and n. Paths are relative to the data directory. `with_photos`
+    False leaves the photos themselves out, as in a package without them. Returned is what was
+    written.
     """
     store = Store(data_dir)
     tables = {name: store.read_table(table) for name, table in _TABLES.items()}

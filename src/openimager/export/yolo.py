@@ -32,22 +32,7 @@ def write_yolo(data_dir: str | os.PathLike | Store = "data", quiet: bool = False
     near-duplicate of a test photo stays out of train here, too. A photo with a Rotation or an
     EXIF orientation is written upright without EXIF, its boxes turned with it; any other is a
     hard link, or a copy where the file system has none. An earlier export is replaced as a whole.
-
-    Parameters
-    ----------
-    data_dir : path-like or Store
-        The data directory, local; images.csv, boxes.csv, crops.csv and the photos are read.
-    quiet : bool
-        Show no progress.
-
-    Returns
-    -------
-    Exported
-
-    Raises
-    ------
-    BadInput
-        If the data directory is a bucket, or a table or a photo is missing.
+    BadInput if the data directory is a bucket, or a table or a photo is missing.
     """
     store = Store(data_dir)
     if not store.is_local:
@@ -109,8 +94,6 @@ def _place(photo, folder, degrees: float) -> bool:
 def _label(number: int, box) -> str:
     """Return a line of a label file: class, centre and size as fractions of the upright photo.
 
-    Examples
-    --------
     >>> _label(1, (0.25, 0.75, 0.0, 0.5))
     '1 0.500000 0.250000 0.500000 0.500000\\n'
     """
