@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 
 from openimager import metrics
 from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
-from openimager.errors import BadInput
+from openimager.errors import BadInput, exit_status
 from openimager.files import sha256
+from openimager.store import Store
 
 NONE = "none of these"
 # A member of the .keras archive. Keras ignores it, and safe mode needs no custom object to read it.
@@ -81,17 +82,16 @@ def load_model(models: str | os.PathLike = "models") -> "Classifier":
         loaded = Classifier(keras.saving.load_model(path, safe_mode=True, compile=False), **facts)
     except Exception as error:  # Keras raises many kinds for a broken file
         raise BadInput(f"{path} is not a model saved by build-model: {error}") from error
-    try:
-        report = json.loads((path.parent / "metrics.json").read_text(encoding="utf-8"))
-        if report["model_sha256"] == sha256(path):
-            found = float(report["temperature"]), float(report["threshold"])
-            loaded.temperature, loaded.threshold = found
-            return loaded
-        reason = "describes another model than"
-    except (OSError, ValueError, KeyError, TypeError):
-        reason = "is missing or incomplete beside"
-    text = "the probabilities are not calibrated, and no answer is 'none of these'"
-    warnings.warn(f"metrics.json {reason} {path}: {text}. Run evaluate-model.", stacklevel=2)
+    report = Store(path.parent).read_json("metrics.json") or {}
+    found = report.get("temperature"), report.get("threshold")
+    if None not in found and report.get("model_sha256") == sha256(path):
+        loaded.temperature, loaded.threshold = found
+    else:
+        warnings.warn(
+            f"There is no metrics.json of the model {path} beside it: the probabilities are not "
+            "calibrated, and no answer is 'none of these'. Run evaluate-model.",
+            stacklevel=2,
+        )
     return loaded
 
 
@@ -221,16 +221,16 @@ def main(argv: list[str] | None = None) -> int:
     box = "in pixels of the upright photo; for one photo only (the whole photo)"
     parser.add_argument("--box", type=_box, metavar="LEFT,UPPER,RIGHT,LOWER", help=box)
     args = parser.parse_args(argv)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda text, *_: print(f"Warning: {text}", file=sys.stderr)
-            table = load_model(args.models).predict(args.photos, args.box)
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return 2
-    table.to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
-    return 1 if table["Error"].any() else 0
+
+    def work() -> int:
+        table = load_model(args.models).predict(args.photos, args.box)
+        table.to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
+        return 1 if table["Error"].any() else 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda text, *_: print(f"Warning: {text}", file=sys.stderr)
+        return exit_status(work)
 
 
 if __name__ == "__main__":
