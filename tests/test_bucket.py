@@ -167,8 +167,9 @@ def test_server_that_never_answers(aws):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         pretend(aws, silent.getsockname()[1])
+        aws.setattr("openimager.package.objects._PATIENCE", 0.3)
         with pytest.raises(TryAgain, match="cannot be reached"):
-            registry.check(BUCKET, patience=0.3)
+            registry.check(BUCKET)
         silent.accept()
         silent.setblocking(False)
         with pytest.raises(BlockingIOError):

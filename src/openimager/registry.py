@@ -24,7 +24,7 @@ from urllib.parse import unquote
 from openimager.bucket import explained
 from openimager.errors import BadInput, exit_status
 from openimager.files import write
-from openimager.package.objects import ADDRESS, HASH, Entry, Registry, import_quilt
+from openimager.package.objects import ADDRESS, HASH, Registry, import_quilt
 
 
 class Pushed(NamedTuple):
@@ -51,17 +51,13 @@ def push(
 
     Parameters
     ----------
-    files : mapping
-        The file on this machine for each path in the package, such as
-        ``{"data/crops.csv": "../data/crops.csv"}``; `openimager.package.contents.collect` makes it.
-    name : str
-        ``owner/package``.
+    files, metadata : mapping and dict
+        The file on this machine for each path in the package, and what the package says about
+        itself: what `collect` and `describe` of `openimager.package.contents` return.
+    name, message : str
+        ``owner/package``, and why there is a new revision.
     registry : path-like
         A folder (made if missing; ``file://`` works too) or ``s3://bucket``.
-    metadata : dict
-        What the package says about itself, from `openimager.package.contents.describe`.
-    message : str
-        Why there is a new revision.
 
     Raises
     ------
@@ -80,20 +76,16 @@ def push(
         try:
             latest = place.revisions(name).get("latest")
             header, before = place.manifest(latest) if latest else ({}, {})
-            entries = place.store(files)
+            known = place.objects()
+            entries = place.store(files, known)
             # The metadata in a manifest went through JSON, so what is compared does too.
-            new = header.get("user_meta") != json.loads(json.dumps(metadata))
-            new |= _contents(before) != _contents(entries)
+            new = (before, header.get("user_meta")) != (entries, json.loads(json.dumps(metadata)))
             top_hash = _build(entries, name, place, metadata, message) if new else latest
         except refused as error:
             raise BadInput(f"{place.address} refuses {name}. {error.message}") from error
     # By name: two files of one content are one object.
-    copied = {entry.name: entry.size for entry in entries.values() if entry.copied}
+    copied = {e.name: e.size for e in entries.values() if known.get(e.name) != e.size}
     return Pushed(top_hash, new, len(entries), len(copied), sum(copied.values()))
-
-
-def _contents(entries: dict[str, Entry]) -> dict[str, str]:
-    return {path: entry.digest for path, entry in entries.items()}
 
 
 def _build(entries: dict, name: str, place: Registry, metadata: dict, message: str) -> str:
@@ -131,12 +123,9 @@ def revisions(name: str, registry: str | os.PathLike):
     return pd.DataFrame(rows, columns=["Pushed", "TopHash", "Files", "Bytes", "Message", "Latest"])
 
 
-def check(registry: str | os.PathLike, patience: float = 4.0) -> str:
-    """Say within ten seconds whether a registry can be used, and return its address for quilt3.
-
-    `patience` and errors are those of `openimager.package.objects.Registry`.
-    """
-    return Registry(registry, patience=patience).address
+def check(registry: str | os.PathLike) -> str:
+    """Return a registry's address for quilt3; BadInput or TryAgain, soon, if it cannot be used."""
+    return Registry(registry).address
 
 
 def repoint(directory: str | os.PathLike) -> int:

@@ -3,7 +3,6 @@
 Both are filled from the tables, query.json and metrics.json, so they match those files.
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from openimager.store import Store
 from openimager.tables.catalogue import RELEASES
 
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
-_BASELINES = {"majority": "always the most common category", "original": "the CNN of 2018"}
 
 
 def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str):
@@ -26,44 +24,30 @@ def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str)
     """
     store = Store(data_dir)
     urls = sorted(store.read_table("images.csv", ["License"])["License"].unique())
-    counts = about["counts"]["crops_by_subset"]
     return _write(
         store, "data-card.md", about, name,
         licences=sorted({licence(url)[1] for url in urls}),
         other_licence=next((url for url in urls if licence(url)[1] == "other"), None),
         size=next((size for top, size in _SIZES if about["counts"]["crops"] < top), "1M<n<10M"),
-        query=[{"option": k, "value": _plain(v)} for k, v in about["query"].items()],
-        crops=[
-            {"category": category} | {subset: counts[subset][category] for subset in counts}
-            for category in about["categories"]
-        ],
         citation=croissant()["citeAs"],
     )  # fmt: skip
 
 
 def write_model_card(models_dir: str | os.PathLike, about: dict, name: str) -> Path:
     """Write the model card, ``README.md`` beside the model and metrics.json; return its path."""
-    models = Path(models_dir)
-    metrics = json.loads((models / "metrics.json").read_text(encoding="utf-8"))
-    baselines = [
-        {
-            "classifier": _BASELINES.get(key, key),
-            "accuracy": _interval(score),
-            "the model's less this": _interval(metrics["differences"][key], "difference", "+"),
-        }
-        for key, score in metrics["baselines"].items()
-    ]
-    more = {"metrics": metrics, "baselines": baselines}
-    return _write(Store(models), "model-card.md", about, name, **more)
+    models = Store(models_dir)
+    return _write(models, "model-card.md", about, name, metrics=models.read_json("metrics.json"))
 
 
 def _write(store: Store, template: str, about: dict, name: str, **more):
     release = "sample" if about["drawn"] else about["query"].get("release", "v4")
-    more |= {"kind": "drawn pictures" if about["drawn"] else "photos"}
-    more |= {"interval": _interval, "plain": _plain, "table": _table}
     loader = FileSystemLoader(Path(__file__).parent)
     page = Environment(loader=loader, keep_trailing_newline=True).get_template(template)
-    text = page.render(about=about, name=name, source=RELEASES[release], **more)
+    text = page.render(
+        about=about, name=name, source=RELEASES[release],
+        kind="drawn pictures" if about["drawn"] else "photos",
+        interval=_interval, plain=_plain, table=_table, **more,
+    )  # fmt: skip
     store.write(store.path("README.md"), text.encode("utf-8"))
     return store.path("README.md")
 
@@ -71,8 +55,6 @@ def _write(store: Store, template: str, about: dict, name: str, **more):
 def _interval(score: dict, key: str = "accuracy", sign: str = "") -> str:
     """Return a score with its interval.
 
-    Examples
-    --------
     >>> _interval({"accuracy": 0.9, "low": 0.8512, "high": 0.94})
     '0.900 (0.851 to 0.940)'
     """
@@ -83,8 +65,6 @@ def _interval(score: dict, key: str = "accuracy", sign: str = "") -> str:
 def _plain(value) -> str:
     """Return a value as text for a table.
 
-    Examples
-    --------
     >>> _plain(["Cat", "Dog"]), _plain(None), _plain(True), _plain(0.25), _plain(["Cat"] * 11)
     ('Cat, Dog', 'none', 'yes', '0.250', 'Cat, Cat, Cat and 8 more')
     """

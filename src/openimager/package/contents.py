@@ -1,6 +1,5 @@
 """What goes into the Quilt package: which files, with whose credit, and its metadata."""
 
-import contextlib
 import os
 import re
 import subprocess
@@ -43,8 +42,6 @@ def require(
     `paths` are files or folders as the package names them, such as ``"data/crops.csv"``. Raises
     BadInput if one is missing, or a folder empty; it names the notebook that makes it.
 
-    Examples
-    --------
     >>> require("models/latest.keras", models_dir="/nowhere")
     Traceback (most recent call last):
     openimager.errors.BadInput: There is no models/latest.keras: run build-model first, or install
@@ -66,28 +63,15 @@ def collect(
     models_dir: str | os.PathLike = "models",
     with_photos: bool = True,
 ) -> dict[str, Path]:
-    """Return the files of the package, once they are known to belong together.
+    """Return the files of the package by their paths in it, once they are known to belong together.
 
-    Parameters
-    ----------
-    root : path-like
-        The repository, of which README.md, quilt_summarize.json and summaries/ are in the package.
-    data_dir, models_dir : path-like
-        What becomes data/ and models/ in the package, whatever the folders are called here.
-    with_photos : bool
-        False leaves the full-size photos out; the crops stay.
+    `root` is the repository, of which README.md, quilt_summarize.json and summaries/ are in the
+    package; `data_dir` and `models_dir` are data/ and models/ there, whatever they are called
+    here. Photos and credits of earlier selections are left out, and the full-size photos without
+    `with_photos`; the crops stay.
 
-    Returns
-    -------
-    dict of str to Path
-        Path in the package (with "/") to file on this machine, in order of the path, without
-        photos and credits of earlier selections.
-
-    Raises
-    ------
-    BadInput
-        If a needed file is missing, a photo has no credit, or query, tables, crops, model, metrics
-        and predictions do not belong together; the sentence names the notebook to run again.
+    BadInput if a needed file is missing, a photo has no credit, or query, tables, crops, model and
+    metrics do not belong together; the sentence names the notebook to run again.
     """
     root, store, models = Path(root), Store(data_dir), Store(models_dir)
     if not store.is_local:
@@ -109,15 +93,14 @@ def collect(
 def _photos_and_credits(store: Store, prefix: str, with_photos: bool) -> dict[str, Path]:
     """Return the photos of the current selection, and their credits in a file of the state folder.
 
-    Changes says "cropped" for a photo of which crops are in the package. Pictures that no credit
-    names are refused.
+    Changes says "cropped" for a photo of which crops are in the package. Photos without a credit
+    are refused.
     """
     photos, crops = (store.read_table(name) for name in ("images.csv", "crops.csv"))
     credits = store.read_table("ATTRIBUTION.csv").drop_duplicates("ImageID")
     selected = set(photos.loc[photos["Status"] == "ok", "ImageID"])
     cropped = set(crops.loc[crops["CropPath"] != "", "ImageID"])
-    strays = {path.stem for path in store.images.glob("[!.]*")} if with_photos else set()
-    if missing := sorted((selected | cropped | strays) - set(credits["ImageID"])):
+    if missing := sorted((selected | cropped) - set(credits["ImageID"])):
         raise BadInput(
             f"No credit in {store.path('ATTRIBUTION.csv')} for {first_of(missing)}: a photo is "
             "only passed on with author and licence. Run build-dataset again, or take it out."
@@ -182,8 +165,6 @@ def describe(
 def default_name(about: dict) -> str:
     """Return a package's name from its metadata: the categories, or the sample's own name.
 
-    Examples
-    --------
     >>> default_name({"drawn": False, "categories": ["Apple", "Hot dog"]})
     'quilt/apple_hot-dog'
     >>> default_name({"drawn": True, "categories": ["Cat"]})
@@ -200,10 +181,10 @@ def default_name(about: dict) -> str:
 def code_revision(root: str | os.PathLike = ".") -> str:
     """Return git's name for the code in `root`, or "unknown"."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip() or "unknown"
-    return "unknown"
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
+    except OSError:
+        return "unknown"
 
 
 def _matching(folder: Path, patterns, prefix: str = "") -> dict[str, Path]:

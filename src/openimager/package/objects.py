@@ -26,6 +26,7 @@ HASH = "sha2-256-chunked"
 ADDRESS = re.compile(r'(?:file|s3)://[^"]*/(objects/([0-9a-f]{2})/\2[0-9a-f]{62}[^/"]*)')
 _WORKERS = 8  # more than most machines have cores, because a bucket takes its time to answer
 _BATCH = 32
+_PATIENCE = 4  # seconds, within which a bucket has to take a connection, and to answer
 
 
 def import_quilt():
@@ -39,27 +40,22 @@ def import_quilt():
     return quilt3
 
 
+class Entry(NamedTuple):
+    """A file of a package: its object ("" if not in the registry), bytes and hash (base64)."""
+
+    name: str
+    size: int
+    digest: str
+
+
 class Registry:
     """A registry that can be used: its address for quilt3, and its files by their names in it.
 
-    Parameters
-    ----------
-    address : path-like
-        A folder or ``s3://bucket``.
-    must_exist : bool
-        Whether a folder has to be a registry already, as for installing.
-    patience : float
-        Seconds to wait for a connection to the bucket, and as many for its answer.
-
-    Raises
-    ------
-    BadInput
-        If the address, the folder or the credentials are wrong.
-    TryAgain
-        If nothing answers.
+    A folder has to be a registry already if it `must_exist`; a bucket is sent one request.
+    BadInput if the address, the folder or the credentials are wrong, TryAgain if nothing answers.
     """
 
-    def __init__(self, address: str | os.PathLike, must_exist: bool = False, patience: float = 4.0):
+    def __init__(self, address: str | os.PathLike, must_exist: bool = False):
         import_quilt()
         from quilt3.util import PhysicalKey, fix_url
 
@@ -68,7 +64,7 @@ class Registry:
         self.address = f"s3://{self.bucket}" if self.bucket else self.key.path
         if self.bucket:
             once = {"total_max_attempts": 1}
-            asked = self._client(connect_timeout=patience, read_timeout=patience, retries=once)
+            asked = self._client(connect_timeout=_PATIENCE, read_timeout=_PATIENCE, retries=once)
             with explained(self.address):
                 asked.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
             self._s3 = self._client(max_pool_connections=_WORKERS)
@@ -124,7 +120,7 @@ class Registry:
         """Return the top hash of each revision, by time; ``"latest"`` is one of them."""
         return dict(import_quilt().list_package_versions(package, self.address))
 
-    def manifest(self, top_hash: str) -> tuple[dict, dict[str, "Entry"]]:
+    def manifest(self, top_hash: str) -> tuple[dict, dict[str, Entry]]:
         """Return the header and the entries (by path) of a revision; both empty if it is missing.
 
         Addresses count from ``objects/`` on, so that a registry that was moved can be read.
@@ -140,12 +136,13 @@ class Registry:
                 entries[line["logical_key"]] = Entry(name, line["size"], line["hash"]["value"])
         return header, entries
 
-    def store(self, paths: Mapping[str, str | os.PathLike]) -> dict[str, "Entry"]:
-        """Copy the files whose content the registry does not have; return the entry of each.
+    def store(
+        self, paths: Mapping[str, str | os.PathLike], known: Mapping[str, int]
+    ) -> dict[str, Entry]:
+        """Copy the files whose content is not among the `known` objects; return all entries.
 
         Each is read once, so that what is written is what was hashed.
         """
-        known = self.objects()
 
         def stored(path: str) -> Entry:
             content = _content(paths[path])
@@ -153,21 +150,11 @@ class Registry:
             hexed = base64.b64decode(digest).hex()
             # The suffix stays, because quilt3 tells by it how to open a file.
             name = f"objects/{hexed[:2]}/{hexed}{os.path.splitext(path)[1].lower()}"
-            missing = known.get(name) != len(content)
-            if missing:
+            if known.get(name) != len(content):
                 self.write(name, content)
-            return Entry(name, len(content), digest, missing)
+            return Entry(name, len(content), digest)
 
         return on_threads(stored, paths, "Copying")
-
-
-class Entry(NamedTuple):
-    """A file of a package: object ("" if not in the registry), bytes, hash (base64), copied now?"""
-
-    name: str
-    size: int
-    digest: str
-    copied: bool = False
 
 
 def content_hash(content: bytes) -> str:
