@@ -55,6 +55,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-xdist",
+            "pytest-timeout",
             "hypothesis",
             "ruff",
             "packaging",

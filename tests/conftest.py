@@ -4,17 +4,21 @@ import pytest
 
 from openimager import sample
 
-# What `make test-fast` leaves out: kernels, browsers, training and S3 servers.
-SLOW_FILES = {"test_jupyter.py", "test_models.py", "test_bucket.py", "test_cluster.py"}
-SLOW_FIXTURES = {"chromium", "page", "lab", "explored"}
+# What `make test-fast` leaves out, the longest first: kernels, browsers, training, clusters, S3.
+SLOW_FILES = (
+    *("test_jupyter.py", "test_models.py", "test_cluster.py", "test_bucket_data.py"),
+    *("test_gallery.py", "test_bucket.py", "test_predict.py"),
+)
+SLOW_FIXTURES = {"chromium", "page", "lab", "explored", "s3_server"}
 
 
 def pytest_collection_modifyitems(items):
     """Mark the slow tests, and begin with their files, so that two workers end together."""
+    order = {name: number for number, name in enumerate(SLOW_FILES)}
     for item in items:
-        if item.path.name in SLOW_FILES or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if item.path.name in order or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
-    items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")
