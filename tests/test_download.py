@@ -37,14 +37,15 @@ from builders import (
 )
 from web import body, closed_port, cut, endless, hang, once, redirect, status, unframed, web
 
+from openimager import selection
 from openimager.errors import BadInput, TryAgain
 from openimager.photos import download as module
-from openimager.photos import fetch, run
+from openimager.photos import run
 from openimager.photos.download import download
 from openimager.photos.fetch import fetch_rows
 from openimager.photos.pace import Pace, registered_domain
 from openimager.photos.photo import Settings
-from openimager.selection import Query, Selection, Site
+from openimager.selection import Query, Site
 from openimager.store import Store
 from openimager.tables import catalogue
 
@@ -339,7 +340,7 @@ def test_deleted_and_damaged_photos_are_fetched_again(tmp_path, server):
 
 def test_photos_without_outcome_are_checked(tmp_path, server, monkeypatch):
     """Whole photos that have no outcome are adopted, every one; a broken one is fetched again."""
-    monkeypatch.setattr(fetch, "_BLOCK", 16)  # several blocks, and a part of one
+    monkeypatch.setattr(selection, "_BLOCK", 16)  # several blocks, and a part of one
     tables = write_site(tmp_path, photos_on(server, range(70)))
     get(tmp_path, tables)
     written = tables_of(tmp_path)
@@ -913,16 +914,26 @@ def test_no_file_outside_the_folder(tmp_path, server, name):
 class Rows:
     """Stands for a `Selector` over many candidates: it hands out rows in play alone."""
 
-    query, site = Query(("Cat",)), Site()
+    query, site, categories = Query(("Cat",)), Site(), ("Cat",)
 
     def __init__(self, rows, limit):
-        self.rows, self.limit, self.calls = pd.DataFrame(rows), limit, 0
+        self.rows, self.limit = {row["ImageID"]: row for row in rows}, limit
+        self.calls, self.read = 0, []
 
-    def take(self, gone=frozenset()):
+    def take(self, gone=()):
         self.calls += 1
-        there = self.rows[~self.rows["ImageID"].isin(gone)].head(self.limit)
-        last = there.index[-1]
-        return Selection(photos=self.rows.loc[:last], boxes=there[["ImageID"]])
+        there = [place for place, name in enumerate(self.rows) if name not in gone]
+        return dict.fromkeys(list(self.rows)[: there[self.limit - 1] + 1])
+
+    def photos(self, ids):
+        self.read += ids
+        return [self.rows[name] for name in ids]
+
+    def boxes(self, ids):
+        return []
+
+    def close(self):
+        pass
 
 
 def test_only_rows_in_play_are_touched(tmp_path, server):
@@ -931,10 +942,13 @@ def test_only_rows_in_play_are_touched(tmp_path, server):
     server.pages["/3.jpg"] = server.pages["/10.jpg"] = status(404)
     selector = Rows(rows, 10)
     one = run.Run(Store(tmp_path), selector, replace(QUICK, base=""), False, True)
-    frame = one.all()
-    assert frame["Status"].value_counts().to_dict() == {"ok": 10, "gone": 2}
-    assert selector.calls <= 5
+    assert one.all() == {}
+    images = Store(tmp_path).read_table("images.csv")
+    assert images["Status"].value_counts().to_dict() == {"ok": 10, "gone": 2}
+    assert selector.calls == 4
     assert len(asked(server)) == 12
+    # For the requests, for images.csv and for the credits.
+    assert len(selector.read) == 12 + 12 + 10
 
 
 @pytest.mark.parametrize("source", [["flickr"], None], ids=["flickr", "both"])

@@ -5,6 +5,7 @@ import json
 import random
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from openimager import sample
 from openimager.errors import BadInput
 from openimager.query import DROPS, Query, Site, ask, without_flags
 from openimager.selection import Selector
-from openimager.store import FLAGS, SUBSETS
+from openimager.store import BOX_COLUMNS, FLAGS, SUBSETS
 from openimager.tables import catalogue, categories
 
 FOOD, SANDWICH, HAMBURGER, BUN = "/m/02wbm", "/m/0l515", "/m/0cdn1", "/m/0bun"
@@ -40,12 +41,26 @@ def site_of(folder, labels, subset="train"):
     return write_site(folder, photos, boxes=boxes, classes=NAMES, tree=TREE)
 
 
+class Taken(NamedTuple):
+    photos: pd.DataFrame
+    boxes: pd.DataFrame
+    categories: tuple[str, ...]
+
+
 def take(names, site, gone=(), **options):
     """Select, with any warning an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         query, place = ask(names, base_url=site, quiet=True, **options)
-        return Selector(query, place).take(gone)
+        return taken(Selector(query, place), gone)
+
+
+def taken(selector, gone=()):
+    """Return what a selector takes as two frames, photos and boxes."""
+    found = selector.take(gone)
+    boxes = selector.boxes(sorted(found.keys() - set(gone)))
+    boxes = pd.DataFrame(boxes, columns=[*BOX_COLUMNS, "Category"])
+    return Taken(pd.DataFrame(selector.photos(found)), boxes, selector.categories)
 
 
 def ids(selection):
@@ -102,7 +117,7 @@ def test_a_name_of_two_words_without_quotes():
 def test_a_category_and_its_kind_warn(site):
     """Asking for Sandwich and Hamburger says that one is a kind of the other."""
     with pytest.warns(UserWarning, match="'Hamburger' is a kind of 'Sandwich'"):
-        found = Selector(Query(["Sandwich", "Hamburger"]), Site(base_url=site)).take()
+        found = taken(Selector(Query(["Sandwich", "Hamburger"]), Site(base_url=site)))
     assert found.boxes["Category"].value_counts().to_dict() == {"Sandwich": 2, "Hamburger": 2}
 
 
@@ -118,7 +133,7 @@ def test_a_kind_goes_to_the_nearest(site):
     """What is asked by name stays itself; one box is one row, however many asked hold it."""
     query = Query(["Food", "Sandwich"], with_children=True)
     with pytest.warns(UserWarning, match="count under 'Sandwich' alone"):
-        found = Selector(query, Site(base_url=site)).take()
+        found = taken(Selector(query, Site(base_url=site)))
     by_label = found.boxes.groupby("LabelName")["Category"].unique().str.join(",").to_dict()
     # Hamburger stands one step below both: the one asked first has it.
     assert by_label == {FOOD: "Food", SANDWICH: "Sandwich", HAMBURGER: "Food"}
@@ -184,7 +199,7 @@ def test_image_ids(site, tmp_path):
     (tmp_path / "ids.txt").write_text(text, encoding="utf-8")
     query, place = ask("Cat", subset="train", image_ids=tmp_path / "ids.txt", base_url=site)
     with pytest.warns(UserWarning, match=r"2 of 4 ImageIDs .*\(test/0+, 0+04d\)") as said:
-        assert sorted(ids(Selector(query, place).take())) == [image_id(0), image_id(5)]
+        assert sorted(ids(taken(Selector(query, place)))) == [image_id(0), image_id(5)]
     assert len(said) == 1
     assert ask("Cat", image_ids=["test/" + image_id(0)])[0].subsets == ("test",)
 
@@ -283,7 +298,7 @@ def test_a_broken_row_warns(site):
         lines[n] = lines[n].replace("0.9", mark)
     path.write_text("\n".join([*lines, "short,line"]), encoding="utf-8")
     with pytest.warns(UserWarning, match=r"2 rows .* \(line 10: missing columns; ImageID 0+: XMax"):
-        found = Selector(Query("Cat"), Site(base_url=site)).take()
+        found = taken(Selector(Query("Cat"), Site(base_url=site)))
     assert len(found.boxes) == 1
 
 
@@ -293,7 +308,7 @@ def test_a_box_without_photo_warns(site):
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:1] + lines[2:]), encoding="utf-8")
     with pytest.warns(UserWarning, match=r"1 photo has boxes but no row"):
-        found = Selector(Query("Cat"), Site(base_url=site)).take()
+        found = taken(Selector(Query("Cat"), Site(base_url=site)))
     assert ids(found) == [image_id(5)] and set(found.boxes["ImageID"]) == {image_id(5)}
 
 
@@ -359,13 +374,13 @@ def test_the_next_takes_the_place_of_the_gone(tmp_path):
     tables = site_of(tmp_path, [[CAT]] * 100)
     order = ids(take(["Cat"], tables))
     selector = Selector(*ask("Cat", base_url=tables, limit=3))
-    assert ids(selector.take()) == order[:3]
-    taken = selector.take({order[1], order[50]})
-    assert ids(taken) == order[:4]
-    assert set(taken.boxes["ImageID"]) == {order[0], order[2], order[3]}
+    assert list(selector.take()) == order[:3]
+    found = taken(selector, {order[1], order[50]})
+    assert ids(found) == order[:4]
+    assert set(found.boxes["ImageID"]) == {order[0], order[2], order[3]}
     # Further than the rows that were read ahead.
-    assert ids(selector.take(order[:60])) == order[:63]
-    assert ids(selector.take()) == order[:3]
+    assert list(selector.take(order[:60])) == order[:63]
+    assert list(selector.take()) == order[:3]
 
 
 def test_counts(site):
@@ -396,7 +411,7 @@ def test_a_site_like_v7(tmp_path):
     path = tmp_path / "v7/oidv7-class-descriptions-boxable.csv"
     write_csv(path, [{"LabelName": DOG, "DisplayName": "Dog"}])
     query, site = ask("dog", "all", release="v7", base_url=tmp_path)
-    found = Selector(query, site).take()
+    found = taken(Selector(query, site))
     assert len(found.photos) == 9 and (found.boxes["IsGroupOf"] == -1).all()
     assert Path(site.base) == tables
     # V5 has V4's train boxes.
@@ -531,7 +546,7 @@ def test_against_pandas(name):
         )
         gone = set(rng.sample(every_id, len(every_id) // 5))
         try:
-            found = Selector(query, Site(base_url=site)).take(gone)
+            found = taken(Selector(query, Site(base_url=site)), gone)
         except BadInput as error:
             if "both wanted" not in str(error):
                 assert "nothing is selected" in str(error) and not oracle.take(query, set())[0]

@@ -1,36 +1,29 @@
 """A query in SQL: which boxes and photos it selects."""
 
+import functools
+import itertools
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
 
 from openimager.errors import BadInput, first_of
 from openimager.query import DROPS, Query, Site, ask, without_flags  # noqa: F401
-from openimager.store import FLAGS, SUBSETS
+from openimager.store import BOX_COLUMNS, FLAGS, PHOTO_COLUMNS, SUBSETS
 from openimager.tables import categories, views
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-class Selection(NamedTuple):
-    """The rows that a query selects."""
-
-    photos: "pd.DataFrame"  # PHOTO_COLUMNS, in the order in which a limit takes them
-    boxes: "pd.DataFrame"  # BOX_COLUMNS and Category, sorted by ImageID, then as in the table
-    categories: tuple[str, ...] = ()  # in the order given, whether they have boxes or not
+_BLOCK = 1000  # photos whose rows are in memory at a time
 
 
 class Selector:
     """Selects the photos and boxes of a query, and replaces photos that turn out to be gone.
 
-    The rows that qualify are kept in DuckDB; only those selected become a frame. BadInput if a
-    category is unknown, a table can't be used, or nothing is selected; TryAgain if a table can't be
-    fetched. Warns if one category is a kind of another or has no photos, and of rows left out.
+    The rows stay in DuckDB and are read a block at a time. BadInput if a category is unknown, a
+    table can't be used, or nothing is selected; TryAgain if a table can't be fetched. Warns if one
+    category is a kind of another or has no photos, and of rows left out.
     """
 
-    def __init__(self, query: Query, site: Site):
+    def __init__(self, query: Query, site: Site, path: Path | None = None):
         if not query.categories and not query.merge:
             raise BadInput(
                 "No category was given. Name at least one, such as: openimager Cat Dog "
@@ -48,19 +41,26 @@ class Selector:
             "(" + " UNION ALL ".join(views.source(p, kind) for p in self._files[kind]) + ")"
             for kind in ("boxes", "photos")
         )
-        self._con = views.open_database(site.cache_dir)
-        self._rows: pd.DataFrame | None = None
-        self._last: tuple[set[str], Selection] | None = None
+        self._path = path or ":memory:"
         with views.explain_errors():
             self._find(labels)
             self._report()
             self._order()
 
+    @functools.cached_property
+    def _con(self):
+        return views.open_database(self.site.cache_dir, self._path)
+
+    def close(self) -> None:
+        """Free memory. Rows in a file are there again when they are needed."""
+        self._con.close()
+        del self._con
+
     def _find(self, labels: categories.Labels) -> None:
         """Fill the tables box and photo (some columns): rows that qualify or have a Fault."""
         query, run = self.query, self._con.execute
         run(
-            f"""CREATE TEMP TABLE listed AS SELECT id, right(id, 16) AS ImageID, Subset
+            f"""CREATE TABLE listed AS SELECT id, right(id, 16) AS ImageID, Subset
             FROM unnest(?::VARCHAR[]) AS i(id), unnest({list(SUBSETS)}) AS s(Subset)
             WHERE starts_with(id, Subset || '/') OR NOT contains(id, '/')""",
             [list(query.image_ids or ())],
@@ -73,7 +73,7 @@ class Selector:
         keep += [f"{flag} <> -1" for flag in FLAGS] if query.drop_unknown else []
         mids, names = views.quoted(*labels.category), views.quoted(*labels.category.values())
         run(
-            f"""CREATE TEMP TABLE box AS
+            f"""CREATE TABLE box AS
             SELECT *, map_extract(map([{mids}], [{names}]), LabelName)[1] AS Category FROM {boxes}
             WHERE LabelName IN ({mids}) AND (Fault IS NOT NULL OR {" AND ".join(keep) or "true"})"""
         )
@@ -83,7 +83,7 @@ class Selector:
                 WHERE LabelName IN ({views.quoted(*labels.without)}) AND Fault IS NULL)"""
             )
         run(
-            f"""CREATE TEMP TABLE photo AS
+            f"""CREATE TABLE photo AS
             SELECT ImageID, Subset, OriginalSize, License, Fault,
                 left(md5('{query.seed}:' || ImageID), 12) AS hash
             FROM {photos} WHERE ImageID IN (SELECT ImageID FROM box)
@@ -123,7 +123,7 @@ class Selector:
     def _order(self) -> None:
         """Fill table pair: each category's photos, ordered by hash, subsets in proportion."""
         self._con.execute(
-            """CREATE TEMP TABLE pair AS
+            """CREATE TABLE pair AS
             SELECT Category, ImageID, hash, row_number() OVER (
                 PARTITION BY Category ORDER BY (n - 0.5::DOUBLE) / total, hash, ImageID) AS place
             FROM (
@@ -131,59 +131,72 @@ class Selector:
                     row_number() OVER (subset ORDER BY hash, ImageID) AS n,
                     count(*) OVER subset AS total
                 FROM (SELECT DISTINCT Category, ImageID FROM box) JOIN photo USING (ImageID)
-                WINDOW subset AS (PARTITION BY Category, Subset));
-            CREATE TEMP TABLE taken (ImageID VARCHAR)"""
+                WINDOW subset AS (PARTITION BY Category, Subset))"""
         )
 
     def _play(self, gone: Collection[str] = ()) -> None:
         """Fill the table play: photos in order, up to the limit; gone ones do not count."""
         self._con.execute(
-            """CREATE OR REPLACE TEMP TABLE play AS
+            """CREATE OR REPLACE TABLE play AS
             WITH gone AS (SELECT unnest(?::VARCHAR[]) AS ImageID),
             there AS (
                 SELECT Category, place,
                     row_number() OVER (PARTITION BY Category ORDER BY place) AS n
                 FROM pair ANTI JOIN gone USING (ImageID)),
             ends AS (SELECT Category, place AS stop FROM there WHERE n = ?)
-            SELECT ImageID, hash, min(place) AS place, bool_and(g.ImageID IS NULL) AS there
-            FROM pair LEFT JOIN ends USING (Category) LEFT JOIN gone g USING (ImageID)
+            SELECT ImageID, hash, min(place) AS place FROM pair LEFT JOIN ends USING (Category)
             WHERE stop IS NULL OR place <= stop GROUP BY ALL""",
             [list(gone), self.query.limit],
         )
 
-    def take(self, gone: Collection[str] = frozenset()) -> Selection:
-        """Return the selected photos and their boxes.
+    def take(self, gone: Collection[str] = frozenset()) -> dict[str, int | None]:
+        """Return the ImageIDs of the selected photos and their OriginalSize, in order.
 
-        `gone` are ImageIDs that no source has any more. Their rows stay, the next photos are added
-        in their place, and only photos that are not gone get boxes. With the same `gone` the same
-        selection is returned.
+        `gone` are ImageIDs that no source has any more. They stay, and the next photos are added
+        in their place.
         """
-        import pandas as pd
-
-        if self._last and self._last[0] == set(gone):
-            return self._last[1]
-        run, new = self._con.execute, "SELECT ImageID FROM play EXCEPT SELECT ImageID FROM taken"
+        run = self._con.execute
+        rows = f"SELECT * EXCLUDE Fault FROM {self._photos} WHERE Fault IS NULL"
         with views.explain_errors():
             self._play(gone)
-            ids = run("SELECT ImageID FROM play ORDER BY place, hash, ImageID").df()["ImageID"]
-            boxes = run(
-                "SELECT box.* EXCLUDE Fault FROM box JOIN play USING (ImageID) WHERE there "
-                "ORDER BY box.ImageID, box.rowid"
-            ).df()
-            # Rows that an earlier call took are shared with it: their texts are most of the memory.
-            rows = run(
-                f"SELECT * EXCLUDE Fault FROM {self._photos} "
-                f"WHERE Fault IS NULL AND ImageID IN ({new})"
-            ).df()
-            run(f"INSERT INTO taken {new}")
-        rows = rows.drop_duplicates("ImageID").astype({"OriginalSize": "Int64"})
-        self._rows = pd.concat([self._rows, rows.set_index("ImageID", drop=False)])
-        if (boxes["Confidence"] % 1 == 0).all():
+            run(
+                f"""CREATE TABLE IF NOT EXISTS chosen AS {rows} LIMIT 0;
+                INSERT INTO chosen {rows}
+                AND ImageID IN (SELECT ImageID FROM play EXCEPT SELECT ImageID FROM chosen);
+                DELETE FROM chosen
+                WHERE rowid NOT IN (SELECT min(rowid) FROM chosen GROUP BY ImageID)"""
+            )
+            return dict(
+                run(
+                    """SELECT ImageID, OriginalSize FROM play JOIN photo USING (ImageID)
+                    ORDER BY place, play.hash, ImageID"""
+                ).fetchall()
+            )
+
+    def photos(self, ids: Iterable[str]) -> Iterator[dict]:
+        """Yield the rows of photos taken, in the order of `ids`; ``""`` is a missing value."""
+        for row in self._blocks("chosen.*", "chosen", ids):
+            yield {c: "" if v is None else v for c, v in zip(PHOTO_COLUMNS, row, strict=True)}
+
+    def boxes(self, ids: Iterable[str]) -> Iterator[tuple]:
+        """Yield the boxes of photos, BOX_COLUMNS and Category, in the order of `ids`."""
+        columns = ", ".join(map("box.{}".format, (*BOX_COLUMNS, "Category")))
+        whole = self._con.execute("SELECT bool_and(Confidence % 1 = 0) FROM box").fetchone()[0]
+        if whole:
             # Published as 0 and 1, so they are written as integers.
-            boxes = boxes.astype({"Confidence": "int64"})
-        found = Selection(self._rows.loc[ids].reset_index(drop=True), boxes, self.categories)
-        self._last = set(gone), found
-        return found
+            columns = columns.replace("box.Confidence", "box.Confidence::BIGINT")
+        return self._blocks(columns, "box", ids)
+
+    def _blocks(self, columns: str, table: str, ids: Iterable[str]) -> Iterator[tuple]:
+        ids = iter(ids)
+        while block := list(itertools.islice(ids, _BLOCK)):
+            with views.explain_errors():
+                yield from self._con.execute(
+                    f"""SELECT {columns} FROM {table} JOIN (
+                        SELECT unnest($1::VARCHAR[]) AS ImageID, unnest(range(len($1))) AS n)
+                    USING (ImageID) ORDER BY n, {table}.rowid""",
+                    [block],
+                ).fetchall()
 
     def describe(self) -> dict[str, dict]:
         """Count what `take` would return, per category and ``"in all"``, without making a frame.

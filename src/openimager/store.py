@@ -5,12 +5,14 @@ Nothing else builds a path below it or reads one of its tables by hand.
 """
 
 import contextlib
+import csv
 import hashlib
 import io
 import json
 import os
 import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,6 +144,18 @@ class Store:
         with bucket.explained(self.data_dir):
             path.fs.pipe_file(path.path, data)
 
+    @contextlib.contextmanager
+    def replacing(self, path) -> Iterator[Path]:
+        """Yield a temporary path; the file there takes the name `path` when the block ends well."""
+        if self.is_local:
+            with files.replacing(path) as part:
+                yield part
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                part = Path(folder, path.name)
+                yield part
+                self.write(path, part.read_bytes())
+
     def remove(self, *paths) -> None:
         """Remove files; one that is missing is no error."""
         if self.is_local:
@@ -165,11 +179,27 @@ class Store:
         r"""Write a table as CSV: UTF-8, ``\n`` line ends, no index, the schema's columns first."""
         first = [column for column in SCHEMAS.get(name, ()) if column in frame]
         frame = frame[first + [column for column in frame if column not in first]]
-        if self.is_local:
-            files.write_table(frame, self.path(name))
-        else:
-            text = frame.to_csv(index=False, lineterminator="\n")
-            self.write(self.path(name), text.encode())
+        with self.replacing(self.path(name)) as part:
+            frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
+
+    def write_rows(self, rows: Iterable[Sequence], name: str) -> None:
+        """Write a table as `write_table` does, a row at a time: all columns of its schema."""
+        with (
+            self.replacing(self.path(name)) as part,
+            open(part, "w", encoding="utf-8", newline="") as stream,
+        ):
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(SCHEMAS[name])
+            writer.writerows(rows)
+
+    def read_rows(self, name: str, columns: Sequence[str]) -> Iterator[list[str]]:
+        """Yield some columns of a table as text; nothing where it is missing or not readable."""
+        with contextlib.suppress(FileNotFoundError, ValueError, IndexError, csv.Error):
+            text = io.TextIOWrapper(io.BytesIO(self.read(self.path(name))), "utf-8", newline="")
+            rows = csv.reader(text)
+            places = [*map(next(rows, []).index, columns)]
+            for row in rows:
+                yield [row[place] for place in places]
 
     def read_table(self, name: str, columns: Iterable[str] | None = None) -> "pd.DataFrame":
         """Read some columns of a table, by default those of its schema, with their types.

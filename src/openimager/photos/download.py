@@ -2,9 +2,11 @@
 
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace as changed
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openimager import cluster, selection
@@ -139,12 +141,20 @@ def download(
         if not quiet:
             say(f"{int((table['Status'] == 'ok').sum()):,} photos on disk, 0 to fetch.")
         return table
-    selector = selection.Selector(query, site)
     settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
-    with explained_os_errors("Whole photos"), store.lock("lock"):
-        cluster.check(executor, store, *([site.base] if catalogue.is_directory(site.base) else []))
-        run = Run(store, selector, settings, retry_gone, quiet)
-        return run.all(executor, slots, partitions, replace)
+    with tempfile.TemporaryDirectory(prefix="openimager-") as folder:
+        selector = selection.Selector(query, site, Path(folder, "selection"))
+        with explained_os_errors("Whole photos"), store.lock("lock"):
+            local = [site.base] if catalogue.is_directory(site.base) else []
+            cluster.check(executor, store, *local)
+            run = Run(store, selector, settings, retry_gone, quiet)
+            skipped = run.all(executor, slots, partitions, replace)
+            # Only now, so that the frame does not add to the memory of the run.
+            selector.close()
+            del run
+            table = store.read_table("images.csv")
+    table.attrs["skipped"] = skipped
+    return table
 
 
 def _unchanged(store: Store, query, site, other_source: bool) -> "pd.DataFrame | None":

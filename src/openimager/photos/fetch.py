@@ -4,19 +4,18 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from openimager.photos import check
 from openimager.photos.client import Client
 from openimager.photos.journal import recording
-from openimager.photos.photo import Outcome, Photo, Settings, original, reasons, sources_of
+from openimager.photos.photo import Outcome, Photo, Settings, original, reasons
 from openimager.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_BLOCK = 256
 # In the column Here: photos that are in the store but have no outcome, from before this run, or
 # from another worker of it.
 BEFORE, NOW = "before", "now"
@@ -60,40 +59,58 @@ def fetch_rows(
     store: Store,
     settings: Settings,
     progress: Callable[[int, str], None] | None = None,
-    journal: str = "",
 ) -> "pd.DataFrame":
     """Fetch a table of photos on `Settings.workers` threads; return an `Outcome` row for each.
 
-    `rows` has `store.PHOTO_COLUMNS`; Gone, if verdicts of earlier runs are known; and Here, which
-    is not empty for photos that are in the store but have to be checked. `progress` is called now
-    and then with the number of photos done and what is being waited for. `journal` is a name from
-    `journal.new_name`; a new one by default. ``attrs["waits"]`` of the result is what the next call
-    should get as `Settings.waits`.
+    `rows` has `store.PHOTO_COLUMNS`. `progress` is called now and then with the number of photos
+    done and what is being waited for. ``attrs["waits"]`` of the result is what the next call should
+    get as `Settings.waits`.
     """
     import pandas as pd
 
+    found = {}
+    records = rows.astype(object).where(rows.notna(), "").to_dict("records")
+    waits = fetch(iter(records), store, settings, found.__setitem__, progress)
+    outcomes = [found[image_id] for image_id in rows["ImageID"]]
+    frame = pd.DataFrame(outcomes, columns=Outcome._fields, dtype=object)
+    frame.attrs["waits"] = waits
+    return frame
+
+
+def fetch(
+    rows: Iterator[Mapping],
+    store: Store,
+    settings: Settings,
+    keep: Callable[[str, Outcome], None],
+    progress: Callable[[int, str], None] | None = None,
+    journal: str = "",
+) -> dict[str, tuple[float, int]]:
+    """Fetch photos as their rows come; pass ImageID and outcome of each to `keep`.
+
+    In a row, ``""`` stands for a missing value. It may have Gone, the verdicts of earlier runs, and
+    Here, which is not empty for a photo that is in the store but has to be checked. `journal` is a
+    name from `journal.new_name`; a new one by default. The result is `Settings.waits` for the next
+    call.
+    """
     with recording(store, journal) as record:
-        run = _Run(rows, store, settings, record)
+        run = _Run(rows, store, settings, record, keep)
         try:
             run.wait(progress)
         finally:
             run.stop()
-    outcomes = [run.outcomes[image_id] for image_id in rows["ImageID"]]
-    frame = pd.DataFrame(outcomes, columns=Outcome._fields, dtype=object)
     waits = run.client.waiting().items()
-    frame.attrs["waits"] = {domain: one[:2] for domain, one in waits if one[0] < math.inf}
-    return frame
+    return {domain: one[:2] for domain, one in waits if one[0] < math.inf}
 
 
 class _Run:
     """The photos of one call: fresh ones, those whose sources wait, and the threads at work."""
 
-    def __init__(self, rows: "pd.DataFrame", store: Store, settings: Settings, record: Callable):
-        self.store, self.settings, self.record = store, settings, record
+    def __init__(self, rows: Iterator, store: Store, settings: Settings, record, keep):
+        self.store, self.settings, self.record, self.keep = store, settings, record, keep
         self.client = Client(settings)
-        self.outcomes: dict[str, Outcome] = {}
+        self.done = 0
         self._changed = self.client.changed
-        self._fresh = records(rows)
+        self._fresh = rows
         # In the order of arrival, so that the next probe is another photo; and when the first of
         # them may go on.
         self._waiting: list[Photo] = []
@@ -101,7 +118,7 @@ class _Run:
         self._error: BaseException | None = None
         self._flying = self._committing = 0
         self._over, self._last = False, time.monotonic()
-        self._alive = min(settings.workers, len(rows))
+        self._alive = settings.workers
         # Daemons, because Ctrl-C should not wait for a host that hangs.
         for _ in range(self._alive):
             threading.Thread(target=self._work, daemon=True).start()
@@ -115,7 +132,7 @@ class _Run:
             if self._error:
                 raise self._error
             if progress:
-                progress(len(self.outcomes), self._message())
+                progress(self.done, self._message())
 
     def stop(self) -> None:
         """Abandon what is in flight, except a photo that is being written."""
@@ -150,7 +167,7 @@ class _Run:
                 now = time.monotonic()
                 photo = self._ready(now)
                 if photo is None and (row := next(self._fresh, None)) is not None:
-                    photo = Photo(row, sources_of(row, self.settings))
+                    photo = Photo(row, self.settings)
                 if photo is not None:
                     self._flying += 1
                     return photo
@@ -216,31 +233,29 @@ class _Run:
                 self.store.write(self.store.photo(outcome.ImageID), photo.data)
         finally:
             with self._changed:
+                self.done += 1
                 self._committing -= 1
                 self._flying -= 1
                 if self.client.stopped:
                     self._changed.notify_all()
-        self.outcomes[outcome.ImageID] = outcome
+        self.keep(outcome.ImageID, outcome)
         if outcome.Status == "ok":
             self._last = time.monotonic()
 
 
-def records(rows: "pd.DataFrame") -> Iterator[dict]:
-    """Yield rows as dicts, ``""`` for missing values; a block at a time, to save memory."""
-    for start in range(0, len(rows), _BLOCK):
-        block = rows.iloc[start : start + _BLOCK].astype(object)
-        yield from block.where(block.notna(), "").to_dict("records")
-
-
-def fetch_partition(store: Store, job: "tuple[pd.DataFrame, Settings, str]") -> "pd.DataFrame":
-    """Call `fetch_rows` for one partition: rows, settings and the name of the journal, or "".
+def fetch_partition(
+    store: Store, job: tuple[list[dict], Settings, str]
+) -> tuple[list[Outcome], dict]:
+    """Call `fetch` for one partition: rows, settings and the name of the journal, or "".
 
     A worker that takes over a partition, because another one died or was cut off, finds its
     journal begun, and does not fetch again what is written.
     """
     rows, settings, name = job
     if name in store.sizes(store.state):
-        rows = rows.assign(Here=NOW)
+        rows = [row | {"Here": NOW} for row in rows]
     elif name:
         store.write(store.state / name, b"")
-    return fetch_rows(rows, store, settings, journal=name)
+    found = {}
+    waits = fetch(iter(rows), store, settings, found.__setitem__, journal=name)
+    return list(found.values()), waits

@@ -62,7 +62,8 @@ def replay(store: Store) -> Iterator[dict]:
 def compact(store: Store, outcomes: Iterable) -> None:
     """Replace all journals by one with the given outcomes; the credits are in ATTRIBUTION.csv."""
     if old := [path for path in _paths(store) if path.name != _COMPACT]:
-        store.write(store.state / _COMPACT, b"".join(map(_line, outcomes)))
+        with store.replacing(store.state / _COMPACT) as part, open(part, "wb") as stream:
+            stream.writelines(map(_line, outcomes))
         store.remove(*old)
 
 

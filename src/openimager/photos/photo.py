@@ -53,6 +53,11 @@ class Settings:
     patience: float = 1800.0  # without a photo, after which those whose sources all wait failed
     flickr_domains: tuple[str, ...] = ("staticflickr.com", "flickr.com")
 
+    @property
+    def asked(self) -> str:
+        """The sources as one text: where they are others, a photo may not be gone."""
+        return " ".join(self.sources or ("by default",))
+
     def rate_of(self, domain: str, url: str) -> float:
         """Return the requests per second for a domain; 0 for no cap."""
         free = self.rate is None and catalogue.is_loopback(url)
@@ -73,6 +78,7 @@ class Outcome(NamedTuple):
     Bytes: int | None = None
     Error: str = ""
     Gone: Mapping[str, str] | None = None  # addresses that will never have the photo, and why
+    Asked: str = ""  # of a photo that is gone: `Settings.asked`
     Skipped: str = ""  # of a photo on disk: why earlier sources did not deliver it
 
 
@@ -108,13 +114,14 @@ class Source:
         return max(self.later, self.pace.until) if self.pace.until > now else math.inf
 
 
-@dataclass(slots=True)
 class Photo:
     """One photo on its way through its sources."""
 
-    row: Mapping
-    sources: list[Source]
-    data: bytes = b""
+    __slots__ = ("data", "row", "settings", "sources")
+
+    def __init__(self, row: Mapping, settings: Settings):
+        self.row, self.settings, self.data = row, settings, b""
+        self.sources = sources_of(row, settings)
 
     def wake(self, now: float) -> float:
         """Return when one of its sources may be tried; infinite as for a source."""
@@ -124,7 +131,9 @@ class Photo:
         """Return the outcome: by default gone if every source says so, failed otherwise."""
         status = status or ("gone" if all(one.gone for one in self.sources) else "failed")
         gone = {one.address: one.error for one in self.sources if one.gone} or None
-        return Outcome(self.row["ImageID"], status, Error=reasons(self.sources), Gone=gone)
+        asked = self.settings.asked if status == "gone" else ""
+        error = reasons(self.sources)
+        return Outcome(self.row["ImageID"], status, Error=error, Gone=gone, Asked=asked)
 
 
 def reasons(tried: Iterable[Source]) -> str:

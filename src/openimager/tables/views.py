@@ -70,13 +70,15 @@ def fresh_folder() -> Path:
     return folder
 
 
-def open_database(cache_dir: str | os.PathLike | None = None) -> duckdb.DuckDBPyConnection:
-    """Open a database in memory that spills what exceeds 1 GB to a folder in the cache."""
+def open_database(
+    cache_dir: str | os.PathLike | None = None, path: str | os.PathLike = ":memory:"
+) -> duckdb.DuckDBPyConnection:
+    """Open a database that spills what exceeds 1 GB of memory to a folder in the cache."""
     spill = files.cache_folder(cache_dir) / "spill" / f"{os.getpid()}-{secrets.token_hex(4)}"
     # Every thread has buffers of its own, so many of them would need more memory.
     threads = min(4, os.cpu_count() or 1)
     config = {"memory_limit": "1GB", "temp_directory": str(spill), "threads": threads}
-    con = duckdb.connect(config=config)
+    con = duckdb.connect(path, config=config)
     # Progress is read by `convert`; DuckDB itself must print nothing.
     con.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
     return con
