@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import urlparse
 
 from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy
@@ -221,7 +220,6 @@ def bucket_of(registry: str | os.PathLike) -> str | None:
     address = str(registry)
     if "://" not in address or address.startswith("file://"):
         return None
-    parsed = urlparse(address)
-    if parsed.scheme != "s3" or not parsed.netloc or parsed.path.strip("/"):
+    if not (bucket := re.fullmatch(r"s3://([^/]+)/*", address)):
         raise BadInput(f"{address!r} is no registry: give a folder or s3://bucket, nothing more.")
-    return parsed.netloc
+    return bucket[1]

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import sys
-import warnings
 from collections.abc import Sequence
 
 from openimager import __version__
@@ -99,11 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status, which the help text explains."""
     given = vars(parser().parse_args(argv))
     run = _list if "list" in given else _dry_run if "dry_run" in given else _download
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        # One line for a person, without the place in the code.
-        warnings.showwarning = lambda message, *_args, **_more: _say(f"warning: {message}")
-        return exit_status(lambda: run(given))
+    return exit_status(lambda: run(given))
 
 
 def _download(given: dict) -> int:
@@ -116,8 +111,7 @@ def _download(given: dict) -> int:
     with cluster.connected(dask) if dask else contextlib.nullcontext() as executor:
         photos = download(executor=executor, **given)
     if not given.get("quiet"):
-        for line in report.outcome(photos):
-            _say(line)
+        print("\n".join(report.outcome(photos)), file=sys.stderr, flush=True)
     if with_gallery:
         from openimager import gallery
 
@@ -155,7 +149,3 @@ def _ask(given: dict):
     from openimager import selection
 
     return selection.ask(**{name: given[name] for name in given.keys() - _OF_A_RUN})
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -207,28 +207,28 @@ def check(executor: Executor | None, store: Store, *folders: str | os.PathLike) 
     client = executor._client
     workers = list(client.nthreads(executor._kwargs.get("workers")))
     found = client.get_versions(packages=["openimager"])  # and of what Dask itself needs
-    here, places = _versions(found["client"]), {"The scheduler": _versions(found["scheduler"])}
-    places |= {f"The worker {name}": _versions(one) for name, one in found["workers"].items()}
-    if wrong := [f"{place} has {there}" for place, there in places.items() if there != here]:
-        install = f'pip install "openimager[cluster,s3]=={__version__}"'
-        raise BadInput(
-            f"{wrong[0]}; this client has {here} ({len(wrong)} of {len(places)} differ). Install "
-            f"the same everywhere ({install}) and restart scheduler and workers."
-        )
+    places = {f"The worker {name}": versions for name, versions in found["workers"].items()}
+    here = _versions(found["client"])
+    for place, versions in {"The scheduler": found["scheduler"], **places}.items():
+        if (there := _versions(versions)) != here:
+            install = f'pip install "openimager[cluster,s3]=={__version__}"'
+            raise BadInput(
+                f"{place} has {there}; this client has {here}. Install the same everywhere "
+                f"({install}) and restart scheduler and workers."
+            )
     token, folders = f".openimager/seen-{secrets.token_hex(8)}", [*map(os.path.abspath, folders)]
     store.write(store.path(token), b"client")
     try:
         answers = client.run(_sees, store, token, folders, workers=workers, on_error="return")
     finally:
         store.remove(store.path(token))
-    if blind := {worker: error for worker, error in answers.items() if error}:
-        worker, error = next(iter(blind.items()))
-        raise BadInput(
-            f"{len(blind)} of {len(answers)} workers cannot use {store.root} or the site: the "
-            f"worker {worker} says: {type(error).__name__}: {error}. Give a folder that every "
-            "machine has mounted there, or a bucket (s3://bucket/folder) with the same AWS_* "
-            "variables for every worker."
-        )
+    for worker, error in answers.items():
+        if error:
+            raise BadInput(
+                f"The worker {worker} cannot use {store.root} or the site: {type(error).__name__}: "
+                f"{error}. Give a folder that every machine has mounted there, or a bucket "
+                "(s3://bucket/folder) with the same AWS_* variables for every worker."
+            )
 
 
 def _versions(place: dict | None) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 
@@ -43,10 +44,13 @@ def first_of(names: Sequence[str], shown: int = 3) -> str:
 def exit_status(work: Callable[[], int | None]) -> int:
     """Return the exit status of a command: of its `work` (None is 0), or 1 or 2 after an error.
 
-    An error is reported on stderr, in its own words instead of a traceback.
+    Errors and warnings are lines on stderr: for a person, without a place in the code.
     """
     try:
-        status = work() or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_args, **_more: _say(f"warning: {message}")
+            status = int(work() or 0)
         sys.stdout.flush()
         return status
     except (BadInput, TryAgain) as error:
@@ -60,5 +64,9 @@ def exit_status(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         status, words = 1, "Interrupted. What is whole is kept; run again for the rest."
     for line in words.splitlines():
-        print(f"openimager: {line}", file=sys.stderr, flush=True)
+        _say(f"openimager: {line}")
     return status
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

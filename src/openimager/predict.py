@@ -227,10 +227,7 @@ def main(argv: list[str] | None = None) -> int:
         table.to_csv(sys.stdout, index=False, float_format="%.6f", lineterminator="\n")
         return 1 if table["Error"].any() else 0
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda text, *_: print(f"Warning: {text}", file=sys.stderr)
-        return exit_status(work)
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -39,11 +39,11 @@ def fetch_file(
     What has arrived is resumed, by a later run too, while the file on the server is the same. The
     whole has the bytes and hashes that are `known` (in hex, by name), and `check` raises BadInput
     if it is no table. MissingTable on 403, 404 and 410; TryAgain if several tries in a row brought
-    nothing, if two files were wrong, or once `stop` is set.
+    nothing, if the file is wrong, or once `stop` is set.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    fruitless, refused = 0, False
+    fruitless = 0
     while not target.exists():
         before = _size(part)
         try:
@@ -66,12 +66,10 @@ def fetch_file(
             os.replace(part, target)
         except BadInput as fault:
             _discard(part)
-            if refused:
-                raise TryAgain(
-                    f"{url} arrived twice and failed the check: {fault}. It was not kept; "
-                    "try again later, or give another base URL."
-                ) from None
-            refused = True
+            raise TryAgain(
+                f"{url} arrived, but failed the check: {fault}. It was not kept; try again later, "
+                "or give another base URL."
+            ) from None
         _discard(part)
 
 
