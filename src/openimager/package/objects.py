@@ -24,7 +24,7 @@ from openimager.errors import BadInput
 HASH = "sha2-256-chunked"
 # The address of an object in a manifest; the name of the object in its registry is a part of it.
 ADDRESS = re.compile(r'(?:file|s3)://[^"]*/(objects/([0-9a-f]{2})/\2[0-9a-f]{62}[^/"]*)')
-_WORKERS = 8  # more than most machines have cores, because a bucket takes its time to answer
+_WORKERS = 4  # also on two cores, because a bucket takes its time to answer
 _BATCH = 32
 _PATIENCE = 4  # seconds, within which a bucket has to take a connection, and to answer
 
