@@ -55,7 +55,8 @@ def write_data(root):
     data.photo(jpeg(), GONE, status="gone", Width="", Height="", Bytes="")
     data.crop(size=32)
     shutil.rmtree(root / "data" / ".openimager")
-    (root / "data" / "query.json").write_text(json.dumps(QUERY), encoding="utf-8")
+    query = QUERY | {"downloaded": True}
+    (root / "data" / "query.json").write_text(json.dumps(query), encoding="utf-8")
 
 
 def write_model(root, model=100 * b"stands for a model of some size\n"):
