@@ -155,6 +155,7 @@ def test_strict_run_fails_on_a_warning_but_not_on_a_bar(folder, capsys):
     ("arguments", "message"),
     [
         (["run", "explore"], "no notebook 'explore'"),
+        (["run", "--strict", "explore"], "no notebook 'explore'"),
         (["run", "--set", "SIZE=1"], "SIZE"),
         (["run", "--in-place", "--set", "SEED=1"], "--output-dir"),
     ],

@@ -129,7 +129,7 @@ def main(argv=None):
     where.add_argument("--output-dir", type=Path, help="write the executed notebooks here")
     parser.add_argument("--strict", action="store_true", help="fail on warnings, too")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the folder of the notebooks")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     try:
         if args.command == "check":
             paths = find(args.names, args.folder)
