@@ -109,8 +109,8 @@ def test_unknown_names(site, names, word):
 
 
 def test_a_name_of_two_words_without_quotes():
-    """Words that make up a category say that quotes are missing."""
-    with pytest.raises(BadInput, match=r"'Polar bear' is one category: put it in quotes"):
+    """Words that make up a category lead to its name."""
+    with pytest.raises(BadInput, match=r"Unknown category 'Polar'. Did you mean 'Polar bear'"):
         categories.resolve(["Polar", "bear"], {"/m/0633h": "Polar bear", "/m/01dws": "Bear"})
 
 

@@ -178,26 +178,23 @@ def copied(root, names: Iterable[str], target: Path, quiet: bool = False) -> Pat
     """
     from fsspec.callbacks import TqdmCallback
 
-    base = root.path.rstrip("/")
-    names = sorted({*names})
+    base, names = root.path.rstrip("/"), {*names}
     with explained(str(root)):
         listing = root.fs.find(base, detail=True)
     there = {path.removeprefix(f"{base}/"): entry for path, entry in listing.items()}
-    if missing := [name for name in names if name not in there]:
+    if missing := sorted(names - there.keys()):
         raise BadInput(f"{root} has no {missing[0]} ({len(missing)} files are missing).")
-    tags = {name: str(there[name].get("ETag") or there[name]) for name in names}
-    record = target / ".copied.json"
-    try:
+    tags = {name: str(there[name].get("ETag") or there[name]) for name in sorted(names)}
+    record, before = target / ".copied.json", {}
+    with contextlib.suppress(OSError, ValueError):
         before = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = {}
     record.unlink(missing_ok=True)  # an interrupted copy must not pass for a whole one
     for path in list(target.rglob("*")):
         if path.is_file() and path.relative_to(target).as_posix() not in tags:
             path.unlink()
-    todo = [n for n in names if before.get(n) != tags[n] or not (target / n).is_file()]
+    todo = [n for n in tags if before.get(n) != tags[n] or not (target / n).is_file()]
     # Keras takes its classes from the folders of a split, also from empty ones.
-    for folder in {name.split("/")[2] for name in names if name.startswith("crops/")}:
+    for folder in {name.split("/")[2] for name in tags if name.startswith("crops/")}:
         for split in ("train", "validation", "test"):
             (target / "crops" / split / folder).mkdir(parents=True, exist_ok=True)
     target.mkdir(parents=True, exist_ok=True)

@@ -45,9 +45,8 @@ def run(
     """Run a task on every partition; yield each partition and its result as it completes.
 
     It runs in this process, in several, or on an `executor`, which is not shut down. Partitions are
-    read only as fast as they are run; `in_flight` are submitted at once, by default as many as
-    there are processes, or twice as many as an executor runs, so that no worker waits while a
-    result travels. After an exception those that have not begun are cancelled.
+    read only as fast as they are run; `in_flight` are submitted at once, by default one for each
+    process, or twice as many as an executor runs. After an exception the others are cancelled.
 
     >>> [result for _, result in run(len, ["a", "bc"])]
     [1, 2]
@@ -128,9 +127,8 @@ def _explained() -> Iterator[None]:
 def sizes(count: int, slots: int, most: int = 256, least: int = 32) -> Iterator[int]:
     """Yield the sizes of partitions of `count` rows, for `slots` that run at once.
 
-    Equal at first and smaller towards the end: a slot that takes one of the last ones keeps the
-    others waiting for at most the time of `least` rows. `most` rows take seconds; the
-    overhead of a partition is some 7 ms.
+    At most `most` and equal at first; smaller towards the end, down to `least`, so that nobody
+    waits long for the last one.
 
     >>> list(sizes(1000, slots=1))
     [250, 188, 141, 106, 79, 59, 45, 33, 32, 32, 32, 3]
@@ -180,15 +178,11 @@ def connected(address: str) -> Iterator[Executor]:
     try:
         with warnings.catch_warnings(action="ignore"):  # `check` compares the versions
             client = Client(address, timeout=_TIMEOUT, set_as_default=False)
-    except TypeError as error:
-        raise BadInput(
-            f"{address} cannot be used ({error}). For tls:// set the TLS options of Dask, such as "
-            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, as for the scheduler."
-        ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise TryAgain(
             f"The scheduler {address} cannot be reached ({error}). Start it with `dask scheduler`, "
-            "or correct the address."
+            "or correct the address; for tls:// set the TLS options of Dask as for the scheduler, "
+            "such as DASK_DISTRIBUTED__COMM__TLS__CA_FILE."
         ) from None
     with client:
         yield client.get_executor(pure=False, retries=_RETRIES)

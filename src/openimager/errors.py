@@ -41,6 +41,11 @@ def first_of(names: Sequence[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + more
 
 
+def megabytes(size: float) -> str:
+    """Return a number of bytes in MB, or in GB from there on."""
+    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+
+
 def exit_status(work: Callable[[], int | None]) -> int:
     """Return the exit status of a command: of its `work` (None is 0), or 1 or 2 after an error.
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from openimager.errors import megabytes
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -58,14 +60,10 @@ def forecast(counts: Mapping[str, Mapping], rate: float | None = None) -> Iterat
     rate = _RATE if rate is None else rate
     seconds = max(photos / rate if rate > 0 else 0.0, size / _BANDWIDTH)
     pace = f"{rate:g} photos per second" if rate > 0 else "100 Mbit/s"
-    yield f"originals from Flickr: {_size(size)}, about {_duration(seconds)} at {pace}"
+    yield f"originals from Flickr: {megabytes(size)}, about {_duration(seconds)} at {pace}"
     copies = photos * _COPY
     time = _duration(copies / _BANDWIDTH)
-    yield f"or copies from the mirror: about {_size(copies)}, about {time} at 100 Mbit/s"
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+    yield f"or copies from the mirror: about {megabytes(copies)}, about {time} at 100 Mbit/s"
 
 
 def _duration(seconds: float) -> str:

@@ -79,8 +79,6 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
     try:
         yield f"http://127.0.0.1:{server.server_port}/{quote(server.tables.name)}/"
     finally:
-        # Connections that clients have kept open get no more answers.
-        server.is_open = False
         server.shutdown()
         server.server_close()
         thread.join()
@@ -104,9 +102,6 @@ class _Server(ThreadingHTTPServer):
     """Serves one site on 127.0.0.1, one thread per connection."""
 
     request_queue_size = 256
-    # On Windows this option would let two servers share a port instead of refusing the second.
-    allow_reuse_address = os.name != "nt"
-    is_open = True
 
     def __init__(self, tables: Path, port: int):
         self.tables, self.root = tables, tables.parent
@@ -148,9 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         name = unquote(urlsplit(self.path).path).removeprefix("/")
         response, file = self.server.responses.get(name), self.server.file(name)
-        if not self.server.is_open:
-            self.close_connection = True
-        elif response == "placeholder":
+        if response == "placeholder":
             self._answer(302, Location=f"/{_PLACEHOLDER}")
         elif response == "busy-once" and self.server.responses.pop(name, None):
             self._answer(429, Retry_After="1")

@@ -16,7 +16,7 @@ from itertools import islice
 from tqdm.auto import tqdm
 
 from openimager import cluster, query
-from openimager.errors import BadInput, TryAgain
+from openimager.errors import BadInput, TryAgain, megabytes
 from openimager.photos import journal
 from openimager.photos.fetch import BEFORE, fetch, fetch_partition
 from openimager.photos.photo import Outcome, Settings
@@ -171,7 +171,7 @@ class Run:
         first = (self.settings.sources or ("flickr",))[0]
         known = sum(filter(None, sizes)) if first == "flickr" else 0
         unsized = sizes.count(None) if first == "flickr" else len(sizes)
-        size = f", {_megabytes(known)}" if known else ""
+        size = f", {megabytes(known)}" if known else ""
         more = f" ({unsized:,} of unknown size)" if unsized else ""
         if not self.quiet:
             say(f"{there:,} photos on disk, {len(sizes):,} to fetch{size}{more}.")
@@ -180,8 +180,8 @@ class Run:
         self.store.images.mkdir(parents=True, exist_ok=True)
         if known > (room := shutil.disk_usage(self.store.images).free):
             raise TryAgain(
-                f"{len(sizes):,} photos take {_megabytes(known)}, and {self.store.root} has room "
-                f"for {_megabytes(room)}. Free some, give another --data-dir, or a --limit."
+                f"{len(sizes):,} photos take {megabytes(known)}, and {self.store.root} has room "
+                f"for {megabytes(room)}. Free some, give another --data-dir, or a --limit."
             )
 
     def _check(self) -> None:
@@ -272,7 +272,3 @@ def say(sentence: str) -> None:
 def _show(bar: tqdm, before: int, done: int, message: str) -> None:
     bar.set_postfix_str(message, refresh=False)
     bar.update(before + done - bar.n)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
