@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from openimager import __version__
 from openimager.errors import BadInput, exit_status
+from openimager.tables.catalogue import RELEASES
 
 _EXAMPLES = """\
 examples:
@@ -23,7 +24,7 @@ exit status:
 """
 _OPTIONS = {
     "which photos": {
-        "--release RELEASE": "v4, v5, v6, v7 or sample (v4)",
+        "--release RELEASE": f"{', '.join(RELEASES)} (v4)",
         "--gallery": "afterwards open a page to look at the photos",
         "--sample": "the drawn sample, offline: --release sample",
         "--subset SUBSET": "train, validation, test or all (train; repeatable)",

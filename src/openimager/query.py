@@ -34,7 +34,7 @@ class Query:
     """
 
     categories: tuple[str, ...] = ()  # names, in any case, or MIDs
-    release: str = "v4"  # or "v5", "v6", "v7", "sample"
+    release: str = "v4"  # one of `RELEASES`
     subsets: tuple[str, ...] = ("train",)  # of `SUBSETS`, in their order; "all" means all three
     limit: int | None = None  # photos for each category, over all subsets
     seed: int = 0  # for choosing the photos of a limit
