@@ -1,9 +1,15 @@
-"""What the notebooks that train and evaluate do, run as scripts on tiny pictures made here."""
+"""What the notebooks that train and evaluate do, run as scripts on tiny pictures made here.
+
+The scripts run in this process, which imports TensorFlow once; the one that is killed has its own.
+Tracing the networks takes most of the time, so that two trainings serve all tests.
+"""
 
 import contextlib
 import importlib.util
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -20,6 +26,7 @@ from PIL import Image
 
 import openimager
 from openimager import files, predict
+from openimager.errors import BadInput
 from openimager.store import FLAGS
 from tools.documents import code_cells, parameters_cell, read
 from tools.notebooks import replace_values
@@ -34,13 +41,7 @@ KINDS = (
     ("Cat", "Cat", (200, 90, 60), (40, 8, 8)),
     ("Hot_dog", "Hot dog", (60, 90, 200), (20, 8, 8)),
 )
-SECONDS = 300
-QUIET = {
-    **os.environ,
-    "MPLBACKEND": "agg",
-    "PYTHONIOENCODING": "utf-8",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+SECONDS = 120
 
 
 def make_crops(data):
@@ -87,18 +88,21 @@ def script_of(name, folder, **parameters):
 
 
 def run(script, **environment):
-    """Run a script to its end; return its exit status and what it printed or raised."""
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, env=QUIET | environment,
-        timeout=SECONDS, encoding="utf-8", cwd=script.parent,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+    """Run a script in its folder; return what it printed and wrote on standard error."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, matplotlib.rc_context():
+        patch.chdir(script.parent)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            runpy.run_path(str(script), run_name="__main__")
+    return said.getvalue()
 
 
-SMALL = {
-    "IMAGE_SIZE": 32, "BATCH_SIZE": 8, "BASELINE_EPOCHS": 0, "LEARNING_RATE": 2e-3,
-    "BACKBONE": None,
-}  # fmt: skip
+SMALL = {"IMAGE_SIZE": 32, "BATCH_SIZE": 8, "LEARNING_RATE": 2e-3, "BACKBONE": "mobilenet_v2"}
 # Every request goes to a closed port on this machine.
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
 OLD = ("metrics.json", "predictions.csv", "confusion-matrix.png", "README.md")
@@ -106,19 +110,21 @@ OLD = ("metrics.json", "predictions.csv", "confusion-matrix.png", "README.md")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with data/ and models/ after build-model without a network, and its output."""
+    """A folder with data/ and models/ after build-model with a backbone, and its output."""
     folder = tmp_path_factory.mktemp("trained")
     make_crops(folder / "data")
     (folder / "models").mkdir()
     for name in OLD:
         (folder / "models" / name).write_text("about an older model", encoding="utf-8")
+    backbone = predict.import_keras().applications.MobileNetV2(
+        weights=None, include_top=False, input_shape=(32, 32, 3)
+    )
+    backbone.save_weights(folder / "made.weights.h5")
     changes = SMALL | {
-        "EPOCHS": 4, "BASELINE_EPOCHS": 1, "LEAVE_OUT": ["IsDepiction"], "BACKBONE": "mobilenet_v2",
+        "EPOCHS": 4, "BASELINE_EPOCHS": 1, "BACKBONE_EPOCHS": 1, "LEAVE_OUT": ["IsDepiction"],
+        "WEIGHTS": str(folder / "made.weights.h5"),
     }  # fmt: skip
-    script = script_of("build-model", folder, **changes)
-    code, said = run(script, KERAS_HOME=str(folder / "keras"), **NO_NETWORK)
-    assert code == 0, said
-    return folder, said
+    return folder, run(script_of("build-model", folder, **changes), **NO_NETWORK)
 
 
 def history_of(folder):
@@ -126,7 +132,7 @@ def history_of(folder):
 
 
 def test_saved_file_has_the_scores_that_it_was_chosen_by(trained):
-    """Loaded in safe mode in another process, with raw pixels in, it scores the same."""
+    """Loaded in safe mode, with raw pixels in, it scores the same."""
     folder, _ = trained
     keras = predict.import_keras()
     path = folder / "models" / "latest.keras"
@@ -171,43 +177,23 @@ def test_new_model_removes_the_old_ones_numbers(trained):
         )
 
 
-def test_without_a_network_the_small_network_is_trained(trained):
-    """Weights that cannot be downloaded are one sentence."""
-    folder, said = trained
-    assert "The small network is the only candidate: no weights for mobilenet_v2" in said
-    assert history_of(folder)["backbone"] is None
-    assert list(history_of(folder)["candidates"]) == ["small"]
-    assert not list((folder / "keras").rglob("*.h5"))
+def test_backbone_is_a_candidate_when_it_has_weights(trained):
+    """With weights there are two candidates; validation chooses, and both are recorded."""
+    history = history_of(trained[0])
+    assert list(history["candidates"]) == ["small", "mobilenet_v2"]
+    best = max(one["validation"]["accuracy"] for one in history["candidates"].values())
+    assert history["models"]["latest"]["validation"]["accuracy"] == best
+    assert (history["backbone"] or "small") == history["models"]["latest"]["network"]
 
 
 def test_named_weights_that_cannot_be_used_are_an_error(tmp_path):
     """A file that was named and does not fit the network does not become a smaller model."""
     make_crops(tmp_path / "data")
     (tmp_path / "other.weights.h5").write_bytes(b"no weights")
-    changes = {"EPOCHS": 1, "BACKBONE": "mobilenet_v2", "WEIGHTS": "other.weights.h5"}
-    code, said = run(script_of("build-model", tmp_path, **SMALL | changes))
-    assert code and "WEIGHTS 'other.weights.h5' do not fit mobilenet_v2" in said
+    script = script_of("build-model", tmp_path, **SMALL, WEIGHTS="other.weights.h5")
+    with pytest.raises(BadInput, match=r"WEIGHTS 'other\.weights\.h5' do not fit mobilenet_v2"):
+        run(script)
     assert not (tmp_path / "models" / "latest.keras").exists()
-
-
-def test_backbone_is_a_candidate_when_it_has_weights(tmp_path):
-    """With weights there are two candidates; validation chooses, and both are recorded."""
-    make_crops(tmp_path / "data")
-    backbone = predict.import_keras().applications.MobileNetV2(
-        weights=None, include_top=False, input_shape=(32, 32, 3)
-    )
-    backbone.save_weights(tmp_path / "made.weights.h5")
-    script = script_of("build-model", tmp_path, **SMALL | {
-        "EPOCHS": 4, "BACKBONE": "mobilenet_v2", "BACKBONE_EPOCHS": 1,
-        "WEIGHTS": str(tmp_path / "made.weights.h5"),
-    })  # fmt: skip
-    code, said = run(script, **NO_NETWORK)
-    assert code == 0, said
-    history = history_of(tmp_path)
-    assert list(history["candidates"]) == ["small", "mobilenet_v2"]
-    best = max(one["validation"]["accuracy"] for one in history["candidates"].values())
-    assert history["models"]["latest"]["validation"]["accuracy"] == best
-    assert (history["backbone"] or "small") == history["models"]["latest"]["network"]
 
 
 @pytest.mark.parametrize("pause", [0, 0.2])
@@ -273,9 +259,7 @@ def test_evaluation(trained):
     table = pd.read_csv(data / "crops.csv", dtype={"ImageID": str})
     ticked = table.loc[table["Subset"] == "test", ["ImageID", "n"]].head(3)
     ticked.to_csv(folder / "excluded.csv", index=False)
-    script = script_of("evaluate-model", folder, EXCLUDE=str(folder / "excluded.csv"))
-    code, said = run(script)
-    assert code == 0, said
+    said = run(script_of("evaluate-model", folder, EXCLUDE=str(folder / "excluded.csv")))
     assert "drawn sample" not in said
     report = json.loads((models / "metrics.json").read_text(encoding="utf-8"))
     assert (report["crops"], report["photos"]) == (16, 16)
@@ -315,9 +299,9 @@ def test_evaluation_refuses_crops_that_were_trained_on(trained):
     trained_on = (folder / "models" / "trained_on.txt").read_text(encoding="utf-8")
     stolen = (path for path in (crops / "train").rglob("*.jpg") if files.sha256(path) in trained_on)
     crop.write_bytes(next(stolen).read_bytes())
-    code, said = run(script_of("evaluate-model", folder))
+    with pytest.raises(BadInput, match=rf"1 of 32 test crops were trained on \({crop.name}\)"):
+        run(script_of("evaluate-model", folder))
     crop.write_bytes(kept)
-    assert code and f"1 of 32 test crops were trained on ({crop.name})" in said
 
 
 def rows_of(log):
@@ -325,34 +309,54 @@ def rows_of(log):
     return log.read_text(encoding="utf-8").split("\n")[1:-1] if log.exists() else []
 
 
-def test_killed_training_is_taken_up_again(tmp_path):
-    """Killed between epochs and run again, it goes on from there and has the whole curve."""
-    make_crops(tmp_path / "data")
-    script = script_of("build-model", tmp_path, EPOCHS=12, **SMALL)
-    state = tmp_path / "models" / ".training"
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """A folder after a training without a network that was killed and run again.
+
+    Returns it, what both runs printed, and the log of the first.
+    """
+    folder = tmp_path_factory.mktemp("resumed")
+    make_crops(folder / "data")
+    script = script_of("build-model", folder, **SMALL, EPOCHS=12, BASELINE_EPOCHS=0)
+    state = folder / "models" / ".training"
     log = state / "small" / "log.csv"
     # What another training left, of other parameters, is of no use and must go first.
     files.write_table(pd.DataFrame({"epoch": range(9), "val_loss": 0.0}), log)
     (state / "basis.json").write_text("{}", encoding="utf-8")
-    said = tmp_path / "said.txt"
-    with open(said, "w", encoding="utf-8") as stream:
+    environment = NO_NETWORK | {"KERAS_HOME": str(folder / "keras")}
+    first = folder / "said.txt"
+    with open(first, "w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-u", script], stdout=stream, stderr=subprocess.STDOUT, env=QUIET
-        )
+            [sys.executable, "-u", script], stdout=stream, stderr=subprocess.STDOUT,
+            env=os.environ | environment | {"MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
     deadline = time.monotonic() + SECONDS
     while not 3 <= len(rows_of(log)) < 9 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()
     before = rows_of(log)
-    assert 3 <= len(before) < 12
-    assert "starting again" in said.read_text(encoding="utf-8")
-    assert not (tmp_path / "models" / "latest.keras").exists()
+    assert 3 <= len(before) < 12, first.read_text(encoding="utf-8")
+    assert not (folder / "models" / "latest.keras").exists()
+    said = first.read_text(encoding="utf-8"), run(script, **environment)
+    return folder, said, before
 
-    code, said = run(script)
-    assert code == 0, said
-    assert "Resuming 'small' after epoch" in said
-    curve = history_of(tmp_path)["models"]["latest"]["curve"]
+
+def test_killed_training_is_taken_up_again(resumed):
+    """Killed between epochs and run again, it goes on from there and has the whole curve."""
+    folder, (first, second), before = resumed
+    assert "starting again" in first and "starting again" not in second
+    assert "Resuming 'small' after epoch" in second
+    curve = history_of(folder)["models"]["latest"]["curve"]
     assert curve["epoch"] == list(range(1, 13))
     was = [float(row.split(",")[2]) for row in before]
     assert curve["loss"][: len(was)] == pytest.approx(was)
+
+
+def test_without_a_network_the_small_network_is_trained(resumed):
+    """Weights that cannot be downloaded are one sentence."""
+    folder, (_, said), _ = resumed
+    assert "The small network is the only candidate: no weights for mobilenet_v2" in said
+    assert history_of(folder)["backbone"] is None
+    assert list(history_of(folder)["candidates"]) == ["small"]
+    assert not list((folder / "keras").rglob("*.h5"))
