@@ -107,7 +107,7 @@ class Registry:
             files.write(f"{self.address}/{name}", content)
 
     def objects(self) -> dict[str, int]:
-        """Return the bytes of each object, by its name in the registry."""
+        """Return the size of each object in bytes, by its name in the registry."""
         if not self.bucket:
             found = files.sizes(f"{self.address}/objects")
             return {f"objects/{path}": size for path, size in found.items()}
