@@ -1,4 +1,4 @@
-"""The command line from a shell: what it prints where, and how it exits."""
+"""The command line: what it prints where, and how it exits."""
 
 import subprocess
 import sys
@@ -10,11 +10,13 @@ from builders import jpeg, photo_row, write_site
 from web import body, status, web
 
 from openimager import cli, report
+from openimager.photos import download
+from openimager.photos.photo import Settings
 
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments, cwd, program=("-m", "openimager")):
+def process(*arguments, cwd, program=("-m", "openimager")):
     """Run the command in a process of its own; no traceback may ever show."""
     done = subprocess.run(
         [sys.executable, *program, *map(str, arguments)],
@@ -22,6 +24,23 @@ def run(*arguments, cwd, program=("-m", "openimager")):
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Return a function that runs the command in this process, in the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(download, "_DEFAULTS", Settings(backoff=0.01))
+
+    def run(*arguments):
+        try:
+            code = cli.main([*map(str, arguments)])
+        except SystemExit as ended:  # from argparse
+            code = ended.code
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +57,7 @@ def site(tmp_path_factory):
 def test_a_download(site, tmp_path):
     """Everything ends on disk, counts go to stderr, stdout stays clean, the status is 0."""
     tables, _ = site
-    done = run("cat", "--base-url", tables, cwd=tmp_path)
+    done = process("cat", "--base-url", tables, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -53,23 +72,23 @@ def test_as_a_folder(site, tmp_path):
     """`python src/openimager` does the same as `python -m openimager`."""
     tables, _ = site
     program = (ROOT / "src" / "openimager",)
-    done = run("Cat", "--base-url", tables, "--quiet", cwd=tmp_path, program=program)
+    done = process("Cat", "--base-url", tables, "--quiet", cwd=tmp_path, program=program)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_something_failed(tmp_path):
+def test_something_failed(run, tmp_path):
     """A photo that could still be fetched makes the status 1."""
     with web() as server:
         server.pages["/a_o.jpg"] = jpeg(0)
         server.pages["/b_o.jpg"] = status(500)
         rows = [photo_row(n, f"{server.url}/{name}_o.jpg") for n, name in enumerate("ab")]
         tables = write_site(tmp_path, rows)
-        done = run("Cat", "--base-url", tables, cwd=tmp_path)
+        done = run("Cat", "--base-url", tables)
     assert done.returncode == 1
     assert "run again" in done.stderr
 
 
-def test_report(tmp_path):
+def test_report(run, tmp_path):
     """The report has a line for each source, why others were used, and three reasons at most."""
     with web() as server:
         rows = []
@@ -80,9 +99,7 @@ def test_report(tmp_path):
         server.pages |= {f"/copies/{number:016x}": status(404) for number in (8, 9)}
         tables = write_site(tmp_path, rows)
         template = f"{server.url}/copies/{{ImageID}}"
-        done = run(
-            *("Cat", "--base-url", tables, "--source", "flickr", "--source", template), cwd=tmp_path
-        )
+        done = run("Cat", "--base-url", tables, "--source", "flickr", "--source", template)
     assert done.returncode == 1 and done.stdout == ""
     lines = [" ".join(line.split()) for line in done.stderr.splitlines()]
     assert lines[1:] == [
@@ -124,18 +141,18 @@ def test_forecast():
     assert "about 2.5 h at 1 photos" in list(report.forecast(counts, 1.0))[-2]
 
 
-def test_nothing_on_disk(tmp_path):
+def test_nothing_on_disk(run, tmp_path):
     """All gone is nothing on disk: status 1."""
     with web() as server:
         tables = write_site(tmp_path, [photo_row(0, f"{server.url}/a_o.jpg")])
-        assert run("Cat", "--base-url", tables, cwd=tmp_path).returncode == 1
+        assert run("Cat", "--base-url", tables).returncode == 1
 
 
-def test_dry_run(site, tmp_path):
+def test_dry_run(run, site, tmp_path):
     """The counts go to stdout, and no photo is asked for."""
     tables, server = site
     before = len(server.asked)
-    done = run("Cat", "Dog", "--dry-run", "--base-url", tables, cwd=tmp_path)
+    done = run("Cat", "Dog", "--dry-run", "--base-url", tables)
     assert done.returncode == 0 and len(server.asked) == before
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0][:2] == ["photos", "boxes"]
@@ -144,24 +161,24 @@ def test_dry_run(site, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_list(site, tmp_path):
+def test_list(run, site, tmp_path):
     """Hits go to stdout, one a line: MID, name, children."""
     tables, _ = site
-    done = run("--list", "OG", "--base-url", tables, cwd=tmp_path)
+    done = run("--list", "OG", "--base-url", tables)
     assert (done.returncode, done.stdout) == (0, "/m/0bt9lr\tDog\t\n")
     others = ["--dry-run", "--workers", "2", "--source", "cvdf", "--data-dir", "none", "--quiet"]
-    listed = run("--list", *others, "--base-url", tables, cwd=tmp_path)
+    listed = run("--list", *others, "--base-url", tables)
     assert len(listed.stdout.splitlines()) == 2 and not (tmp_path / "none").exists()
     (tmp_path / "mine.csv").write_text("/m/01yrx,Moggy\n", encoding="utf-8")
     mine = ["--class-names", "mine.csv", "--base-url", tables]
-    assert run("--list", *mine, cwd=tmp_path).stdout == "/m/01yrx\tMoggy\t\n"
+    assert run("--list", *mine).stdout == "/m/01yrx\tMoggy\t\n"
 
 
-def test_list_of_names_on_disk(tmp_path):
+def test_list_of_names_on_disk(run, tmp_path):
     """With --class-names no table of classes is needed, nor a hierarchy."""
     (tmp_path / "mine.csv").write_text("/m/01yrx,Moggy\n", encoding="utf-8")
     with web() as server:
-        done = run("--list", "--class-names", "mine.csv", "--base-url", server.url, cwd=tmp_path)
+        done = run("--list", "--class-names", "mine.csv", "--base-url", server.url)
         assert done.stdout == "/m/01yrx\tMoggy\t\n"
         assert not server.times("/class-descriptions-boxable.csv")
 
@@ -181,13 +198,13 @@ def test_reader_that_hangs_up(tmp_path):
     process.stderr.close()
 
 
-def test_merged_and_without(site, tmp_path):
+def test_merged_and_without(run, site, tmp_path):
     """--merge and --without reach the selection."""
     tables, _ = site
     words = ["--dry-run", "--merge", "Pet=Cat,Dog", "--without", "Dog", "--base-url", tables]
-    done = run("Cat", *words, cwd=tmp_path)
+    done = run("Cat", *words)
     assert "'Dog' is both wanted and excluded" in done.stderr
-    done = run(*words[:3], *words[5:], cwd=tmp_path)
+    done = run(*words[:3], *words[5:])
     assert done.stdout.splitlines()[1].split()[:3] == ["Pet", "3", "3"]
 
 
@@ -221,41 +238,41 @@ def test_merged_and_without(site, tmp_path):
         (["Cat", "--merge", "Pet"], "'Pet' is not NAME=CATEGORY,CATEGORY"),
     ],
 )
-def test_bad_input(site, tmp_path, arguments, word):
+def test_bad_input(run, site, tmp_path, arguments, word):
     """Bad input is one sentence with the offending value, status 2, and loses nothing."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "images.csv").write_text("mine", encoding="utf-8")
     tables, _ = site
-    done = run(*arguments, "--base-url", tables, cwd=tmp_path)
+    done = run(*arguments, "--base-url", tables)
     assert done.returncode == 2
     assert word in done.stderr
     assert (tmp_path / "data" / "images.csv").read_text(encoding="utf-8") == "mine"
 
 
-def test_bad_places(tmp_path):
+def test_bad_places(run, tmp_path):
     """A base that is no folder of tables, and a data directory that is a file, are told."""
-    done = run("Cat", "--base-url", tmp_path / "none", cwd=tmp_path)
+    done = run("Cat", "--base-url", tmp_path / "none")
     assert done.returncode == 2 and "There is no directory" in done.stderr
-    done = run("Cat", "--base-url", tmp_path, cwd=tmp_path)
+    done = run("Cat", "--base-url", tmp_path)
     assert done.returncode == 2 and "There is no table" in done.stderr
 
 
-def test_data_dir_is_a_file(site, tmp_path):
+def test_data_dir_is_a_file(run, site, tmp_path):
     """A data directory that is a file is bad input, and the file stays as it is."""
     tables, _ = site
     (tmp_path / "data").write_text("mine", encoding="utf-8")
-    done = run("Cat", "--base-url", tables, cwd=tmp_path)
+    done = run("Cat", "--base-url", tables)
     assert done.returncode == 2 and "data" in done.stderr
     assert (tmp_path / "data").read_text(encoding="utf-8") == "mine"
 
 
-def test_warnings_are_plain_lines(site, tmp_path):
+def test_warnings_are_plain_lines(run, site, tmp_path):
     """A warning is a line for a person, without the place in the code."""
     tables, _ = site
     broken = tmp_path / "boxes.csv"
     lines = (tables / "train/train-annotations-bbox.csv").read_text(encoding="utf-8").splitlines()
     broken.write_text("\n".join([*lines, lines[1].replace("0.9", "7")]), encoding="utf-8")
-    done = run("Cat", "--dry-run", "--base-url", tables, "--boxes", broken, cwd=tmp_path)
+    done = run("Cat", "--dry-run", "--base-url", tables, "--boxes", broken)
     assert done.returncode == 0
     assert done.stderr.startswith("warning: ") and len(done.stderr.splitlines()) == 1
 

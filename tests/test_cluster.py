@@ -21,6 +21,7 @@ from builders import DataDir, image_id, jpeg, photo_row, scene, write_site
 from PIL import Image
 from web import body, closed_port, web
 
+from openimager import bucket as buckets
 from openimager import cli, cluster, crops, download
 from openimager.errors import BadInput, TryAgain
 from openimager.store import Store
@@ -136,7 +137,7 @@ def test_real_photos(executor, bucket, tmp_path):
     if not FRUIT.is_dir():
         pytest.skip("needs the real photos of ../shared/mirror/fruit")
     here, there = tmp_path / "data", f"{bucket}/fruit"
-    site = {"base_url": FRUIT, "subset": "all", "cache_dir": tmp_path, "quiet": True}
+    site = {"base_url": FRUIT, "subset": "all", "limit": 50, "cache_dir": tmp_path, "quiet": True}
     for data_dir, options in ((here, {}), (there, {"executor": executor})):
         download(["Apple", "Orange"], data_dir=data_dir, **site, **options)
         crops.write_crops(data_dir, quiet=True, **options)
@@ -172,10 +173,15 @@ def test_worker_killed(dask, executor, bucket, tmp_path):
     assert whole(f"{bucket}/worker") == IDS
 
 
-def run_cli(dask, data_dir, tables):
+def words(dask, data_dir, tables):
+    """Return the options of a run on a cluster."""
+    options = ["Cat", "--dask", dask.scheduler_address, "--data-dir", data_dir]
+    return [*options, "--base-url", str(tables), "--workers", str(WORKERS)]
+
+
+def run_cli(*options):
     """Start the command line in a process of its own."""
-    command = [sys.executable, "-m", "openimager", "Cat", "--dask", dask.scheduler_address]
-    command += ["--data-dir", data_dir, "--base-url", str(tables), "--workers", str(WORKERS)]
+    command = [sys.executable, "-m", "openimager", *words(*options)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -187,8 +193,9 @@ def wait_until_idle(server):
         time.sleep(1)
 
 
-def test_client_killed(dask, bucket, tmp_path):
+def test_client_killed(dask, bucket, tmp_path, monkeypatch):
     """After kill -9 of the client the same command fetches the rest."""
+    monkeypatch.setattr(buckets, "_LEASE", 2)
     data_dir, clients = f"{bucket}/client", []
     with web() as server:
         tables = served_site(tmp_path, server, at=50, act=lambda: clients[0].kill())
@@ -197,9 +204,7 @@ def test_client_killed(dask, bucket, tmp_path):
         wait_until_idle(server)
         before = len(server.asked)
         assert before < PHOTOS
-        again = run_cli(dask, data_dir, tables)
-        said = again.communicate(timeout=120)[1]
-        assert again.returncode == 0, said
+        assert cli.main(words(dask, data_dir, tables)) == 0
         assert len(server.asked) <= PHOTOS + WORKERS
     assert whole(data_dir) == IDS
     assert Store(data_dir).read_table("images.csv")["Status"].eq("ok").all()
@@ -258,8 +263,8 @@ def test_scheduler_lost(monkeypatch):
 def complaint(capsys, tmp_path, *arguments):
     """Return the exit status of the command line and what it says."""
     folder = write_site(tmp_path, [photo_row(0, "http://127.0.0.1:9/a.jpg")])
-    words = ["Cat", "--base-url", str(folder), "--data-dir", str(tmp_path / "data"), *arguments]
-    status = cli.main(words)
+    options = ["Cat", "--base-url", str(folder), "--data-dir", str(tmp_path / "data")]
+    status = cli.main([*options, *arguments])
     # A client that could not connect stops its loop when it is collected. Inside the start of the
     # next one, that would wait for itself.
     gc.collect()

@@ -1,8 +1,6 @@
 """Installing a package, from a folder and from S3: verified, whole, and never over one's own."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import mlcroissant
@@ -164,18 +162,18 @@ def test_path_tricks_in_a_manifest(place, tmp_path):
     assert not (tmp_path / "x").exists() and not (tmp_path / "new").exists()
 
 
-def test_command_line(place, tmp_path):
+def test_command_line(place, tmp_path, monkeypatch, capsys):
     """A stranger's two lines: exit status 0 and the top hash; 2 and one sentence."""
-    line = [sys.executable, "-m", "openimager.install", str(place)]
-    done = subprocess.run(
-        [*line, "--part", "models"], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0 and "top hash" in done.stdout and done.stderr == ""
+    monkeypatch.chdir(tmp_path)
+    assert install.main([str(place), "--part", "models"]) == 0
+    said = capsys.readouterr()
+    assert "top hash" in said.out and said.err == ""
     assert sorted(p.name for p in tmp_path.iterdir()) == ["models", "registry"]
     (tmp_path / "models" / "metrics.json").write_text("mine", encoding="utf-8")
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "models/metrics.json" in done.stderr
-    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "data").exists()
+    assert install.main([str(place)]) == 2
+    said = capsys.readouterr().err
+    assert "models/metrics.json" in said
+    assert len(said.splitlines()) == 1 and not (tmp_path / "data").exists()
 
 
 def test_interrupted_installation_goes_on(place, tmp_path, monkeypatch):
@@ -201,6 +199,7 @@ def test_interrupted_installation_goes_on(place, tmp_path, monkeypatch):
 FRUIT = Path(__file__).resolve().parents[2] / "shared" / "mirror" / "fruit" / "2018_04"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["sample", "fruit"])
 def test_stranger_gets_a_whole_site(site, tmp_path):
     """Downloaded, cropped, described and pushed; a stranger reads crops and boxes as they were."""

@@ -28,7 +28,7 @@ from tools.notebooks import replace_values
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [path.stem for path in documents.find()]
 # Whatever the parameters cells have of these: enough to draw each figure, not to learn anything.
-SMALL = {"LIMIT": 40, "EPOCHS": 3, "BASELINE_EPOCHS": 1, "PATIENCE": 2, "BACKBONE": None}
+SMALL = {"LIMIT": 20, "EPOCHS": 2, "BASELINE_EPOCHS": 1, "IMAGE_SIZE": 48, "BACKBONE": None}
 WITH_BARS = {"build-dataset", "distribute-model"}
 NOTEBOOK_SECONDS = 240
 NOT_COPIED = (".*", "data", "models", "registry", "build", "dist", "__pycache__", "*.egg-info")

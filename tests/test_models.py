@@ -121,7 +121,7 @@ def trained(tmp_path_factory):
     )
     backbone.save_weights(folder / "made.weights.h5")
     changes = SMALL | {
-        "EPOCHS": 4, "BASELINE_EPOCHS": 1, "BACKBONE_EPOCHS": 1, "LEAVE_OUT": ["IsDepiction"],
+        "EPOCHS": 9, "BASELINE_EPOCHS": 1, "BACKBONE_EPOCHS": 1, "LEAVE_OUT": ["IsDepiction"],
         "WEIGHTS": str(folder / "made.weights.h5"),
     }  # fmt: skip
     return folder, run(script_of("build-model", folder, **changes), **NO_NETWORK)

@@ -49,6 +49,7 @@ def install(place, folder, top_hash=None):
     return found
 
 
+@pytest.mark.slow
 def test_stranger_installs_and_verifies(tree, place, tmp_path):
     """The README's lines work as written, from a relative address; a changed byte is noticed."""
     pushed = push(tree, place)
@@ -90,6 +91,7 @@ def test_stranger_installs_and_verifies(tree, place, tmp_path):
     assert status == 1 and "failed" in said
 
 
+@pytest.mark.slow
 def test_stranger_installs_only_the_model(tree, place, tmp_path):
     """--path models --dest models brings the models and nothing else."""
     push(tree, place)
@@ -286,6 +288,7 @@ def test_hash_is_quilt_s_own(size):
     assert content_hash(content) == expected
 
 
+@pytest.mark.slow
 def test_no_usage_statistics():
     """quilt3, imported by us, has its usage statistics off."""
     script = "from openimager.package.objects import import_quilt; import_quilt();"
