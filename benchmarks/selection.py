@@ -54,7 +54,7 @@ if dry_run == "True":
     counts = selector.describe()["in all"]
     print(counts["boxes"], counts["photos"])
 else:
-    found = selector.take()
+    found = [image_id for image_id, _ in selector.take()]
     rows = selector.boxes(found), selector.photos(found)
     print(*(sum(1 for _ in table) for table in rows))
 """

@@ -280,10 +280,7 @@ def test_client_says_what_it_is(server, ask):
 def test_one_tls_context(monkeypatch):
     """All connections share one TLS context; none reads the list of authorities again."""
     client = Client(QUICK)
-    pools = [
-        client._manager(url).connection_from_url(url)
-        for url in ("https://example.org/", "https://example.com/")
-    ]
+    pools = [client._pool(url)[0] for url in ("https://example.org/", "https://example.com/")]
     contexts = {pool._new_conn().ssl_context for pool in pools}
     assert len(contexts) == 1 and contexts.pop().cert_store_stats()["x509"]
     assert {(pool.cert_reqs, pool.ca_certs) for pool in pools} == {("CERT_REQUIRED", None)}
@@ -303,8 +300,9 @@ def test_proxy_of_the_environment(server, monkeypatch, url, proxied):
     monkeypatch.setenv("no_proxy", "inside.example.org")
     server.pages = {"http://example.org/a.jpg": PHOTO}
     client = Client(QUICK)
-    manager = client._manager(url)
+    manager, target = client._pool(url)
     assert isinstance(manager, urllib3.ProxyManager) == proxied
+    assert target == (url if proxied else "/a.jpg")
     if proxied:
         assert client.ask(source(url)).kind == "ok"
         assert manager.proxy_headers == {"proxy-authorization": "Basic dXNlcjpwQHNz"}

@@ -1,9 +1,8 @@
 """A query in SQL: which boxes and photos it selects."""
 
 import functools
-import itertools
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +11,15 @@ from openimager.query import DROPS, Query, Site, ask, without_flags  # noqa: F40
 from openimager.store import BOX_COLUMNS, FLAGS, PHOTO_COLUMNS, SUBSETS
 from openimager.tables import categories, views
 
-_BLOCK = 1000  # photos whose rows are in memory at a time
+_BLOCK = 1000  # rows in memory at a time
 
 
 class Selector:
     """Selects the photos and boxes of a query, and replaces photos that turn out to be gone.
 
-    The rows stay in DuckDB and are read a block at a time. BadInput if a category is unknown, a
-    table can't be used, or nothing is selected; TryAgain if a table can't be fetched. Warns if one
-    category is a kind of another or has no photos, and of rows left out.
+    The rows are in DuckDB, in memory or at `path`, and read a block at a time. BadInput if a
+    category is unknown, a table can't be used, or nothing is selected; TryAgain if a table can't be
+    fetched. Warns if one category is a kind of another or has no photos, and of rows left out.
     """
 
     def __init__(self, query: Query, site: Site, path: Path | None = None):
@@ -41,20 +40,22 @@ class Selector:
             "(" + " UNION ALL ".join(views.source(p, kind) for p in self._files[kind]) + ")"
             for kind in ("boxes", "photos")
         )
-        self._path = path or ":memory:"
+        self._path = path
         with views.explain_errors():
             self._find(labels)
             self._report()
             self._order()
+            self._rest()
 
     @functools.cached_property
     def _con(self):
-        return views.open_database(self.site.cache_dir, self._path)
+        return views.open_database(self.site.cache_dir, self._path or ":memory:")
 
-    def close(self) -> None:
-        """Free memory. Rows in a file are there again when they are needed."""
-        self._con.close()
-        del self._con
+    def _rest(self) -> None:
+        """Close a database in a file until the next question: open, it takes tens of MB."""
+        if self._path:
+            self._con.close()
+            del self._con
 
     def _find(self, labels: categories.Labels) -> None:
         """Fill the tables box and photo (some columns): rows that qualify or have a Fault."""
@@ -149,54 +150,54 @@ class Selector:
             [list(gone), self.query.limit],
         )
 
-    def take(self, gone: Collection[str] = frozenset()) -> dict[str, int | None]:
-        """Return the ImageIDs of the selected photos and their OriginalSize, in order.
+    def take(self, gone: Collection[str] = frozenset()) -> Iterator[tuple[str, int | None]]:
+        """Yield ImageID and OriginalSize of the selected photos, in order.
 
         `gone` are ImageIDs that no source has any more. They stay, and the next photos are added
         in their place.
         """
-        run = self._con.execute
-        rows = f"SELECT * EXCLUDE Fault FROM {self._photos} WHERE Fault IS NULL"
         with views.explain_errors():
             self._play(gone)
-            run(
-                f"""CREATE TABLE IF NOT EXISTS chosen AS {rows} LIMIT 0;
-                INSERT INTO chosen {rows}
-                AND ImageID IN (SELECT ImageID FROM play EXCEPT SELECT ImageID FROM chosen);
-                DELETE FROM chosen
-                WHERE rowid NOT IN (SELECT min(rowid) FROM chosen GROUP BY ImageID)"""
-            )
-            return dict(
-                run(
-                    """SELECT ImageID, OriginalSize FROM play JOIN photo USING (ImageID)
-                    ORDER BY place, play.hash, ImageID"""
-                ).fetchall()
-            )
+        yield from self._rows(
+            """SELECT ImageID, OriginalSize FROM play JOIN photo USING (ImageID)
+            ORDER BY place, play.hash, ImageID"""
+        )
+        self._rest()
 
-    def photos(self, ids: Iterable[str]) -> Iterator[dict]:
-        """Yield the rows of photos taken, in the order of `ids`; ``""`` is a missing value."""
-        for row in self._blocks("chosen.*", "chosen", ids):
-            yield {c: "" if v is None else v for c, v in zip(PHOTO_COLUMNS, row, strict=True)}
+    def photos(self, ids: Collection[str]) -> Iterator[dict]:
+        """Yield the rows of photos, in no particular order; ``""`` is a missing value."""
+        left = set(ids)
+        for row in self._rows(
+            f"""SELECT {", ".join(PHOTO_COLUMNS)} FROM {self._photos}
+            WHERE Fault IS NULL AND ImageID IN (SELECT unnest(?::VARCHAR[]))""",
+            list(left),
+        ):
+            if row[0] in left:
+                left.remove(row[0])
+                yield {c: "" if v is None else v for c, v in zip(PHOTO_COLUMNS, row, strict=True)}
+        self._rest()
 
-    def boxes(self, ids: Iterable[str]) -> Iterator[tuple]:
-        """Yield the boxes of photos, BOX_COLUMNS and Category, in the order of `ids`."""
-        columns = ", ".join(map("box.{}".format, (*BOX_COLUMNS, "Category")))
-        whole = self._con.execute("SELECT bool_and(Confidence % 1 = 0) FROM box").fetchone()[0]
+    def boxes(self, ids: Collection[str]) -> Iterator[tuple]:
+        """Yield the boxes of photos, BOX_COLUMNS and Category, in the order of ImageIDs."""
+        columns = ", ".join((*BOX_COLUMNS, "Category"))
+        [(whole,)] = self._rows("SELECT bool_and(Confidence % 1 = 0) FROM box")
         if whole:
             # Published as 0 and 1, so they are written as integers.
-            columns = columns.replace("box.Confidence", "box.Confidence::BIGINT")
-        return self._blocks(columns, "box", ids)
+            columns = columns.replace("Confidence", "Confidence::BIGINT")
+        ids = sorted(ids)
+        for start in range(0, len(ids), _BLOCK):
+            yield from self._rows(
+                f"""SELECT {columns} FROM box
+                WHERE ImageID IN (SELECT unnest(?::VARCHAR[])) ORDER BY ImageID, rowid""",
+                ids[start : start + _BLOCK],
+            )
+        self._rest()
 
-    def _blocks(self, columns: str, table: str, ids: Iterable[str]) -> Iterator[tuple]:
-        ids = iter(ids)
-        while block := list(itertools.islice(ids, _BLOCK)):
-            with views.explain_errors():
-                yield from self._con.execute(
-                    f"""SELECT {columns} FROM {table} JOIN (
-                        SELECT unnest($1::VARCHAR[]) AS ImageID, unnest(range(len($1))) AS n)
-                    USING (ImageID) ORDER BY n, {table}.rowid""",
-                    [block],
-                ).fetchall()
+    def _rows(self, question: str, *parameters) -> Iterator[tuple]:
+        with views.explain_errors():
+            found = self._con.execute(question, parameters)
+            while rows := found.fetchmany(_BLOCK):
+                yield from rows
 
     def describe(self) -> dict[str, dict]:
         """Count what `take` would return, per category and ``"in all"``, without making a frame.

@@ -44,6 +44,7 @@ CROP_COLUMNS = (
     *("ImageID", "n", "Category", "Subset", "CropPath", *COORDINATES, *PIXELS, *FLAGS, "Source"),
     *("Rotation", "DuplicateGroup", "SHA256", "Bytes", "Error", "Key", "Excluded"),
 )
+_BLOCK = 4000  # rows of a table that are parsed at a time
 # All other columns are text, and a missing value is "".
 _TYPES = {
     **dict.fromkeys((*FLAGS, *PIXELS, "n", "OriginalSize", "Width", "Height"), "Int64"),
@@ -165,6 +166,11 @@ class Store:
             with bucket.explained(self.data_dir), contextlib.suppress(FileNotFoundError):
                 self.root.fs.rm([path.path for path in paths])
 
+    def remove_parts(self, folder) -> None:
+        """Remove photos that a killed run left half written."""
+        if self.is_local:
+            self.remove(*folder.glob(".*.jpg.*.part"))
+
     def sizes(self, folder) -> dict[str, int]:
         """Return the bytes of every file below a folder, by its path relative to that folder."""
         if self.is_local:
@@ -209,23 +215,28 @@ class Store:
         import pandas as pd
 
         path, columns = self.path(name), None if columns is None else list(columns)
+        schema = SCHEMAS.get(name, {})
         try:
-            frame = pd.read_csv(
-                io.BytesIO(self.read(path)),
+            # In blocks, because text takes several times the memory of what is made of it.
+            blocks = pd.read_csv(
+                path if self.is_local else io.BytesIO(self.read(path)),
                 dtype=str,
+                encoding="utf-8",
                 keep_default_na=False,
                 usecols=None if columns is None else {*columns}.__contains__,
+                chunksize=_BLOCK,
             )
+            with blocks:
+                frame = pd.concat([typed(block, schema) for block in blocks], ignore_index=True)
         except FileNotFoundError:
             made_by = _MADE_BY.get(name, "an earlier step")
             raise BadInput(f"There is no {name} in {self.root}. {made_by} writes it.") from None
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise BadInput(f"{path} is not a readable table: {error}") from None
-        schema = SCHEMAS.get(name, {})
         wanted = [c for c in schema if c in frame] if columns is None else columns
         if missing := [column for column in wanted if column not in frame]:
             raise BadInput(f"{path} lacks the columns {', '.join(missing)}.")
-        return typed(frame[wanted], schema)
+        return frame[wanted]
 
     def write_json(self, name: str, content) -> None:
         """Write a JSON file of the data directory."""

@@ -88,6 +88,7 @@ def _decode(data: bytes, most_pixels: int, any_format: bool, to_the_end: bool):
             if to_the_end:
                 # An eighth of the size and brightness alone take half the time, and the decoder
                 # still has to read the last block of the last row.
+                image.decodermaxblock = len(data)
                 image.draft("L", (max(1, width // 8), max(1, height // 8)))
                 image.load()
     except Exception:

@@ -23,7 +23,7 @@ from openimager.photos.photo import Settings, Source, absolute
 from openimager.tables import catalogue
 from openimager.tables.fetch import USER_AGENT
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 _HEADERS = {
     "User-Agent": USER_AGENT,
     "Accept": "image/jpeg,*/*;q=0.5",
@@ -53,7 +53,7 @@ class Client:
         self.news = False  # whether a domain may have stopped waiting
         self._paces: dict[str, Pace] = {}
         self._timeout = urllib3.Timeout(connect=settings.connect, read=settings.read)
-        self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
+        self._pools: dict[str, urllib3.HTTPConnectionPool | urllib3.ProxyManager] = {}
         # Decoding is all CPU: more at once than there are cores only takes memory.
         self._decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
         # The folder of the tables stands in the site's folder, beside that of the photos.
@@ -64,8 +64,8 @@ class Client:
         with self.changed:
             self.stopped = True
             self.changed.notify_all()
-        for manager in list(self._managers.values()):
-            manager.clear()
+        for pool in list(self._pools.values()):
+            pool.clear() if isinstance(pool, urllib3.ProxyManager) else pool.close()
 
     def waiting(self) -> dict[str, tuple[float, int, str]]:
         """Return the domains that wait: until when (seconds since the epoch), strikes, reason."""
@@ -138,9 +138,10 @@ class Client:
         """Make one request, of `url` where a redirect led there, and check what arrives."""
         url, until = url or source.url, time.monotonic() + self.settings.whole
         options = {"redirect": False, "retries": False, "preload_content": False}
+        options |= {"headers": _HEADERS, "timeout": self._timeout}
         try:
-            manager = self._manager(url)
-            with manager.urlopen("GET", url, timeout=self._timeout, **options) as response:
+            pool, target = self._pool(url)
+            with pool.urlopen("GET", target, **options) as response:
                 if (answer := _by_status(response, url)) is None:
                     return self._receive(response, source, until)
                 # A short body is read to its end, so that the connection can be used again.
@@ -151,22 +152,29 @@ class Client:
         except (OSError, ValueError, http.client.HTTPException, exceptions.HTTPError) as error:
             return _no_answer(error)
 
-    def _manager(self, url: str) -> urllib3.PoolManager:
-        """Return the connections to the host of a URL, through the proxy of the environment."""
-        if (place := urlsplit(url)[:2]) not in self._managers:
-            options = {"maxsize": self.settings.workers, "headers": _HEADERS}
-            if place[0] == "https":
+    def _pool(self, url: str):
+        """Return the connections to a URL's host, and what to request there.
+
+        They go through the proxy of the environment. Without one, a pool alone spares the time
+        that urllib3's manager takes to find it.
+        """
+        scheme, host, path, query, _ = urlsplit(url)
+        place = f"{scheme}://{host}"
+        if (pool := self._pools.get(place)) is None:
+            options = {"maxsize": self.settings.workers}
+            if scheme == "https":
                 options |= {"ssl_context": _tls_context(), "cert_reqs": "CERT_REQUIRED"}
             free = catalogue.is_loopback(url)
             proxies = {} if free else requests.utils.get_environ_proxies(url)
             if proxy := requests.utils.select_proxy(url, proxies):
                 login = ":".join(requests.utils.get_auth_from_url(proxy))
                 login = urllib3.make_headers(proxy_basic_auth=login if login != ":" else None)
-                made = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
+                pool = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
             else:
-                made = urllib3.PoolManager(**options)
-            self._managers.setdefault(place, made)
-        return self._managers[place]
+                pool = urllib3.connection_from_url(place, **options)
+            pool = self._pools.setdefault(place, pool)
+        proxied = isinstance(pool, urllib3.ProxyManager)
+        return pool, url if proxied else (path or "/") + f"?{query}" * bool(query)
 
     def _receive(self, response, source: Source, until: float) -> Answer:
         framed = response.chunked or "Content-Length" in response.headers

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from openimager import cluster, selection
 from openimager import query as queries
-from openimager.errors import BadInput, explained_os_errors
+from openimager.errors import BadInput, TryAgain, explained_os_errors
 from openimager.photos.photo import Settings, checked_sources
 from openimager.photos.run import Run, given, say
 from openimager.query import Query
@@ -148,9 +149,14 @@ def download(
             local = [site.base] if catalogue.is_directory(site.base) else []
             cluster.check(executor, store, *local)
             run = Run(store, selector, settings, retry_gone, quiet)
-            skipped = run.all(executor, slots, partitions, replace)
+            try:
+                skipped = run.all(executor, slots, partitions, replace)
+            except sqlite3.OperationalError as error:
+                raise TryAgain(
+                    f"The folder of temporary files, {tempfile.gettempdir()}, cannot be used "
+                    f"({error}). Whole photos are kept; make room and run again for the rest."
+                ) from None
             # Only now, so that the frame does not add to the memory of the run.
-            selector.close()
             del run
             table = store.read_table("images.csv")
     table.attrs["skipped"] = skipped

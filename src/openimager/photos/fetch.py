@@ -233,12 +233,13 @@ class _Run:
                 self.store.write(self.store.photo(outcome.ImageID), photo.data)
         finally:
             with self._changed:
-                self.done += 1
                 self._committing -= 1
                 self._flying -= 1
                 if self.client.stopped:
                     self._changed.notify_all()
-        self.keep(outcome.ImageID, outcome)
+        with self._changed:
+            self.done += 1
+            self.keep(outcome.ImageID, outcome)
         if outcome.Status == "ok":
             self._last = time.monotonic()
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from openimager.photos.photo import CHANGES
+from openimager.photos.photo import CHANGES, Outcome
 from openimager.store import CREDIT_COLUMNS, Store
 
 _COMPACT = "journal.jsonl"  # replayed first; the names of the others begin with it
@@ -28,7 +28,7 @@ def recording(store: Store, name: str = "") -> Iterator[Callable]:
         stream = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def record(outcome, row: Mapping) -> None:
-        more = {"Credit": credits_of(row, outcome.Source)} if outcome.Status == "ok" else {}
+        more = {"Credit": credits_of(row, outcome)} if outcome.Status == "ok" else {}
         line = memoryview(_line(outcome, **more))
         with guard:
             # A full disk may take a part of it; the rest then says so.
@@ -59,7 +59,14 @@ def replay(store: Store) -> Iterator[dict]:
                         yield record
 
 
-def compact(store: Store, outcomes: Iterable) -> None:
+def outcomes(store: Store) -> Iterator[Outcome]:
+    """Yield the outcomes of all journals, oldest first."""
+    for record in replay(store):
+        fields = {name: record[name] for name in Outcome._fields if name in record}
+        yield Outcome(**{"Status": "failed"} | fields)
+
+
+def compact(store: Store, outcomes: Iterable[Outcome]) -> None:
     """Replace all journals by one with the given outcomes; the credits are in ATTRIBUTION.csv."""
     if old := [path for path in _paths(store) if path.name != _COMPACT]:
         with store.replacing(store.state / _COMPACT) as part, open(part, "wb") as stream:
@@ -77,7 +84,8 @@ def _line(outcome, **more) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
-def credits_of(row: Mapping, source: str) -> list[str]:
+def credits_of(row: Mapping, outcome: Outcome) -> list[str]:
     """Return a photo's row of ATTRIBUTION.csv, with the entities of its texts decoded."""
+    source = outcome.Source
     changes = CHANGES.get(source, f"as served by {source}" if source else "not known")
     return [row["ImageID"], *(html.unescape(row[name]) for name in CREDIT_COLUMNS[1:-1]), changes]

@@ -2,16 +2,16 @@
 
 import functools
 import heapq
+import itertools
 import operator
 import os
 import pickle
 import shutil
+import sqlite3
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace as changed
-from itertools import islice
 
 from tqdm.auto import tqdm
 
@@ -24,6 +24,19 @@ from openimager.selection import Site
 from openimager.store import CREDIT_COLUMNS, OUTCOME_COLUMNS, Store
 
 _NOTHING = Outcome("", "failed", Error="not requested yet: the run was interrupted")
+# What a run knows of photos. In memory that would take more than 1 kB each.
+_STATE = """
+CREATE TABLE photo (
+    ImageID TEXT PRIMARY KEY,
+    place INTEGER,  -- in the selection; of other photos NULL, like row and size
+    size INTEGER,  -- OriginalSize
+    row BLOB,
+    status TEXT,  -- of the last outcome
+    bytes INTEGER,
+    outcome BLOB,
+    disk INTEGER,  -- bytes of the file
+    settled INTEGER DEFAULT 0  -- not to be requested (again) in this run
+)"""
 
 
 class Run:
@@ -32,13 +45,10 @@ class Run:
     def __init__(self, store: Store, selector, settings: Settings, retry_gone: bool, quiet: bool):
         self.store, self.selector, self.settings = store, selector, settings
         self.retry_gone, self.quiet = retry_gone, quiet
-        # The photos that the selection takes, with their OriginalSize.
-        self.play: dict[str, int | None] = {}
-        # Photos not to be requested (again) in this run, and their Status.
-        self.settled: dict[str, str] = {}
-        # Of others: what is on disk and has to be checked, and the addresses that do not have it.
-        self.here: set[str] = set()
-        self.verdicts: dict[str, Mapping[str, str]] = {}
+        self._gone: list[str] | None = None
+        # A file that goes with the connection. Worker threads use it in turn.
+        self._db = sqlite3.connect("", check_same_thread=False)
+        self._db.executescript(_STATE)
 
     def all(
         self, executor=None, slots: int = 1, in_flight: int | None = None, replace: bool = False
@@ -47,12 +57,17 @@ class Run:
 
         Return, for each source, the reasons why earlier ones were passed over, and how often.
         """
-        self._remove_parts()
+        self.store.remove_parts(self.store.images)
         self._look()
+        self._db.execute(
+            """UPDATE photo SET settled = 1 WHERE (status = 'ok' AND bytes = disk)
+            OR (status = 'gone' AND disk IS NULL AND NOT ?)""",
+            [self.retry_gone],
+        )
         missing = self._missing()
         if not replace:
             self._check()
-        self._announce(missing)
+        self._announce()
         disable = True if self.quiet or not missing else None
         try:
             with tqdm(desc="photos", unit=" photos", disable=disable) as bar:
@@ -68,64 +83,69 @@ class Run:
                         self._wait_on(fetch(rows, self.store, self.settings, self._settle, done))
                     missing = self._missing()
         finally:
-            self._remove_parts()
+            self.store.remove_parts(self.store.images)
             skipped = self._write_tables()
         return skipped
 
-    def _known(self) -> tuple[dict[str, Outcome], dict[str, int]]:
-        """Return the outcomes so far, and the bytes of each photo on disk.
-
-        Those of an installed package are in its tables. What other threads and processes have
-        fetched is in their journals.
-        """
-        known = {}
-        for record in journal.replay(self.store):
-            fields = {name: record[name] for name in Outcome._fields if name in record}
-            known[record["ImageID"]] = Outcome(**{"Status": "failed"} | fields)
-        for one in self.store.read_rows("images.csv", ["ImageID", *OUTCOME_COLUMNS]):
-            if one[0] not in known and one[1] in ("ok", "gone"):
-                one[3:6] = (int(text) if text.isdigit() else None for text in one[3:6])
-                known[one[0]] = Outcome(*one)
-        sizes = self.store.sizes(self.store.images)
-        return known, {name.removesuffix(".jpg"): size for name, size in sizes.items()}
+    def _put(self, columns: str, rows: Iterable[tuple]) -> None:
+        """Set some columns of photos; each row begins with the ImageID."""
+        names = columns.split(", ")
+        self._db.executemany(
+            f"INSERT INTO photo (ImageID, {columns}) VALUES (?{', ?' * len(names)}) ON CONFLICT "
+            f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)}",
+            rows,
+        )
 
     def _look(self) -> None:
-        """Find out what is settled by earlier runs, and what they know of other photos."""
-        known, sizes = self._known()
-        for image_id, one in known.items():
-            if one.Status == "ok" and one.Bytes == sizes.get(image_id):
-                self.settled[image_id] = "ok"
-                del sizes[image_id]
-            elif self.retry_gone:
-                continue
-            elif one.Status == "gone" and image_id not in sizes and self._holds(one):
-                self.settled[image_id] = "gone"
-            elif one.Gone:
-                self.verdicts[image_id] = one.Gone
-        self.here = set(sizes)
+        """Read what is on disk: outcomes of all runs, and the sizes of photos."""
+        outcomes = itertools.chain(self._installed(), journal.outcomes(self.store))
+        self._put(
+            "status, bytes, outcome",
+            ((one.ImageID, self._status(one), one.Bytes, pickle.dumps(one)) for one in outcomes),
+        )
+        self._db.execute("UPDATE photo SET disk = NULL")
+        sizes = self.store.sizes(self.store.images).items()
+        self._put("disk", ((name.removesuffix(".jpg"), size) for name, size in sizes))
 
-    def _holds(self, gone: Outcome) -> bool:
+    def _installed(self) -> Iterator[Outcome]:
+        """Yield the outcomes in images.csv, which may have come with a package."""
+        for one in self.store.read_rows("images.csv", ["ImageID", *OUTCOME_COLUMNS]):
+            if one[1] in ("ok", "gone"):
+                one[3:6] = (int(text) if text.isdigit() else None for text in one[3:6])
+                yield Outcome(*one)
+
+    def _status(self, one: Outcome) -> str:
         # With other sources than before, a photo may not be gone. An installed table does not say.
-        return gone.Asked == self.settings.asked or not gone.Gone
+        doubtful = one.Status == "gone" and one.Gone and one.Asked != self.settings.asked
+        return "" if doubtful else one.Status
 
     def _missing(self) -> list[str]:
         """Take the next photos in place of those gone; return what is to be fetched."""
-        gone = [image_id for image_id, status in self.settled.items() if status == "gone"]
-        self.play = self.selector.take(gone)
-        return [image_id for image_id in self.play if image_id not in self.settled]
+        gone = self._ids("settled AND status = 'gone'")
+        if self._gone is None or (self.selector.query.limit and gone != self._gone):
+            self._db.commit()
+            # The selection changes as a whole, or not if the run is interrupted meanwhile.
+            with self._db:
+                self._db.execute("UPDATE photo SET place = NULL")
+                taken = enumerate(self.selector.take(gone))
+                self._put("place, size", ((name, place, size) for place, (name, size) in taken))
+                rows = self.selector.photos(self._ids("place IS NOT NULL AND row IS NULL"))
+                self._put("row", ((row["ImageID"], pickle.dumps(row)) for row in rows))
+            self._gone = gone
+        return self._ids("place IS NOT NULL AND NOT settled ORDER BY place")
+
+    def _ids(self, condition: str) -> list[str]:
+        rows = self._db.execute(f"SELECT ImageID FROM photo WHERE {condition}")
+        return [image_id for (image_id,) in rows]
 
     def _rows(self, ids: list[str]) -> Iterator[dict]:
-        """Return the rows of photos, from a file: DuckDB takes tens of MB as long as it is open."""
-        stream = tempfile.TemporaryFile()  # noqa: SIM115
-        for row in self.selector.photos(ids):
-            pickle.dump(row, stream)
-        self.selector.close()
-        stream.seek(0)
-        rows = (pickle.load(stream) for _ in ids)
-        return (
-            row | {"Gone": self.verdicts.get(image_id), "Here": BEFORE * (image_id in self.here)}
-            for image_id, row in zip(ids, rows, strict=True)
-        )
+        """Yield rows for `fetch`."""
+        question = "SELECT row, outcome, disk FROM photo WHERE ImageID = ?"
+        for image_id in ids:
+            row, outcome, disk = self._db.execute(question, [image_id]).fetchone()
+            gone = pickle.loads(outcome).Gone if outcome and not self.retry_gone else None
+            here = "" if disk is None else BEFORE
+            yield pickle.loads(row) | {"Gone": gone, "Here": here}
 
     def _partitions(self, missing, bar: tqdm, executor, slots: int, in_flight: int | None) -> bool:
         """Fetch partitions elsewhere; tell whether only Flickr may have some photos.
@@ -140,7 +160,7 @@ class Run:
             for size in cluster.sizes(len(missing), slots):
                 one = changed(self.settings, workers=workers, share=slots, flickr=not talking)
                 # Only an executor such as Dask's has another worker take over.
-                job = [*islice(rows, size)], one, journal.new_name() if executor else ""
+                job = [*itertools.islice(rows, size)], one, journal.new_name() if executor else ""
                 if one.flickr:
                     talking.append(one)
                 yield job
@@ -159,36 +179,38 @@ class Run:
         return deferred
 
     def _settle(self, image_id: str, outcome: Outcome) -> None:
-        self.settled[image_id] = outcome.Status
+        self._put("settled, status", [(image_id, 1, outcome.Status)])
 
     def _wait_on(self, waits: Mapping) -> None:
         self.settings = changed(self.settings, waits={**self.settings.waits, **waits})
 
-    def _announce(self, missing: list[str]) -> None:
+    def _announce(self) -> None:
         """Print what is to come; TryAgain if the recorded sizes exceed the room on the disk."""
-        there = sum(self.settled.get(i) == "ok" or i in self.here for i in self.play)
-        sizes = [self.play[image_id] for image_id in missing if image_id not in self.here]
-        first = (self.settings.sources or ("flickr",))[0]
-        known = sum(filter(None, sizes)) if first == "flickr" else 0
-        unsized = sizes.count(None) if first == "flickr" else len(sizes)
+        [(there, known, unsized, missing)] = self._db.execute(
+            """SELECT count(disk), sum(iif(fresh, size, 0)), sum(fresh AND size IS NULL), sum(fresh)
+            FROM (SELECT *, disk IS NULL AND NOT settled AS fresh FROM photo)
+            WHERE place IS NOT NULL"""
+        )
+        if self.settings.sources and self.settings.sources[0] != "flickr":
+            known, unsized = 0, missing
         size = f", {megabytes(known)}" if known else ""
         more = f" ({unsized:,} of unknown size)" if unsized else ""
         if not self.quiet:
-            say(f"{there:,} photos on disk, {len(sizes):,} to fetch{size}{more}.")
+            say(f"{there:,} photos on disk, {missing:,} to fetch{size}{more}.")
         if not (self.store.is_local and known):
             return
         self.store.images.mkdir(parents=True, exist_ok=True)
         if known > (room := shutil.disk_usage(self.store.images).free):
             raise TryAgain(
-                f"{len(sizes):,} photos take {megabytes(known)}, and {self.store.root} has room "
+                f"{missing:,} photos take {megabytes(known)}, and {self.store.root} has room "
                 f"for {megabytes(room)}. Free some, give another --data-dir, or a --limit."
             )
 
     def _check(self) -> None:
         """Raise BadInput if the selection drops categories, or photos on disk, of the tables."""
         before = self.store.read_rows("images.csv", ["ImageID", "Status"])
-        on_disk = [image_id for image_id, status in before if status == "ok"]
-        photos = sum(image_id not in self.play for image_id in on_disk)
+        on_disk = {image_id for image_id, status in before if status == "ok"}
+        photos = len(on_disk.difference(self._ids("place IS NOT NULL")))
         held = {category for (category,) in self.store.read_rows("boxes.csv", ["Category"])}
         categories = sorted(held.difference(self.selector.categories))
         what = [f"the categories {', '.join(categories)}"] if categories else []
@@ -201,31 +223,36 @@ class Run:
             )
 
     def _write_tables(self) -> dict[str, dict[str, int]]:
-        known, sizes = self._known()
-
-        def outcome(image_id: str) -> Outcome:
-            one = known.get(image_id, _NOTHING)
-            lost = one.Status == "ok" and sizes.get(image_id) != one.Bytes
-            return _NOTHING if lost else one
-
-        ids, release = sorted(self.play), self.selector.query.release
-        there = [image_id for image_id in ids if outcome(image_id).Status != "gone"]
-        images = (
-            [*row.values(), *outcome(row["ImageID"])[1:7], release]
-            for row in self.selector.photos(ids)
-        )
-        mine = {i: outcome(i).Source for i in there if outcome(i).Status == "ok"}
-        self._record_query(done=False)
-        self.store.write_rows(self.selector.boxes(there), "boxes.csv")
-        self.store.write_rows(self._credits(mine, sizes), "ATTRIBUTION.csv")
-        self.store.write_rows(images, "images.csv")
-        self._record_query(done=True)
-        journal.compact(self.store, known.values())
         skipped = {}
-        for one in map(outcome, mine):
-            if one.Skipped:
-                skipped.setdefault(one.Source, Counter())[one.Skipped] += 1
+
+        def images() -> Iterator[list]:
+            release = self.selector.query.release
+            for row, one in self._taken():
+                yield [*row.values(), *one[1:7], release]
+                if one.Status == "ok" and one.Skipped:
+                    skipped.setdefault(one.Source, Counter())[one.Skipped] += 1
+
+        self._look()
+        # A photo that is recorded but missing will be requested again.
+        self._db.execute(
+            """UPDATE photo SET status = 'failed', outcome = NULL
+            WHERE status = 'ok' AND disk IS NOT bytes"""
+        )
+        self._record_query(done=False)
+        boxes = self.selector.boxes(self._ids("place IS NOT NULL AND status IS NOT 'gone'"))
+        self.store.write_rows(boxes, "boxes.csv")
+        self.store.write_rows(self._credits(), "ATTRIBUTION.csv")
+        self.store.write_rows(images(), "images.csv")
+        self._record_query(done=True)
+        known = self._db.execute("SELECT outcome FROM photo WHERE outcome IS NOT NULL")
+        journal.compact(self.store, (pickle.loads(outcome) for (outcome,) in known))
         return skipped
+
+    def _taken(self) -> Iterator[tuple[dict, Outcome]]:
+        """Yield row and outcome of each photo of the selection."""
+        question = "SELECT row, outcome FROM photo WHERE place IS NOT NULL ORDER BY ImageID"
+        for row, outcome in self._db.execute(question):
+            yield pickle.loads(row), pickle.loads(outcome) if outcome else _NOTHING
 
     def _record_query(self, done: bool) -> None:
         """Write data/query.json: before the tables with `done` False, and after them."""
@@ -233,25 +260,16 @@ class Run:
         self.store.write_json(query.NAME, content)
         self.store.write_json(query.SITE, given(self.selector.site))
 
-    def _credits(self, mine: Mapping[str, str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
-        """Return the credits of every photo on disk: of this selection, and of earlier ones.
-
-        `mine` are the photos of this selection and their sources.
-        """
-        others, credits = sizes.keys() - mine.keys(), {}
-        if others:
+    def _credits(self) -> Iterator[list[str]]:
+        """Yield the credits of every photo on disk: of this selection, and of earlier ones."""
+        others = "disk IS NOT NULL AND (place IS NULL OR status IS NOT 'ok')"
+        credits = dict.fromkeys(self._ids(f"{others} ORDER BY ImageID"))
+        if credits:
             rows = self.store.read_rows("ATTRIBUTION.csv", CREDIT_COLUMNS)
             journaled = (one["Credit"] for one in journal.replay(self.store) if "Credit" in one)
-            credits = {row[0]: row for row in (*rows, *journaled) if row[0] in others}
-        rows = self.selector.photos(mine)
-        own = (journal.credits_of(row, mine[row["ImageID"]]) for row in rows)
-        return heapq.merge(own, sorted(credits.values()), key=operator.itemgetter(0))
-
-    def _remove_parts(self) -> None:
-        """Remove files that a killed run left half written."""
-        if self.store.is_local:
-            for part in self.store.images.glob(".*.jpg.*.part"):
-                part.unlink(missing_ok=True)
+            credits |= {row[0]: row for row in (*rows, *journaled) if row[0] in credits}
+        mine = (journal.credits_of(*one) for one in self._taken() if one[1].Status == "ok")
+        return heapq.merge(mine, filter(None, credits.values()), key=operator.itemgetter(0))
 
 
 def given(site: Site) -> dict[str, str]:
