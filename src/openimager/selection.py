@@ -54,6 +54,8 @@ class Selector:
     def _rest(self) -> None:
         """Close a database in a file until the next question: open, it takes tens of MB."""
         if self._path:
+            # What is not yet in the file is compressed, in buffers of every thread.
+            self._con.execute("SET threads = 1")
             self._con.close()
             del self._con
 
