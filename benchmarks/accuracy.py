@@ -29,7 +29,11 @@ import numpy as np
 import openimager
 from openimager import metrics, predict, sample
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools import pipeline
+
+ROOT = pipeline.ROOT
 RECIPE, SMALL, BACKBONE, ORIGINAL = "recipe of 2018", "our CNN", "backbone", "original network"
 # Share of the recipe's error, and of its CPU-seconds of fitting, that may be reached.
 GOALS = {SMALL: (0.60, 1.0), BACKBONE: (0.20, 1.0)}
@@ -157,7 +161,7 @@ def make_crops(site, categories, folder):
 def methods_of(site, weights):
     """Return the parameters of build-model for each method; None for the recipe of 2018."""
     if site is None:
-        return {SMALL: {"BACKBONE": None}}
+        return {SMALL: {"BACKBONE": None} | pipeline.DRAWN}
     methods = {RECIPE: None, SMALL: {"BASELINE_EPOCHS": 0, "BACKBONE": None}}
     if weights:
         # The small network gets one epoch, so that validation chooses the backbone.
