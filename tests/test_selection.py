@@ -111,8 +111,8 @@ def test_unknown_names(site, names, word):
 
 
 def test_a_name_of_two_words_without_quotes():
-    """Words that make up a category lead to its name."""
-    with pytest.raises(BadInput, match=r"Unknown category 'Polar'. Did you mean 'Polar bear'"):
+    """Words that make up a category say that quotes are missing."""
+    with pytest.raises(BadInput, match=r"'Polar bear' is one category: put it in quotes"):
         categories.resolve(["Polar", "bear"], {"/m/0633h": "Polar bear", "/m/01dws": "Bear"})
 
 
@@ -182,6 +182,8 @@ def test_merge(site):
         ({"without": "Dgo"}, "Unknown category 'Dgo'"),
         ({"merge": ["A=Cat,Bun", "B=Cat"]}, "'Cat' is merged twice: into 'A' and 'B'"),
         ({"merge": ["A=Cat,Bnu"]}, "Unknown category 'Bnu'"),
+        ({"merge": ["A/B=Cat,Bun"]}, "'A/B' can't be the name of a folder"),
+        ({"merge": ["..=Cat,Bun"]}, "'..' can't be the name of a folder"),
         ({"merge": {"A ": ["Cat"], "a": ["Bun"]}}, "differ only in case"),
         ({"merge": ["CAT=Bun,Food"]}, "'CAT' and 'Cat', would have one name"),
         ({"merge": ["Cat=Bun,Food"]}, "'Cat' and 'Cat', would have one name"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NAME = "query.json"
 # The addresses and files of this machine that the tables came from; not part of the package.
 SITE = ".openimager/site.json"
+_FOLDER = re.compile(r"(?!\.)[\w .&'()+,-]{1,60}(?<![ .])")
 DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FLAGS}
 
 
@@ -113,6 +114,11 @@ def _merges(given) -> Iterator[tuple[str, tuple[str, ...]]]:
         members = tuple(member.strip() for member in members if member.strip())
         if not name.strip() or not members:
             raise BadInput(f"'{one}' is not NAME=CATEGORY,CATEGORY, such as 'Pet=Cat,Dog'.")
+        if not _FOLDER.fullmatch(name.strip()):
+            raise BadInput(
+                f"'{name.strip()}' can't be the name of a folder: letters, digits, spaces and "
+                ".&'()+,- are allowed, at most 60, and no dot or space at either end."
+            )
         yield name.strip(), members
 
 

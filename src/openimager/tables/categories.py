@@ -45,6 +45,9 @@ def resolve(names: Iterable[str], classes: Mapping[str, str]) -> dict[str, str]:
     >>> classes = {"/m/01yrx": "Cat", "/m/0bt9lr": "Dog", "/m/0633h": "Polar bear"}
     >>> resolve([" cat", "/m/0bt9lr"], classes)
     {'/m/01yrx': 'Cat', '/m/0bt9lr': 'Dog'}
+    >>> resolve(["Polar", "bear"], classes)
+    Traceback (most recent call last):
+    openimager.errors.BadInput: 'Polar bear' is one category: put it in quotes.
     >>> resolve(["bear"], classes)
     Traceback (most recent call last):
     openimager.errors.BadInput: Unknown category 'bear'. Did you mean 'Polar bear'?
@@ -54,6 +57,10 @@ def resolve(names: Iterable[str], classes: Mapping[str, str]) -> dict[str, str]:
     unknown = [name for name in names if name.casefold() not in mids]
     if not unknown:
         return {mid: classes[mid] for mid in (mids[name.casefold()] for name in names)}
+    for start, stop in itertools.combinations(range(len(names) + 1), 2):
+        joined = mids.get(" ".join(names[start:stop]).casefold())
+        if joined and stop - start > 1:
+            raise BadInput(f"'{classes[joined]}' is one category: put it in quotes.")
     for name in unknown:
         parts = [part.strip() for part in name.split(",")]
         if all(part.casefold() in mids for part in parts):
