@@ -1,6 +1,8 @@
 """Tables are fetched once, two at a time, resumed, checked, converted, and never half there."""
 
+import base64
 import contextlib
+import hashlib
 import os
 import signal
 import threading
@@ -233,6 +235,19 @@ def test_known_sizes_and_hashes(tmp_path, monkeypatch):
             monkeypatch.setitem(catalogue.KNOWN, base + BOXES, known)
             with pytest.raises(TryAgain, match=word):
                 local([BOX], base, tmp_path)
+
+
+def test_announced_md5(tmp_path):
+    """A file without a published hash is compared with the MD5 that its server announces."""
+    data = b"0123456789"
+    for digest, fails in [(hashlib.md5(data).digest(), False), (bytes(16), True)]:
+        md5 = base64.b64encode(digest).decode()
+        with web() as server:
+            server.pages["/a"] = body(data, x_goog_hash=f"crc32c=AAAAAA==,md5={md5}")
+            (tmp_path / "a").unlink(missing_ok=True)
+            with pytest.raises(TryAgain, match="md5") if fails else contextlib.nullcontext():
+                fetch_one(server.url + "/a", tmp_path / "a")
+        assert (tmp_path / "a").exists() != fails
 
 
 def test_killed_during_the_check(tmp_path):

@@ -1,8 +1,10 @@
 """Fetch one large file over HTTP: resumed, checked, and only then given its name."""
 
+import base64
 import hashlib
 import os
 import random
+import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,9 +39,10 @@ def fetch_file(
     """Fetch `url` into `target`, unless that exists already.
 
     What has arrived is resumed, by a later run too, while the file on the server is the same. The
-    whole has the bytes and hashes that are `known` (in hex, by name), and `check` raises BadInput
-    if it is no table. MissingTable on 403, 404 and 410; TryAgain if several tries in a row brought
-    nothing, if the file is wrong, or once `stop` is set.
+    whole has the bytes and hashes that are `known` (in hex, by name) and the MD5 that Google's
+    servers announce, and `check` raises BadInput if it is no table. MissingTable on 403, 404 and
+    410; TryAgain if several tries in a row brought nothing, if the file is wrong, or once `stop`
+    is set.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -61,7 +64,8 @@ def fetch_file(
                 raise TryAgain(f"{url} was interrupted.") from None
             continue
         try:
-            _verify(part, known)
+            md5 = _noted(part)[1]
+            _verify(part, {**({"md5": md5} if md5 else {}), **known})
             check(part)
             os.replace(part, target)
         except BadInput as fault:
@@ -76,9 +80,9 @@ def fetch_file(
 def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
     """Extend `part` to the whole file; a RequestException if the server does not send all of it."""
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-    have, tag = _size(part), _tag(part)
-    if have and tag.exists():
-        headers |= {"Range": f"bytes={have}-", "If-Range": tag.read_text(encoding="utf-8")}
+    have, validator = _size(part), _noted(part)[0]
+    if have and validator:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         status, sent = response.status_code, response.headers
         span, length = sent.get("Content-Range", ""), sent.get("Content-Length", "")
@@ -92,8 +96,10 @@ def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
             if status != 200:
                 raise requests.HTTPError(response=response)
             have, etag = 0, sent.get("ETag", "")
-            if validator := etag if etag.startswith('"') else sent.get("Last-Modified"):
-                tag.write_text(validator, encoding="utf-8")
+            validator = etag if etag.startswith('"') else sent.get("Last-Modified", "")
+            md5 = re.search(r"md5=([\w+/]{22}==)", sent.get("x-goog-hash", ""))
+            digest = base64.b64decode(md5[1]).hex() if md5 else ""
+            _tag(part).write_text(f"{validator}\n{digest}", encoding="utf-8")
         total = have + int(length) if length.isdigit() else None
         look = {"desc": url.rpartition("/")[2], "initial": have, "total": total}
         with (
@@ -125,8 +131,14 @@ def _verify(part: Path, known: Mapping[str, str]) -> None:
 
 
 def _tag(part: Path) -> Path:
-    """Return where the validator of a part is kept: its ETag, or the time when it changed."""
     return part.with_name(f"{part.name}.tag")
+
+
+def _noted(part: Path) -> tuple[str, str]:
+    """Return the validator of a part (its ETag, or when it changed) and its MD5; "" if unknown."""
+    tag = _tag(part)
+    validator, _, md5 = (tag.read_text(encoding="utf-8") if tag.exists() else "").partition("\n")
+    return validator, md5
 
 
 def _discard(part: Path) -> None:
