@@ -275,17 +275,21 @@ def test_build_is_kept_in_the_cache(tmp_path, monkeypatch):
 
 
 def test_build_refuses(tmp_path):
-    """Too few photos are refused."""
+    """A folder with something else in it is left alone; too few photos are refused."""
+    (tmp_path / "letter.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(BadInput, match="not empty"):
+        sample.build(tmp_path, photos=12)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
     with pytest.raises(BadInput, match="at least 12"):
-        sample.build(tmp_path, photos=11)
+        sample.build(tmp_path / "new", photos=11)
 
 
 def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
     """What was drawn before an interruption is not taken for a site."""
     monkeypatch.setattr(drawing, "_photo_row", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        sample.build(tmp_path, photos=12)
-    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+        sample.build(tmp_path / "site", photos=12)
+    assert not list(tmp_path.iterdir())
 
 
 # ----------------------------------------------------------------------------------- the server

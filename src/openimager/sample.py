@@ -37,11 +37,12 @@ _TYPES = {".csv": "text/csv; charset=utf-8", ".json": "application/json", **_PIC
 _PLACEHOLDER = "photos/photo_unavailable.png"
 
 
-def build(cache_dir: str | os.PathLike | None = None, seed: int = 0, photos: int = 400) -> Path:
-    """Draw the sample, unless the cache has it; return its folder of tables, ``.../2018_04``.
+def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int = 400) -> Path:
+    """Draw the sample, unless it exists already; return its folder of tables, ``.../2018_04``.
 
-    Equal seeds give equal pictures and tables. At least 12 `photos` are drawn, one of each category
-    in each subset; BadInput for fewer.
+    `directory` is a new or empty folder for the site, by default one in the per-user cache. Equal
+    seeds give equal pictures and tables. At least 12 `photos` are drawn: one of each category in
+    each subset. BadInput if these are fewer, or the folder holds something else.
     """
     import PIL
 
@@ -51,14 +52,24 @@ def build(cache_dir: str | os.PathLike | None = None, seed: int = 0, photos: int
     files = Path(str(resources.files("openimager_sample"))).glob("*.py")
     code = PIL.__version__ + "".join(path.read_text("utf-8") for path in sorted(files))
     name = f"sample-{seed}-{photos}-{hashlib.sha256(code.encode()).hexdigest()[:12]}"
-    site = cache_folder(cache_dir) / name
-    with lock(site.with_name(f".{name}.lock")):
-        if not site.exists():
-            from openimager_sample.site import draw_site
+    site = Path(directory or cache_folder() / name)
+    mark = site / "sample.txt"
+    with lock(cache_folder() / f".{name}.lock"):  # there, as `site` may be in somebody's folder
+        if site.exists():
+            if directory is None or (mark.is_file() and mark.read_text(encoding="utf-8") == name):
+                return site / TABLES
+            if not site.is_dir() or any(site.iterdir()):
+                other = "is not empty and holds no sample of this seed and size"
+                raise BadInput(f"'{site}' {other}. Give a new folder, or remove that one.")
+            site.rmdir()
+        from openimager_sample.site import draw_site
 
-            with tempfile.TemporaryDirectory(".part", f".{name}.", site.parent) as part:
-                draw_site(Path(part, name), seed, photos)
-                os.replace(Path(part, name), site)
+        site.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(".part", f".{site.name}.", site.parent) as part:
+            drawn = Path(part, "site")
+            draw_site(drawn, seed, photos)
+            (drawn / mark.name).write_text(name, encoding="utf-8")
+            os.replace(drawn, site)
     return site / TABLES
 
 
