@@ -282,7 +282,7 @@ def test_no_address(capsys, tmp_path, address):
 def test_tls_without_certificates(capsys, tmp_path):
     """An encrypted connection needs certificates from Dask's configuration."""
     status, said = complaint(capsys, tmp_path, "--dask", "tls://127.0.0.1:8786")
-    assert status == 1
+    assert status == 2
     assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in said
 
 

@@ -179,7 +179,9 @@ def connected(address: str) -> Iterator[Executor]:
         with warnings.catch_warnings(action="ignore"):  # `check` compares the versions
             client = Client(address, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        raise TryAgain(
+        # A TypeError means that the TLS options are missing or wrong.
+        kind = BadInput if isinstance(error, TypeError) else TryAgain
+        raise kind(
             f"The scheduler {address} cannot be reached ({error}). Start it with `dask scheduler`, "
             "or correct the address; for tls:// set the TLS options of Dask as for the scheduler, "
             "such as DASK_DISTRIBUTED__COMM__TLS__CA_FILE."
