@@ -22,7 +22,7 @@ all: .venv/notebooks  ## the same for CATEGORIES="Hamburger,Sandwich" RELEASE=v4
 test: .venv/test  ## run all tests
 	@$(PYTEST)
 
-test-fast: .venv/test  ## run the tests that need neither notebooks nor a browser
+test-fast: .venv/test  ## run the tests without notebooks, browser, training, cluster and S3
 	@$(PYTEST) -m "not slow"
 
 lint: .venv/test  ## check style and format

@@ -4,19 +4,29 @@ import pytest
 
 from openimager import sample
 
-# What `make test-fast` leaves out, the longest first: kernels, browsers, training, clusters, S3.
+# What `make test-fast` leaves out: kernels, browsers, training, clusters and S3, whole files and
+# whatever uses a fixture. A longer run is marked where it stands.
 SLOW_FILES = (
     *("test_jupyter.py", "test_models.py", "test_cluster.py", "test_bucket_data.py"),
-    *("test_gallery.py", "test_bucket.py", "test_predict.py"),
+    *("test_bucket.py", "test_predict.py"),
 )
 SLOW_FIXTURES = {"chromium", "page", "lab", "explored", "s3_server"}
+# The files that take longest come first, so that two workers end together.
+ORDER = (*SLOW_FILES, "test_gallery.py", "test_download.py", "test_selection.py")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not even import slow files, nor Dask and boto3, where none of their tests runs."""
+    slow = collection_path.name in SLOW_FILES
+    return True if slow and config.option.markexpr == "not slow" else None
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the slow tests, and begin with their files, so that two workers end together."""
-    order = {name: number for number, name in enumerate(SLOW_FILES)}
+    """Mark the slow tests, and begin with the longest files."""
+    order = {name: number for number, name in enumerate(ORDER)}
     for item in items:
-        if item.path.name in order or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+        slow = item.path.name in SLOW_FILES
+        if slow or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 

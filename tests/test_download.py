@@ -1006,6 +1006,7 @@ LAST_TENTHS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FRUIT.exists(), reason="the mirror of real photos is not there")
 @pytest.mark.parametrize("kinds", [FIRST_TENTHS, LAST_TENTHS], ids=["first", "last"])
 def test_fruit_with_every_trouble_at_once(tmp_path, server, kinds):

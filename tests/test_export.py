@@ -121,6 +121,7 @@ def test_yolo_is_split_as_the_crops_are(data):
     assert {path.stem: path.parent.name for path in data.glob("yolo/labels/*/*.txt")} == where
 
 
+@pytest.mark.slow
 def test_croissant_is_valid_for_its_own_validator(data):
     """`mlcroissant validate` accepts the file without a warning."""
     write_croissant(data)
@@ -196,6 +197,7 @@ def test_yolo_of_a_bucket_is_refused():
         write_yolo("memory://pets")
 
 
+@pytest.mark.slow
 def test_datasets_reads_the_crops_as_imagefolder(data, tmp_path):
     """Hugging Face finds the three splits and the categories as labels, offline."""
     assert datasets_says(tmp_path / "hf", "imagefolder", data_dir=str(data / "crops")) == [

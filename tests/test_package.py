@@ -371,6 +371,7 @@ def test_data_card_names_a_licence_that_the_hub_does_not_know(tree):
     assert said["license"] == "other" and said["license_link"] == "https://example.org/licence"
 
 
+@pytest.mark.slow
 def test_datasets_loads_the_data_directory_by_its_card(tree, tmp_path):
     """load_dataset("data") finds the splits and labels that the card's front matter names."""
     cards.write_data_card(tree / "data", describe(tree), NAME)

@@ -516,10 +516,10 @@ def _hash(seed, photo):
 MIRROR = Path(__file__).parents[2] / "shared/mirror"
 
 
-@pytest.mark.parametrize("name", ["sample", "fruit"])
+@pytest.mark.parametrize("name", ["sample", pytest.param("fruit", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_against_pandas(name):
-    """Fifty random queries select the same photos and boxes as plain pandas lines."""
+    """Thirty random queries select the same photos and boxes as plain pandas lines."""
     if name != "sample" and not MIRROR.exists():
         pytest.skip("the mirror of real photos is not here")
     site = sample.build() if name == "sample" else MIRROR / name / "2018_04"
@@ -534,7 +534,7 @@ def test_against_pandas(name):
         }
     )
     every_id = sorted(oracle.photos["ImageID"])
-    for _ in range(50):
+    for _ in range(30):
         names = rng.sample([*there, *kinds], min(rng.randint(1, 4), len(there)))
         merged = names[: rng.choice((0, 0, 2))]
         query = Query(
@@ -560,4 +560,4 @@ def test_against_pandas(name):
         columns = ["ImageID", "LabelName", "Category", "XMin", "IsInside"]
         assert sorted(found.boxes[columns].itertuples(index=False, name=None)) == boxes, query
         selected += bool(boxes)
-    assert selected > 25
+    assert selected > 15
