@@ -68,6 +68,14 @@ def test_second_push_to_s3_uploads_nothing(s3, tmp_path):
     assert len(s3.list_object_versions(Bucket="versioned")["Versions"]) == len(versions)
 
 
+def test_registry_in_s3_holds_others_to_the_rules_too(s3, tmp_path):
+    """quilt3's own push of a revision that says too little is refused."""
+    push(make_tree(tmp_path / "clone"), BUCKET)
+    quilt3 = import_quilt()
+    with pytest.raises(quilt3.util.QuiltException, match="'categories' is a required"):
+        quilt3.Package().push("someone/else", BUCKET, message="mine", force=True)
+
+
 def test_old_revision_in_s3_stays_whole(s3, tmp_path):
     """One changed file is one upload, and the old revision still brings the old bytes."""
     tree = make_tree(tmp_path / "clone")

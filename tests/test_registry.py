@@ -14,7 +14,8 @@ from package_tree import METADATA, NAME, everything, make_tree, push
 
 from openimager import registry
 from openimager.errors import BadInput
-from openimager.package.objects import content_hash, import_quilt
+from openimager.package.objects import Registry, content_hash, import_quilt
+from openimager.package.workflow import write_workflow
 
 # How quilt3 reads its own schema, on Python 3.11 and 3.12.
 pytestmark = [
@@ -168,6 +169,7 @@ def test_moved_registry_is_re_pointed(tree, place, tmp_path):
     shutil.rmtree(tree / "data")
     assert registry.repoint(elsewhere) > 0
     assert registry.repoint(elsewhere) == 0
+    assert str(place) not in (elsewhere / ".quilt/workflows/config.yml").read_text("utf-8")
     for top_hash in (old, new):
         assert import_quilt().Package.browse(NAME, str(elsewhere), top_hash).top_hash == top_hash
     install(elsewhere, tmp_path / "out", old)
@@ -214,7 +216,7 @@ def test_rolling_back_brings_the_old_bytes(tree, place, tmp_path):
 
 
 @pytest.mark.parametrize("lacking", ["categories", "licence", "metrics"])
-def test_package_that_says_too_little_is_refused(tree, place, lacking):
+def test_workflow_refuses_what_says_too_little(tree, place, lacking):
     """Without categories, licence or metrics nothing is pushed, and no byte is copied."""
     metadata = {name: value for name, value in METADATA.items() if name != lacking}
     with pytest.raises(BadInput, match=lacking):
@@ -222,18 +224,36 @@ def test_package_that_says_too_little_is_refused(tree, place, lacking):
     assert not (place / "objects").exists()
 
 
-def test_rules_of_the_registry_are_kept(tree, place):
-    """A registry's own workflows, and quilt3's rules for names, are reported and stay."""
+def test_registry_holds_others_to_the_rules_too(tree, place):
+    """quilt3 itself, without our push, can't add a revision that says too little."""
+    push(tree, place)
+    quilt3 = import_quilt()
+    with pytest.raises(quilt3.util.QuiltException, match="'categories' is a required"):
+        quilt3.Package().build("someone/else", str(place), message="mine")
+
+
+def test_a_registry_s_own_workflows_stay(tree, place):
+    """Ours joins the rules that a registry has; its default stays."""
     config = place / ".quilt" / "workflows" / "config.yml"
     config.parent.mkdir(parents=True)
-    rules = "version: '1'\ndefault_workflow: theirs\n"
-    rules += "workflows:\n  theirs: {name: Theirs, handle_pattern: '^theirs/'}\n"
-    config.write_text(rules, encoding="utf-8")
-    for name, word in ((NAME, "required pattern"), ("no-owner", "no-owner")):
-        with pytest.raises(BadInput, match=f"refuses {name}.*{word}"):
-            push(tree, place, name=name)
-    assert config.read_text("utf-8") == rules
-    assert push(tree, place, name="theirs/cats").new
+    theirs = "version: '1'\ndefault_workflow: theirs\nworkflows:\n  theirs: {name: Theirs}\n"
+    config.write_text(theirs, encoding="utf-8")
+    push(tree, place)
+    text = config.read_text(encoding="utf-8")
+    assert "default_workflow: theirs" in text and "name: Theirs" in text and "openimager:" in text
+
+
+def test_schemas_of_others_move_with_the_registry(place):
+    """A schema beside the rules is found where the registry is now; others keep their address."""
+    config = place / ".quilt" / "workflows" / "config.yml"
+    config.parent.mkdir(parents=True)
+    text = "version: '1'\nworkflows: {}\nschemas:\n"
+    text += "  theirs: {url: 'file:///old/.quilt/workflows/a.json'}\n"
+    config.write_text(text + "  far: {url: 's3://other/b.json'}\n", encoding="utf-8")
+    there = Registry(place)
+    assert write_workflow(there) == 2 and write_workflow(there) == 0
+    text = config.read_text(encoding="utf-8")
+    assert f"{place.as_uri()}/.quilt/workflows/a.json" in text and "s3://other/b.json" in text
 
 
 def test_file_address_is_the_folder(tree, place):

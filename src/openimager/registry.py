@@ -7,6 +7,7 @@ registry can install from it, and an old revision stays whole when the working f
     objects/<2 hex>/<64 hex><suffix>    the bytes, each content once
     .quilt/packages/<top hash>          a manifest: one line per file
     .quilt/named_packages/...           which revisions a package has, and the latest
+    .quilt/workflows/                   what a revision must say about itself
 
 ``python -m openimager.registry DIRECTORY`` corrects the addresses in a folder that was moved.
 """
@@ -24,7 +25,8 @@ from urllib.parse import unquote
 from openimager.bucket import explained
 from openimager.errors import BadInput, exit_status
 from openimager.files import write
-from openimager.package.objects import ADDRESS, HASH, Registry, import_quilt
+from openimager.package.objects import ADDRESS, HASH, Registry
+from openimager.package.workflow import WORKFLOW, checked_package, write_workflow
 
 
 class Pushed(NamedTuple):
@@ -62,44 +64,38 @@ def push(
     Raises
     ------
     BadInput
-        If the registry cannot be used or written; if `metadata` lacks categories, licence or
-        metrics, or the name or the registry's own Quilt workflows do not allow the package.
+        If the registry cannot be used or written, or if the Quilt workflow in it refuses the
+        package: categories, licence or metrics are not in `metadata`, or there is no message.
     TryAgain
         If S3 does not answer, or the disk is full.
     """
-    lacking = [word for word in ("categories", "licence", "metrics") if not metadata.get(word)]
-    if lacking:
-        raise BadInput(f"A package without {', '.join(lacking)} in its metadata is of no use.")
     place = Registry(registry)
-    refused = import_quilt().util.QuiltException
     with explained(place.address):
-        try:
-            latest = place.revisions(name).get("latest")
-            header, before = place.manifest(latest) if latest else ({}, {})
-            known = place.objects()
-            entries = place.store(files, known)
-            # The metadata in a manifest went through JSON, so what is compared does too.
-            new = (before, header.get("user_meta")) != (entries, json.loads(json.dumps(metadata)))
-            top_hash = _build(entries, name, place, metadata, message) if new else latest
-        except refused as error:
-            raise BadInput(f"{place.address} refuses {name}. {error.message}") from error
+        write_workflow(place)
+        package = checked_package(metadata, name, place, message)
+        latest = place.revisions(name).get("latest")
+        header, before = place.manifest(latest) if latest else ({}, {})
+        known = place.objects()
+        entries = place.store(files, known)
+        # The metadata in a manifest went through JSON, so what is compared does too.
+        new = (before, header.get("user_meta")) != (entries, json.loads(json.dumps(metadata)))
+        top_hash = _build(package, entries, name, place, message) if new else latest
     # By name: two files of one content are one object.
     copied = {e.name: e.size for e in entries.values() if known.get(e.name) != e.size}
     return Pushed(top_hash, new, len(entries), len(copied), sum(copied.values()))
 
 
-def _build(entries: dict, name: str, place: Registry, metadata: dict, message: str) -> str:
+def _build(package, entries: dict, name: str, place: Registry, message: str) -> str:
     """Add a revision of what is stored; return its top hash."""
-    from quilt3.packages import Package, PackageEntry
+    from quilt3.packages import PackageEntry
 
-    package = Package().set_meta(metadata)
     for path, entry in entries.items():
         digest = {"type": HASH, "value": entry.digest}
         package.set(path, PackageEntry(place.key.join(entry.name), entry.size, digest, None))
     # quilt names revisions by the second: a second one within it would hide the first.
     while str(int(time.time())) in place.revisions(name):
         time.sleep(0.05)
-    return package.build(name, place.address, message)
+    return package.build(name, place.address, message, workflow=WORKFLOW)
 
 
 def revisions(name: str, registry: str | os.PathLike):
@@ -132,8 +128,8 @@ def repoint(directory: str | os.PathLike) -> int:
     """Make the manifests of a registry folder point at where the folder is now.
 
     Top hashes stay: the addresses of a manifest's files are not part of what is hashed. Returns
-    how many manifests were rewritten, 0 when the addresses were right already. Raises BadInput if
-    the folder is no registry or cannot be written, or bytes that a manifest names are not in it.
+    how many files were rewritten, 0 when the addresses were right already. Raises BadInput if the
+    folder is no registry or cannot be written, or bytes that a manifest names are not in it.
     """
     place = Registry(directory)
     folder = Path(place.address)
@@ -155,7 +151,7 @@ def repoint(directory: str | os.PathLike) -> int:
     with explained(place.address):
         for path, text in changed.items():
             write(path, text.encode("utf-8"))
-    return len(changed)
+        return len(changed) + write_workflow(place)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -164,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m openimager.registry", description=about)
     parser.add_argument("directory", help="the registry folder, where it is now")
     folder = parser.parse_args(arguments).directory
-    done = "manifests re-pointed; no top hash changed."
+    done = "manifests and settings re-pointed; no top hash changed."
     return exit_status(lambda: print(repoint(folder), done))
 
 
