@@ -65,7 +65,7 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
     command = [
         weed(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-s3",
         f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=20",
+        "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=40",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     with open(folder / "weed.log", "wb") as log:

@@ -12,8 +12,9 @@ import pytest
 from builders import files_below
 from package_tree import METADATA, NAME, everything, make_tree, push
 
-from openimager import registry
+from openimager import install_package, registry
 from openimager.errors import BadInput
+from openimager.package import objects
 from openimager.package.objects import Registry, content_hash, import_quilt
 from openimager.package.workflow import write_workflow
 
@@ -254,6 +255,27 @@ def test_schemas_of_others_move_with_the_registry(place):
     assert write_workflow(there) == 2 and write_workflow(there) == 0
     text = config.read_text(encoding="utf-8")
     assert f"{place.as_uri()}/.quilt/workflows/a.json" in text and "s3://other/b.json" in text
+
+
+def test_bar_shows_bytes_and_speed(tree, place, monkeypatch):
+    """Pushing and installing count bytes, all of them."""
+    shown = []
+
+    class Bar(objects.tqdm):
+        def __init__(self, **options):
+            super().__init__(**options | {"disable": False})
+
+        def __exit__(self, *error):
+            shown.append((self.desc.removesuffix(": "), self.n, self.total, self.unit))
+            super().__exit__(*error)
+
+    monkeypatch.setattr(objects, "tqdm", Bar)
+    push(tree, place)
+    install_package(place, tree.parent / "new", ("data", "models"))
+    size = sum(len(content) for content in files_below(tree).values())
+    parts = sum(len(c) for path, c in files_below(tree).items() if path[0] in "dm")
+    bars = [("Copying", size), ("Comparing", 0), ("Installing", parts)]
+    assert shown == [(label, size, size, "B") for label, size in bars]
 
 
 def test_file_address_is_the_folder(tree, place):

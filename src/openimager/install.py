@@ -79,7 +79,8 @@ def install_package(
         def fetch(path: str) -> None:
             files.write(Path(dest, path), _content(place, path, wanted[path]))
 
-        there = sorted(path for path in wanted if Path(dest, path).is_file())
+        sizes = {path: entry.size for path, entry in wanted.items()}
+        there = {path: sizes[path] for path in sorted(wanted) if Path(dest, path).is_file()}
         same = on_threads(is_same, there, "Comparing")
         if (differ := [path for path in there if not same[path]]) and not overwrite:
             raise BadInput(
@@ -87,9 +88,9 @@ def install_package(
                 "was installed. Replace them with --overwrite (overwrite=True), or install into "
                 "another folder with --dest."
             )
-        missing = [path for path in wanted if not same.get(path)]
+        missing = {path: size for path, size in sizes.items() if not same.get(path)}
         on_threads(fetch, missing, "Installing")
-    size = sum(wanted[path].size for path in missing)
+    size = sum(missing.values())
     return Installed(name, top_hash, len(missing), size, len(wanted) - len(missing))
 
 

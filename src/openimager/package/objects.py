@@ -8,9 +8,8 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -154,7 +153,8 @@ class Registry:
                 self.write(name, content)
             return Entry(name, len(content), digest)
 
-        return on_threads(stored, paths, "Copying")
+        sizes = {path: os.path.getsize(file) for path, file in paths.items()}
+        return on_threads(stored, sizes, "Copying")
 
 
 def content_hash(content: bytes) -> str:
@@ -170,18 +170,22 @@ def _content(path: str | os.PathLike) -> bytes:
         return stream.read()
 
 
-def on_threads(work: Callable, paths: Iterable[str], label: str) -> dict:
-    """Return ``work(path)`` for each path, with a bar that counts the files.
+def on_threads(work: Callable, sizes: Mapping[str, int], label: str) -> dict:
+    """Return ``work(path)`` for each path, with a bar of bytes and their speed.
 
     Hashing and copying release Python's lock, so that all cores work; many files are one task,
     because a task costs more than hashing a crop.
     """
-    paths = list(paths)
+    paths, found = list(sizes), {}
     batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
     pool = ThreadPoolExecutor(_WORKERS)
     try:
-        done = chain.from_iterable(pool.map(lambda batch: list(map(work, batch)), batches))
-        bar = tqdm(done, label, len(paths), unit="file", disable=None)
-        return dict(zip(paths, bar, strict=True))
+        done = pool.map(lambda batch: list(map(work, batch)), batches)
+        total = sum(sizes.values())
+        with tqdm(desc=label, total=total, unit="B", unit_scale=True, disable=None) as bar:
+            for batch, results in zip(batches, done, strict=True):
+                bar.update(sum(sizes[path] for path in batch))
+                found |= zip(batch, results, strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
+    return found
