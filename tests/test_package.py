@@ -204,6 +204,23 @@ def interrupted_download(tree):
     (tree / "data" / "query.json").write_text(json.dumps(query), encoding="utf-8")
 
 
+def another_query(tree):
+    """Change the query alone."""
+    query = {**QUERY, "categories": ["Cat", "Dog"], "downloaded": True}
+    (tree / "data" / "query.json").write_text(json.dumps(query), encoding="utf-8")
+
+
+def another_release(tree):
+    """Mix photos of two releases."""
+    edit(tree, "images.csv", lambda t: t.assign(Release="v7"))
+
+
+def unlisted_photo(tree):
+    """Lose a photo without crops from images.csv."""
+    edit(tree, "images.csv", lambda t: t[t["ImageID"] != GONE])
+    edit(tree, "boxes.csv", lambda t: pd.concat([t, t[:1].assign(ImageID=GONE)]))
+
+
 def larger_selection(tree):
     """Download one more photo, and crop nothing."""
     new = 15 * "0" + "b"
@@ -252,6 +269,18 @@ def trained_on_test(tree):
     (tree / "models" / "trained_on.txt").write_text("\n".join(crops["SHA256"]), encoding="utf-8")
 
 
+def old_croissant(tree):
+    """Describe the tables, then change one."""
+    write_croissant(tree / "data")
+    edit(tree, "images.csv", lambda t: t.assign(Title="another"))
+
+
+def old_predictions(tree):
+    """Keep the predictions of fewer crops."""
+    path = tree / "models" / "predictions.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]), encoding="utf-8")
+
+
 def old_metrics(tree):
     """Keep the metrics of other crops."""
     path = tree / "models" / "metrics.json"
@@ -266,9 +295,14 @@ def old_metrics(tree):
         (replaced_model, "history.json is of another model.*run build-model"),
         (another_task, "crops.csv has crops of boxes.*run build-dataset"),
         (interrupted_download, "of different downloads: run build-dataset"),
+        (another_query, r"categories that query.json lacks \(Hot dog\).*run build-dataset"),
+        (another_release, "another release than query.json.*run build-dataset"),
+        (unlisted_photo, "boxes of photos that images.csv does not.*run build-dataset"),
         (larger_selection, "never cropped.*run build-dataset"),
         (smaller_selection, "crops.csv has crops of boxes.*run build-dataset"),
-        (lost_box, "crops.csv has crops of boxes.*run build-dataset"),
+        (old_croissant, "croissant.json describes another images.csv.*run distribute-model"),
+        (old_predictions, "predictions.csv are about other crops.*run evaluate-model"),
+        (lost_box, "no box in boxes.csv.*run build-dataset"),
         (lost_photo, f"images/ lacks.*{IDS[2]}.*run build-dataset"),
         (changed_crop, "another content than crops.csv records.*run build-dataset"),
         (foreign_crop, "crops/ has other files than crops.csv lists.*run build-dataset"),

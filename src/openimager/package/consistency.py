@@ -1,4 +1,4 @@
-"""Do query, tables, crops, model and metrics belong together?
+"""Do query, tables, crops, model, metrics and predictions belong together?
 
 Each check raises BadInput with what does not match and the notebook to run again.
 """
@@ -9,21 +9,39 @@ from openimager.errors import BadInput, first_of
 from openimager.files import sha256
 from openimager.store import COORDINATES, FLAGS, PIXELS, Store
 
+_JUDGED = ["ImageID", "n", "Subset", "Category"]
+
 
 def check_data(store: Store, with_photos: bool = True) -> None:
     """Check that query, photos, boxes and crops are of one selection."""
     tables = ("images.csv", "boxes.csv", "crops.csv")
     photos, boxes, crops = (store.read_table(name) for name in tables)
+    unlisted = set(boxes["ImageID"]) - set(photos["ImageID"])
+    _refuse("boxes.csv has boxes of photos that images.csv does not list", unlisted)
     photos = photos[photos["Status"] == "ok"]
-    # A download sets this mark when it has written the tables of its query.
-    done = (store.read_json("query.json") or {}).get("downloaded")
-    _require(done, "query.json and the tables are of different downloads", "build-dataset")
+    bare = set(photos["ImageID"]) - set(boxes["ImageID"])
+    _refuse("images.csv lists photos that have no box in boxes.csv", bare)
+    _check_query(store.read_json("query.json") or {}, photos, boxes)
     if with_photos:
         sizes = store.sizes(store.images)
         absent = photos["ImageID"].map(lambda i: sizes.get(f"{i}.jpg", -1)) != photos["Bytes"]
         _refuse("images/ lacks photos that images.csv lists", photos["ImageID"][absent])
     _check_crops(photos, boxes, crops)
     _check_files(store, crops[crops["CropPath"] != ""])
+    for part in (store.read_json("croissant.json") or {}).get("distribution", ()):
+        fine = "sha256" not in part or part["sha256"] == sha256(store.path(part["contentUrl"]))
+        _require(fine, f"croissant.json describes another {part['@id']}", "distribute-model")
+
+
+def _check_query(query: dict, photos: pd.DataFrame, boxes: pd.DataFrame) -> None:
+    """Check that photos and boxes are what the query asks for."""
+    # A download sets this mark when it has written the tables of its query.
+    done = query.get("downloaded")
+    _require(done, "query.json and the tables are of different downloads", "build-dataset")
+    foreign = set(boxes["Category"]) - {*query.get("categories", ()), *dict(query.get("merge", ()))}
+    _refuse("boxes.csv has categories that query.json lacks", foreign)
+    other = photos["ImageID"][~photos["Release"].isin([query.get("release"), ""])]
+    _refuse("images.csv has photos of another release than query.json", other)
 
 
 def _check_crops(photos: pd.DataFrame, boxes: pd.DataFrame, crops: pd.DataFrame) -> None:
@@ -73,8 +91,13 @@ def check_model(store: Store, models: Store) -> None:
         "metrics.json has the scores of another model than latest.keras",
         "evaluate-model",
     )
+    predictions = models.read_table("predictions.csv", _JUDGED)
+    judged = crops.loc[crops["Subset"] != "train", _JUDGED]
+    rows, expected = (
+        {*frame.itertuples(index=False, name=None)} for frame in (predictions, judged)
+    )
     _require(
-        metrics.get("crops_csv_sha256") == table,
+        metrics.get("crops_csv_sha256") == table and rows == expected,
         "metrics.json and predictions.csv are about other crops than crops.csv lists",
         "evaluate-model",
     )
