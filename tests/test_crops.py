@@ -407,7 +407,7 @@ def test_every_part_has_a_folder_for_every_category(site):
 
 
 def test_an_interrupted_run_is_resumed(site, monkeypatch):
-    """Nothing half-written stays, and the next run does not repeat partitions that were whole."""
+    """Nothing half-written stays, and the next run decodes nothing again."""
     monkeypatch.setattr(write, "_PARTITION", 2)
     for seed in range(12):
         site.box(site.photo(scene(seed=seed)))
@@ -425,8 +425,67 @@ def test_an_interrupted_run_is_resumed(site, monkeypatch):
     assert len(site.files()) == 5 and not list(site.data_dir.rglob("*.part"))
     assert not (site.data_dir / "crops.csv").exists()
     monkeypatch.setattr(Store, "write", real)
+    monkeypatch.setattr(cut, "decode", lambda *_: pytest.fail("a photo was decoded"))
     assert counts(site.crop(), "kept", "made") == (4, 8)
     assert not list((site.data_dir / ".openimager" / "crops").iterdir())
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_stopped_at_any_moment(site, monkeypatch, changed):
+    """Near-duplicates are never in two splits, and crops.csv never lists what is not there."""
+    monkeypatch.setattr(write, "_PARTITION", 1)
+    kept, early, late = (f"{n:016x}" for n in (1, 2, 3))
+    site.box(site.photo(scene(seed=1), kept))
+    site.box(site.photo(scene(seed=2), early))
+    site.crop()
+    old = site.data_dir.with_name("old")
+    if changed:
+        site.box(site.photo(scene(seed=2), late, "test"))
+    site.write()
+    shutil.copytree(site.data_dir, old)
+    site.crop()
+    whole = {path: (site.data_dir / "crops" / path).read_bytes() for path in site.files()}
+    table = (site.data_dir / "crops.csv").read_bytes()
+    assert len(whole) == 2 and any(late in path for path in whole) == changed
+
+    calls, limit = [], 0
+
+    def stopping(real):
+        def step(*args):
+            if len(calls) == limit:
+                raise OSError(28, "No space left on device")
+            calls.append(args)
+            return real(*args)
+
+        return step
+
+    for name in ("write", "write_table", "remove"):
+        monkeypatch.setattr(Store, name, stopping(getattr(Store, name)))
+    while True:
+        shutil.rmtree(site.data_dir)
+        shutil.copytree(old, site.data_dir)
+        calls.clear()
+        try:
+            site.crop()
+            break
+        except TryAgain:
+            pass
+        there = site.files()
+        assert not {early, late} <= {Path(path).name[:16] for path in there}
+        assert any(kept in path for path in there)
+        if (site.data_dir / "crops.csv").exists():
+            listed = crops.read_crops(site.data_dir)["CropPath"]
+            assert {*listed[listed != ""]} == {f"data/crops/{path}" for path in there}
+        else:
+            assert changed
+        calls.clear()
+        limit, stop = 99, limit
+        assert counts(site.crop(), "kept")[0] >= 1
+        assert (site.data_dir / "crops.csv").read_bytes() == table
+        assert {path: (site.data_dir / "crops" / path).read_bytes() for path in whole} == whole
+        assert len(site.files()) == len(whole)
+        limit = stop + 1
+    assert limit >= (10 if changed else 3)
 
 
 def test_a_killed_run_leaves_only_whole_crops(site, monkeypatch):
@@ -638,16 +697,18 @@ def test_a_script_without_a_main_guard_gets_a_sentence(site, tmp_path):
 
 
 def test_tables_in_and_outcomes_out(site):
-    """crop_rows is picklable and takes one table; an error is a row."""
+    """hash_rows and crop_rows are picklable and take one table; an error is a row."""
     site.box(site.photo(scene()))
     site.box(site.photo(b"no picture"))
     store = Store(site.write())
     rows = store.read_table("boxes.csv").assign(n=0, Rotation=0.0, Key="k")
+    seen = pickle.loads(pickle.dumps(crops.hash_rows))(rows, store)
+    assert seen["Hash"].str.len().tolist() == [64, 0] and seen["Width"].tolist() == [320, 0]
+    assert not site.files()
     rows["CropPath"] = [f"data/crops/train/Cat/{i}_0.jpg" for i in rows["ImageID"]]
     done = pickle.loads(pickle.dumps(crops.crop_rows))(rows, store, crops.Options(size=32))
     assert list(done.index) == list(rows.index)
     assert done["CropPath"].tolist() == [rows["CropPath"][0], ""]
-    assert done["Hash"].str.len().tolist() == [64, 0] and done["Width"].tolist() == [320, 0]
     assert len(site.files()) == 1 and "format" in done["Error"][1]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import NamedTuple
@@ -20,6 +21,9 @@ MISSING = "The photo is not on disk; download it again."
 SMALL = "The box has fewer pixels than min_pixels."
 # Bump when the pixels change for unchanged options, so that existing crops are made again.
 _RULES = 2
+# Bytes of crops that one partition may stage; the rest is cut again from the photo.
+_MOST = 32_000_000
+_UNREAD = (0, 0, 0, "")
 
 
 class Options(NamedTuple):
@@ -55,18 +59,43 @@ def key(row, options: Options) -> str:
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
+def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) -> pd.DataFrame:
+    """Hash photos, so that near-identical ones are found; return one outcome per row.
+
+    `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates and Key. The
+    outcomes have the same index and `files.OUTCOME`; the width of a photo that cannot be read is 0,
+    and Error says why. Because decoding is most of the work, boxes whose CropPath is "", for want
+    of a crop, are cut too and staged for `crop_rows`.
+    """
+    options, staged = options or Options(), {}
+
+    def one(boxes: list) -> list[tuple]:
+        wanted = [getattr(row, "CropPath", None) == "" for row in boxes]
+        facts, crops = _cut(store, boxes, wanted, options)
+        for row, crop in zip(boxes, crops, strict=True):
+            full = sum(map(len, list(staged.values()))) > _MOST
+            if isinstance(crop, bytes) and not full:
+                staged[_entry(row)] = crop
+        error = "" if facts[1] else crops[0]
+        return [_outcome(row, ("", "", pd.NA, error), facts) for row in boxes]
+
+    return files.note(store, _each_photo(one, rows, options.workers), staged)
+
+
 def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFrame:
     """Cut boxes out of photos and write the crops; return one outcome per row.
 
-    `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates, Key and
-    CropPath, which is "" where no crop is to be made. The outcomes have the same index and
-    `files.OUTCOME`; where none was made CropPath is "", and Error may say why.
+    `rows` has a row per box, as for `hash_rows`, with the CropPath to write and, optionally, the
+    Stage that `hash_rows` returned. In the outcomes CropPath is "" where Error says why there is
+    no crop.
     """
+    staged = files.staged_crops(store, rows["Stage"]) if "Stage" in rows else {}
 
     def one(boxes: list) -> list[tuple]:
-        facts, crops = _cut(store, boxes, options)
+        wanted = [_entry(row) not in staged for row in boxes]
+        facts, crops = _cut(store, boxes, wanted, options) if any(wanted) else (_UNREAD, boxes)
         return [
-            (row.ImageID, row.n, row.Key, *write(row, crop), row.Rotation, *facts)
+            _outcome(row, write(row, staged.get(_entry(row)) or crop), facts)
             for row, crop in zip(boxes, crops, strict=True)
         ]
 
@@ -76,27 +105,44 @@ def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFram
         store.write(store.crop(row.CropPath), crop)
         return row.CropPath, hashlib.sha256(crop).hexdigest(), len(crop), ""
 
+    return files.note(store, _each_photo(one, rows, options.workers))
+
+
+def _each_photo(one: Callable, rows: pd.DataFrame, workers: int) -> pd.DataFrame:
+    """Return the outcomes that `one` returns for the rows of each photo."""
     photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
-    with ThreadPoolExecutor(options.workers) as pool:  # whose map cancels the rest after an error
+    with ThreadPoolExecutor(workers) as pool:  # whose map cancels the rest after an error
         outcomes = [outcome for many in pool.map(one, photos) for outcome in many]
-    return files.note(store, pd.DataFrame(outcomes, rows.index, files.OUTCOME))
+    return pd.DataFrame(outcomes, rows.index, files.OUTCOME)
 
 
-def _cut(store: Store, boxes: list, options: Options) -> tuple[tuple, list[bytes | str]]:
+def _outcome(row, made: tuple, facts: tuple) -> tuple:
+    return row.ImageID, row.n, row.Key, *made, row.Rotation, *facts, ""
+
+
+def _entry(row) -> str:
+    """Return the name of a staged crop, whose split is not known yet."""
+    return f"{row.ImageID}_{row.n}_{row.Key}"
+
+
+def _cut(store: Store, boxes: list, wanted: list[bool], options: Options):
     """Decode a photo once, at the coarsest scale that suffices; hash it and cut boxes out of it.
 
     Return its bytes, width, height and hash, and for each box the file of its crop, or the reason
-    why there is none.
+    why there is none ("" if it is not wanted).
     """
-    photo, unread = boxes[0], (0, 0, 0, "")
+    photo = boxes[0]
     try:
         data = store.read(store.photo(photo.ImageID))
     except FileNotFoundError:
-        return unread, [MISSING] * len(boxes)
+        return _UNREAD, [MISSING] * len(boxes)
     try:
         with Image.open(io.BytesIO(data)) as opened:
             size = opened.size
-            judged = [judge(row, size, options) if row.CropPath else (None, "") for row in boxes]
+            judged = [
+                judge(row, size, options) if cut else (None, "")
+                for row, cut in zip(boxes, wanted, strict=True)
+            ]
             cuts = [(pixels, options.size, options.keep_aspect) for pixels, _ in judged if pixels]
             cuts.append(((0, 0, *size), 64, False))  # for the hash, which needs 128 pixels
             picture = decode(opened, min(draft_scale(*cut, size) for cut in cuts))
@@ -107,9 +153,9 @@ def _cut(store: Store, boxes: list, options: Options) -> tuple[tuple, list[bytes
         ]
         return (len(data), *size, photo_hash(upright(picture, photo.Rotation))), crops
     except UnidentifiedImageError:
-        return unread, ["The photo is in no format that Pillow reads."] * len(boxes)
+        return _UNREAD, ["The photo is in no format that Pillow reads."] * len(boxes)
     except Exception as error:  # for a broken file Pillow raises nearly anything
-        return unread, [f"The photo cannot be cropped: {error}"] * len(boxes)
+        return _UNREAD, [f"The photo cannot be cropped: {error}"] * len(boxes)
 
 
 def _file(crop: Image.Image, options: Options) -> bytes:

@@ -1,15 +1,18 @@
 """The files of cropping: the folders of crops, and what .openimager/ keeps to resume.
 
-Each partition notes its outcomes in a file of its own, because a bucket cannot append. They are
-removed when crops.csv is written.
+To resume there are outcomes, crops whose split is not known yet, and the crops.csv before. Each
+partition writes files of its own, because a bucket cannot append. They are removed when crops.csv
+is written.
 """
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -19,13 +22,14 @@ from openimager.store import IMAGE_ID, SCHEMAS, SUBSETS, Store, typed
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 _STATE = ".openimager/crops"  # what only an unfinished run needs
+_ASIDE = f"{_STATE}/0000.csv"  # sorted before all that runs have noted since
 _PHOTOS = ".openimager/photos.csv"  # so that a photo need not be opened again
-# What `crop_rows` returns: of a crop, and of its photo, whose size is 0 if it cannot be read.
+# What is found out: of a crop, and of its photo, whose size is 0 if it cannot be read.
 MADE = ("CropPath", "SHA256", "Bytes")
-SEEN = ("Width", "Height", "Hash")
+SEEN = ("Width", "Height", "Hash", "Stage")
 _CROP = {name: SCHEMAS["crops.csv"][name] for name in ("ImageID", "n", "Key", *MADE)}
 _PHOTO = {"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64"}
-_PHOTO |= {"Width": "Int64", "Height": "Int64", "Hash": "str"}
+_PHOTO |= {"Width": "Int64", "Height": "Int64", "Hash": "str", "Stage": "str"}
 OUTCOME = tuple(_CROP | {"Error": "str"} | _PHOTO)
 # A crop, or what a killed process left of one (`openimager.files.write`).
 _OWN = re.compile(
@@ -69,14 +73,22 @@ def crop_path(data_dir: str | os.PathLike | Store, path: str) -> Path:
     return Store(data_dir).crop(path)
 
 
-def tidy(store: Store, there: Iterable[str], belong: Collection[str], folders: Iterable[str]):
-    """Remove crops that do not belong, and return their paths; files of other names stay.
+def stale(there: Iterable[str], belong: Collection[str]) -> list[str]:
+    """Return those files below crops/ that are crops and do not belong; others are not ours."""
+    own = (path for path in there if _OWN.fullmatch(path))
+    return [path for path in own if f"data/crops/{path}" not in belong]
 
-    `there` are the files below crops/. Every category gets a folder in every split, because Keras
-    takes its classes from the folders.
-    """
-    own = [path for path in there if _OWN.fullmatch(path)]
-    stale = {path for path in own if f"data/crops/{path}" not in belong}
+
+def set_aside(store: Store) -> None:
+    """Move crops.csv to where only the next run of `write_crops` looks for it."""
+    table = store.path("crops.csv")
+    with contextlib.suppress(FileNotFoundError):  # two steps, as a bucket cannot rename
+        store.write(store.path(_ASIDE), store.read(table))
+        store.remove(table)
+
+
+def tidy(store: Store, stale: list[str], folders: Iterable[str]) -> None:
+    """Remove stale crops. Every category gets a folder in every split, as Keras needs them."""
     store.remove(*(store.crops / path for path in stale))
     if store.is_local:
         wanted = {store.crops / split / folder for split in SUBSETS for folder in folders}
@@ -85,19 +97,41 @@ def tidy(store: Store, there: Iterable[str], belong: Collection[str], folders: I
                 folder.rmdir()
         for folder in wanted:
             folder.mkdir(parents=True, exist_ok=True)
-    return stale
 
 
-def note(store: Store, outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Record the outcomes of one partition, and return them."""
-    name = hashlib.sha256(" ".join(sorted({*outcomes["ImageID"]})).encode()).hexdigest()[:16]
+def note(store: Store, outcomes: pd.DataFrame, staged: Mapping | None = None) -> pd.DataFrame:
+    """Record the outcomes of one partition, and return them.
+
+    `staged` are crops whose split is not known yet: they are kept beside it, named in Stage.
+    """
+    which = repr((staged is None, sorted({*outcomes["ImageID"]})))  # both kinds are kept
+    name = hashlib.sha256(which.encode()).hexdigest()[:16]
+    if staged:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for entry, data in staged.items():
+                archive.writestr(entry, data)
+        store.write(store.path(f"{_STATE}/{name}.zip"), stream.getvalue())
+        outcomes["Stage"] = name
     store.write_table(outcomes, f"{_STATE}/{name}.csv")
     return outcomes
 
 
+def staged_crops(store: Store, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the crops that `note` staged, except missing or damaged ones."""
+    crops = {}
+    for name in {*names} - {""}:
+        with contextlib.suppress(FileNotFoundError, zipfile.BadZipFile):
+            data = io.BytesIO(store.read(store.path(f"{_STATE}/{name}.zip")))
+            with zipfile.ZipFile(data) as archive:
+                crops |= {entry: archive.read(entry) for entry in archive.namelist()}
+    return crops
+
+
 def known(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return what is known of crops and of photos from the last run and from unfinished ones."""
-    noted = [f"{_STATE}/{name}" for name in sorted(store.sizes(store.path(_STATE)))]
+    noted = sorted(f"{_STATE}/{name}" for name in store.sizes(store.path(_STATE)))
+    noted = [name for name in noted if name.endswith(".csv")]
     crops, photos = (
         pd.concat([_read(store, name, schema) for name in (table, *noted)])
         for table, schema in (("crops.csv", _CROP), (_PHOTOS, _PHOTO))
@@ -115,6 +149,6 @@ def _read(store: Store, name: str, schema: dict[str, str]) -> pd.DataFrame:
 
 def keep(store: Store, rows: pd.DataFrame) -> None:
     """Keep what is known of the photos of rows, and remove what only an unfinished run needs."""
-    store.write_table(rows.drop_duplicates("ImageID")[list(_PHOTO)], _PHOTOS)
+    store.write_table(rows.drop_duplicates("ImageID")[list(_PHOTO)].assign(Stage=""), _PHOTOS)
     folder = store.path(_STATE)
     store.remove(*(folder / name for name in store.sizes(folder)))

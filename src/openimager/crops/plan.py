@@ -1,4 +1,4 @@
-"""What is to become of every box: the split and the path of its crop, or why it gets none."""
+"""Decide for each box in which split its crop belongs, or why it gets none."""
 
 import os
 import warnings
@@ -69,7 +69,9 @@ def with_known(rows: pd.DataFrame, crops, photos, there, folders, options: Optio
     crops = crops.rename(columns={"CropPath": "Before", "Key": "Made"})
     rows = rows.merge(crops, "left", ["ImageID", "n"])
     rows = rows.merge(photos, "left", ["ImageID", "Rotation", "PhotoBytes"])
-    rows = rows.fillna({"Before": "", "SHA256": "", "Width": 0, "Height": 0, "Hash": ""})
+    rows = rows.fillna(
+        {"Before": "", "SHA256": "", "Width": 0, "Height": 0, "Hash": "", "Stage": ""}
+    )
     size = rows["Before"].str.removeprefix("data/crops/").map(there)
     stays = (rows["Made"] == rows["Key"]) & (rows["Bytes"] == size)
     rows["CropPath"] = rows["Kept"] = rows["Before"].where(stays, "")
@@ -78,17 +80,13 @@ def with_known(rows: pd.DataFrame, crops, photos, there, folders, options: Optio
 
 
 def planned(rows: pd.DataFrame, official, shares, options: Options) -> pd.DataFrame:
-    """Return the rows as they are to be: split, CropPath, pixels; or the Error that prevents it.
-
-    New are those of photos that have not been read yet.
-    """
+    """Return the rows with the split, path and pixels of each crop, or Error: why there is none."""
     hashes = rows.drop_duplicates("ImageID").set_index("ImageID")["Hash"]
     groups = split.group(hashes)
     splits = split.assign_splits(groups, official, shares)
     rows = rows.assign(
         DuplicateGroup=rows["ImageID"].map(groups),
         Subset=rows["ImageID"].map(splits),
-        New=(rows["Width"] == 0) & (rows["Error"] == ""),
     )
     decided = [_decided(row, options) for row in rows.itertuples()]
     columns = ["CropPath", "Error", *PIXELS]
@@ -103,7 +101,7 @@ def _decided(row, options: Options) -> tuple:
         error = REPEATS
     elif row.Excluded and row.Subset != "test":
         error = EXCLUDED
-    elif row.Width:
+    elif not error:
         pixels, error = judge(row, (row.Width, row.Height), options)
     path = "" if error else f"data/crops/{row.Subset}/{row.Name}"
     return path, error, *(pixels or [pd.NA] * len(PIXELS))

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from openimager import cluster
 from openimager.crops import files, plan, split
-from openimager.crops.cut import SMALL, Options, crop_rows
+from openimager.crops.cut import SMALL, Options, crop_rows, hash_rows
 from openimager.errors import BadInput, explained_os_errors
 from openimager.query import without_flags
 from openimager.store import COORDINATES, CROP_COLUMNS, PIXELS, Store
@@ -32,7 +32,7 @@ _LEFT_OUT = {
 COUNTS = ("made", "remade", "kept", "moved", *_LEFT_OUT)
 _COUNTED = {plan.REPEATS: "repeats", plan.EXCLUDED: "excluded", SMALL: "small"}  # or "failed"
 _PARTITION = 64  # photos: about a second of work on one core
-_CUT_FROM = ("ImageID", "n", "Rotation", *COORDINATES, "Key", "CropPath")
+_CUT_FROM = ("ImageID", "n", "Rotation", *COORDINATES, "Key", "CropPath", "Stage")
 
 
 def write_crops(
@@ -108,43 +108,46 @@ def write_crops(
     folders = files.folder_names(sorted(boxes["Category"].unique()))
     rows["Excluded"] = plan.excluded(exclude, rows) if exclude is not None else 0
 
-    def run(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-        work = functools.partial(crop_rows, store=store, options=options)
+    def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
+        work = functools.partial(task, store=store, options=options)
         slots = cluster.slots(executor) if executor else processes
         how = processes, executor, processes if processes > 1 else None
-        total = rows["ImageID"].nunique()
-        with tqdm(total=total, desc="Cropping", unit="photo", disable=quiet or None) as progress:
-            for part, done in cluster.run(work, _partitions(rows, slots), *how):
+        outcomes, total = [], rows["ImageID"].nunique()
+        with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
+            for part, done in cluster.run(work, _partitions(rows[list(_CUT_FROM)], slots), *how):
                 progress.update(part["ImageID"].nunique())
-                yield done
+                outcomes.append(done)
+        return pd.concat(outcomes)
 
     with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
         there = store.sizes(store.crops)
         rows = plan.with_known(rows, *files.known(store), there, folders, options)
-        own, official = {*there}, photos.set_index("ImageID")["Subset"]
-        # A photo that has not been read yet counts as unlike all others. The few that turn out to
-        # repeat one may belong to another split, and their crops are made again there.
-        while True:
-            wanted = plan.planned(rows, official, shares, options)
-            lacking = (wanted["CropPath"] != "") & (wanted["CropPath"] != rows["CropPath"])
-            todo = wanted.loc[lacking | wanted["New"], list(_CUT_FROM)]
-            if todo.empty:
-                break
-            todo = todo.assign(CropPath=todo["CropPath"].where(lacking, ""))
-            done = pd.concat(run(todo))
-            made = done[done["CropPath"] != ""]
-            for new, columns in ((done, ["Error", *files.SEEN]), (made, list(files.MADE))):
-                rows.loc[new.index, columns] = new[columns]
-            own |= {*made["CropPath"].str.removeprefix("data/crops/")}
+        unread = (rows["Width"] == 0) & (rows["Error"] == "")
+        if unread.any():
+            seen = ["Error", *files.SEEN]
+            rows.loc[unread, seen] = run(hash_rows, rows[unread], "Decoding")[seen]
+        official = photos.set_index("ImageID")["Subset"]
+        wanted = plan.planned(rows, official, shares, options)
+        todo = (wanted["CropPath"] != "") & (wanted["CropPath"] != wanted["Kept"])
+        stale = files.stale(there, {*wanted["CropPath"]})
+        # Crops change only from here on, the stale ones first, so that near-duplicates are never
+        # in two splits; and there is no crops.csv until it lists what is there.
+        if stale or todo.any():
+            files.set_aside(store)
+        files.tidy(store, stale, folders.values())
+        if todo.any():
+            made = ["Error", *files.MADE]
+            paths = wanted.loc[todo, "CropPath"]
+            wanted.loc[todo, made] = run(crop_rows, wanted[todo], "Cropping")[made]
+            store.remove(*map(store.crop, {*paths} - {*wanted["CropPath"]}))
         absent = wanted["CropPath"] == ""
         wanted.loc[absent, ["SHA256", "Key", "Subset"]] = ""
         wanted.loc[absent, [*PIXELS, "Bytes"]] = pd.NA
         counts, moved = _counted(wanted)
         counts["dropped"] = len(boxes) - len(wanted)
         rows = wanted[wanted["Error"] != SMALL].reset_index(drop=True)[list(CROP_COLUMNS)]
-        stale = files.tidy(store, own, {*rows["CropPath"]}, folders.values())
-        removed = [path for path in stale if path in there and not path.endswith(".part")]
+        removed = [path for path in stale if not path.endswith(".part")]
         counts["removed"] = len(removed) - counts["moved"]
         store.write_table(rows, "crops.csv")
         files.keep(store, wanted[wanted["Width"] > 0])
