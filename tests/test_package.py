@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from builders import jpeg
+from builders import digest, jpeg
 from huggingface_hub import DatasetCard, ModelCard
 from package_tree import (
     GONE,
@@ -103,11 +103,10 @@ def test_photos_can_be_left_out(tree):
 def test_only_the_current_selection_goes_in(tree):
     """A photo of an earlier selection stays on disk with its credit, and out of the package."""
     old = 15 * "0" + "e"
-    for name in (old, "my-holiday"):
-        (tree / "data" / "images" / f"{name}.jpg").write_bytes(jpeg(9))
+    (tree / "data" / "images" / f"{old}.jpg").write_bytes(jpeg(9))
     edit(tree, "ATTRIBUTION.csv", lambda t: pd.concat([t, t[:1].assign(ImageID=old)]))
     files = collect(tree)
-    assert f"data/images/{old}.jpg" not in files and "data/images/my-holiday.jpg" not in files
+    assert f"data/images/{old}.jpg" not in files
     credits = pd.read_csv(files["data/ATTRIBUTION.csv"], dtype=str)
     assert list(credits["ImageID"]) == IDS
     assert old in (tree / "data" / "ATTRIBUTION.csv").read_text(encoding="utf-8")
@@ -131,6 +130,13 @@ def test_photo_without_credit_stops_and_is_named(tree):
     # Its crop is a copy of a part of it, so leaving the photo out does not help.
     with pytest.raises(BadInput, match=IDS[3]):
         collect(tree, with_photos=False)
+
+
+def test_stray_photo_without_credit_is_named(tree):
+    """A picture that somebody put among the photos is noticed, though no table names it."""
+    (tree / "data" / "images" / "my-holiday.jpg").write_bytes(jpeg(8))
+    with pytest.raises(BadInput, match="my-holiday"):
+        collect(tree)
 
 
 def test_photos_of_other_categories_come_with_credits(tree):
@@ -330,7 +336,7 @@ def test_boxes_left_out_by_an_option_are_no_mismatch(tree):
 
 
 def test_metadata_says_what_there_is(tree):
-    """Categories, subsets, counts, licence, query, options and metrics are the tree's."""
+    """Categories, subsets, counts, licence, query, options, metrics and hashes are the tree's."""
     said = describe(tree)
     assert said["categories"] == ["Cat", "Hot dog"]
     assert said["subsets"] == ["train", "validation", "test"]
@@ -339,18 +345,24 @@ def test_metadata_says_what_there_is(tree):
     assert said["licence"]["photos"] == ["CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)"]
     assert said["options"]["EPOCHS"] == 3 and said["query"] == QUERY
     assert said["metrics"]["accuracy"] == 0.5 and said["drawn"] is True
+    assert said["metrics"]["baselines"]["majority"]["accuracy"] == 0.25
+    assert said["versions"]["pandas"] == pd.__version__ and "keras" in said["versions"]
+    assert said["tables"]["crops.csv"] == digest(tree / "data" / "crops.csv")
     assert describe(tree) == json.loads(json.dumps(said))
 
 
 def test_name_is_made_from_the_categories():
     """The sample has a name of its own; others are named by their categories."""
     validate = pytest.importorskip("quilt3.util").validate_package_name
-    many = [f"Category number {i}" for i in range(40)]
-    for categories in (["Apple", "Banana"], ["Café", "Salt/pepper"], ["犬"], many):
-        name = contents.default_name({"drawn": False, "categories": categories})
+    lists = [["Apple", "Banana"], ["Café", "Salt/pepper"], ["犬"], ["猫"], ["Cafe"], ["Café"]]
+    lists += [["Salt", "pepper"], ["Salt pepper"], ["Salt_pepper"], ["Salt-pepper"]]
+    lists += [[f"Category number {i}" for i in range(count)] for count in (40, 41)]
+    names = [contents.default_name({"drawn": False, "categories": each}) for each in lists]
+    for name in names:
         validate(name)
         assert len(name) < 70
-    assert contents.default_name({"drawn": False, "categories": ["Café"]}) == "quilt/cafe"
+    assert len({*names}) == len(lists)
+    assert contents.default_name({"drawn": False, "categories": ["Cafe"]}) == "quilt/cafe"
     assert contents.default_name({"drawn": True, "categories": ["Cat"]}) == "quilt/open_images"
 
 

@@ -1,6 +1,9 @@
 """What goes into the Quilt package: which files, with whose credit, and its metadata."""
 
+import hashlib
+import importlib.metadata
 import os
+import platform
 import re
 import subprocess
 import unicodedata
@@ -11,9 +14,11 @@ import pandas as pd
 from openimager.crops.files import FORMATS
 from openimager.errors import BadInput, first_of
 from openimager.export.licences import licence
+from openimager.files import sha256
 from openimager.package.consistency import check_data, check_model
 from openimager.query import SITE
 from openimager.store import SUBSETS, Store
+from openimager.tables import catalogue
 
 # What of each folder is in the package; hidden files and data/yolo/ are not.
 _REPOSITORY = ("README.md", "quilt_summarize.json", "summaries/*.json")
@@ -30,6 +35,7 @@ _NEEDED = {
     **{f"models/{n}": "build-model" for n in ("latest.keras", "history.json", "trained_on.txt")},
     **{f"models/{name}": "evaluate-model" for name in ("metrics.json", "predictions.csv")},
 }
+_PACKAGES = ("keras", "tensorflow", "numpy", "pandas", "Pillow", "quilt3")
 
 
 def require(
@@ -93,14 +99,15 @@ def collect(
 def _photos_and_credits(store: Store, prefix: str, with_photos: bool) -> dict[str, Path]:
     """Return the photos of the current selection, and their credits in a file of the state folder.
 
-    Changes says "cropped" for a photo of which crops are in the package. Photos without a credit
-    are refused.
+    Changes says "cropped" for a photo of which crops are in the package. Pictures that no
+    credit names are refused, also those of no selection.
     """
     photos, crops = (store.read_table(name) for name in ("images.csv", "crops.csv"))
     credits = store.read_table("ATTRIBUTION.csv").drop_duplicates("ImageID")
     selected = set(photos.loc[photos["Status"] == "ok", "ImageID"])
     cropped = set(crops.loc[crops["CropPath"] != "", "ImageID"])
-    if missing := sorted((selected | cropped) - set(credits["ImageID"])):
+    strays = {path.stem for path in store.images.glob("[!.]*")} if with_photos else set()
+    if missing := sorted((selected | cropped | strays) - set(credits["ImageID"])):
         raise BadInput(
             f"No credit in {store.path('ATTRIBUTION.csv')} for {first_of(missing)}: a photo is "
             "only passed on with author and licence. Run build-dataset again, or take it out."
@@ -126,7 +133,8 @@ def describe(
     """Return the metadata of the package, ready for JSON.
 
     `drawn` in it is True for the drawn sample, whose numbers say nothing about photos; `query` is
-    data/query.json, `options` are those of the training and `metrics` the single numbers.
+    data/query.json, `options` are those of the training, `metrics` the single numbers and the
+    baselines, and `tables` the SHA256 of each.
     """
     store, models = Store(data_dir), Store(models_dir)
     photos, boxes, crops = (store.read_table(name) for name in _TABLES[:3])
@@ -137,9 +145,11 @@ def describe(
     by_subset = by_subset[[subset for subset in SUBSETS if subset in by_subset]]
     query = store.read_json("query.json") or {}
     query.pop("downloaded", None)
-    # Where the tables came from, unless that follows from the release.
-    if base_url := (store.read_json(SITE) or {}).get("base_url"):
-        query["base_url"] = base_url
+    # An installed package has no record of the site that the tables came from.
+    if (site := store.read_json(SITE)) is not None:
+        known = {"v4": catalogue.BASE_URL, "sample": "drawn on this machine"}
+        default = known.get(query["release"], catalogue.ROOT_URL)
+        query["base_url"] = site.get("base_url") or default
     return {
         "categories": list(by_subset.index),
         "subsets": list(by_subset),
@@ -157,13 +167,22 @@ def describe(
         # The sample's invented credits are at example.org.
         "drawn": bool(photos["OriginalLandingURL"].str.startswith("https://example.org/").all()),
         "options": history.get("parameters", {}),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
         "revision": code_revision(root),
-        "metrics": {name: v for name, v in metrics.items() if isinstance(v, str | int | float)},
+        "metrics": {
+            name: value
+            for name, value in metrics.items()
+            if isinstance(value, str | int | float) or name == "baselines"
+        },
+        "tables": {name: sha256(store.path(name)) for name in _TABLES},
     }
 
 
 def default_name(about: dict) -> str:
     """Return a package's name from its metadata: the categories, or the sample's own name.
+
+    Where a name cannot hold the categories as they are, a part of their hash tells them apart.
 
     >>> default_name({"drawn": False, "categories": ["Apple", "Hot dog"]})
     'quilt/apple_hot-dog'
@@ -175,7 +194,11 @@ def default_name(about: dict) -> str:
     names = "_".join(about["categories"])
     plain = unicodedata.normalize("NFKD", names).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")
-    return f"quilt/{name[:60].rstrip('-_') or 'photos'}"
+    words = " ".join(about["categories"])
+    if len(name) > 60 or not re.fullmatch("[A-Za-z0-9]+( [A-Za-z0-9]+)*", words):
+        digest = hashlib.sha256("\n".join(about["categories"]).encode()).hexdigest()
+        name = f"{name[:52]}-{digest[:6]}".lstrip("-")
+    return f"quilt/{name}"
 
 
 def code_revision(root: str | os.PathLike = ".") -> str:
