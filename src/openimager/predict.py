@@ -84,14 +84,15 @@ def load_model(models: str | os.PathLike = "models") -> "Classifier":
         raise BadInput(f"{path} is not a model saved by build-model: {error}") from error
     report = Store(path.parent).read_json("metrics.json") or {}
     found = report.get("temperature"), report.get("threshold")
-    if None not in found and report.get("model_sha256") == sha256(path):
-        loaded.temperature, loaded.threshold = found
+    if None in found:
+        reason = "is missing or incomplete beside"
+    elif report.get("model_sha256") != sha256(path):
+        reason = "describes another model than"
     else:
-        warnings.warn(
-            f"There is no metrics.json of the model {path} beside it: the probabilities are not "
-            "calibrated, and no answer is 'none of these'. Run evaluate-model.",
-            stacklevel=2,
-        )
+        loaded.temperature, loaded.threshold = found
+        return loaded
+    text = "the probabilities are not calibrated, and no answer is 'none of these'"
+    warnings.warn(f"metrics.json {reason} {path}: {text}. Run evaluate-model.", stacklevel=2)
     return loaded
 
 
