@@ -237,6 +237,28 @@ def test_known_sizes_and_hashes(tmp_path, monkeypatch):
                 local([BOX], base, tmp_path)
 
 
+def test_ranges_that_end_early(tmp_path):
+    """A server may answer with less than the rest; the file is whole when its length is."""
+    data = b"0123456789"
+
+    def some(handler, times):
+        start = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        part = data[start : start + 4]
+        span = f"bytes {start}-{start + len(part) - 1}/{len(data)}"
+        handler.send_response(206)
+        handler.send_header("Content-Range", span)
+        handler.send_header("Content-Length", str(len(part)))
+        handler.end_headers()
+        handler.wfile.write(part)
+
+    (tmp_path / "a.part").write_bytes(data[:1])
+    (tmp_path / "a.part.tag").write_text('"one"', encoding="utf-8")
+    with web() as server:
+        server.pages["/a"] = some
+        fetch_one(server.url + "/a", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == data
+
+
 def test_announced_md5(tmp_path):
     """A file without a published hash is compared with the MD5 that its server announces."""
     data = b"0123456789"

@@ -110,6 +110,8 @@ def _continue(url: str, part: Path, stop: threading.Event, quiet: bool) -> None:
                 if stop.is_set():
                     raise TryAgain(f"{url} was interrupted.")
                 stream.write(block)
+    if status == 206 and span.rpartition("/")[2] not in ("*", str(_size(part))):
+        raise requests.ConnectionError  # a server may send less than the rest
 
 
 def _reason(error: requests.RequestException) -> tuple[str, float]:
