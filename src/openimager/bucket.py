@@ -116,9 +116,9 @@ def _code(error: BaseException | None) -> str:
 def lock(path, url: str) -> Iterator[None]:
     """Hold a lock object while the block runs, where the server supports conditional PUTs.
 
-    `Busy` if another run holds it. If its holder has not written to it for `_LEASE` seconds, that
-    was killed, and the lock is taken over. This is seen by watching it, so that no two clocks need
-    to agree.
+    `Busy` if another run holds it. If its holder has not written to it for `_LEASE` seconds, it
+    is taken to be dead, and the lock is taken over. We watch the object for changes instead of
+    comparing times, so clocks need not agree.
     """
     mine, stopped, fs = secrets.token_hex(8), threading.Event(), path.fs
 
@@ -146,7 +146,7 @@ def lock(path, url: str) -> Iterator[None]:
                 raise
         except (NotImplementedError, TypeError):
             pass
-        return True  # also where it is not supported: there, whole files are all there is
+        return True  # also if the server has no conditional PUT: then there is no lock
 
     with explained(url):
         begun, before = time.monotonic(), None

@@ -29,8 +29,8 @@ _OPTIONS = {
         "--sample": "the drawn sample, offline: --release sample",
         "--subset SUBSET": "train, validation, test or all (train; repeatable)",
         "--limit N": "photos per category, over all subsets",
-        "--seed N": "seed for choosing under a limit (0)",
-        "--with-children": "count kinds of a category as the category",
+        "--seed N": "seed of the choice that --limit makes (0)",
+        "--with-children": "also count boxes of subcategories (a hamburger is a sandwich)",
         "--drop FLAG": "leave out boxes marked occluded, truncated, group, depiction or inside "
         "(repeatable)",
         "--drop-unknown": "leave out boxes whose flags are unknown",
@@ -39,12 +39,12 @@ _OPTIONS = {
         "--image-ids FILE": "only these photos: an ImageID or SUBSET/ImageID on each line",
     },
     "from where, to where": {
-        "--data-dir DIR": "where everything goes (data)",
+        "--data-dir DIR": "the data directory (data)",
         "--source SOURCE": "flickr, cvdf, thumbnail or a URL with V4 column names, such as "
         "https://host/{Subset}/{ImageID}.jpg (repeatable, tried in order; flickr, then cvdf)",
-        "--base-url URL": "URL or directory in place of the release's own: for v4 the folder of "
+        "--base-url URL": "read the tables from this URL or directory: for v4 the folder of "
         "the tables (2018_04/), for v5 to v7 the folder that holds 2018_04/, v5/, v6/ and v7/",
-        "--replace": "allow dropping categories and photos of the last selection",
+        "--replace": "continue even if this drops categories or photos of the last selection",
         "--cache-dir DIR": "where the tables are kept (a per-user cache)",
         "--class-names FILE": "class descriptions already on disk",
         "--boxes FILE": "a table of boxes already on disk",
@@ -54,15 +54,15 @@ _OPTIONS = {
         "--workers N": "requests in flight, 1 to 1,000 (32)",
         "--rate N": "requests per second for each registered domain; 0 for no cap (10; no "
         "cap for CVDF's mirror and, by default, for this machine)",
-        "--processes N": "processes that share workers and rate (1); one at a time uses Flickr",
+        "--processes N": "processes (1) that share workers and rate; only one at a time uses Flickr",
         "--dask ADDRESS": "run on the workers of this Dask scheduler, such as tcp://host:8786. "
         "More machines speed up the mirror (--source cvdf), not Flickr, whose photos are all on "
         "one domain",
-        "--retry-gone": "request photos again that were gone",
+        "--retry-gone": "request again photos that were gone",
         "--quiet": "no progress and no counts; errors still show",
     },
 }
-# Of the options with a value; one that is repeatable is a list.
+# Options with a value: those that may be repeated, whose result is a list, and numbers.
 _REPEATABLE = {"--subset", "--drop", "--without", "--merge", "--source"}
 _NUMBERS = {"--limit": int, "--seed": int, "--workers": int, "--processes": int, "--rate": float}
 # What `--list` and `--dry-run` have no use for.

@@ -20,7 +20,7 @@ class TryAgain(RuntimeError):
 
 @contextlib.contextmanager
 def explained_os_errors(kept: str) -> Iterator[None]:
-    """Turn an OSError into `TryAgain`; what is `kept`, such as "Whole photos", the message says."""
+    """Turn an OSError into `TryAgain`; the message says that `kept` ("Whole photos") are kept."""
     try:
         yield
     except OSError as error:
@@ -42,14 +42,14 @@ def first_of(names: Sequence[str], shown: int = 3) -> str:
 
 
 def megabytes(size: float) -> str:
-    """Return a number of bytes in MB, or in GB from there on."""
+    """Return a number of bytes in MB, or in GB from 1 GB on."""
     return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
-    """Return the exit status of a command: of its `work` (None is 0), or 1 or 2 after an error.
+    """Run the `work` of a command; return its exit status (None is 0), 1 or 2 after an error.
 
-    Errors and warnings are lines on stderr: for a person, without a place in the code.
+    Errors and warnings are written to stderr, without traceback or line number.
     """
     try:
         with warnings.catch_warnings():

@@ -96,8 +96,9 @@ def lock(
     """Hold an advisory lock on the file `path` while the block runs.
 
     The operating system drops it when the process dies, however it dies, so that no stale lock
-    is ever left to be cleaned up. While another process, or another holder in this one, has the
-    lock, this waits until `stop` is set, or not at all if `wait` is False; then it raises `Busy`.
+    is ever left to be cleaned up. If another process, or another holder in this one, has the
+    lock, wait until it is free; raise `Busy` if `stop` is set meanwhile, or at once if `wait` is
+    False.
     """
     import filelock
 

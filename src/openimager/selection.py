@@ -52,9 +52,9 @@ class Selector:
         return views.open_database(self.site.cache_dir, self._path or ":memory:")
 
     def _rest(self) -> None:
-        """Close a database in a file until the next question: open, it takes tens of MB."""
+        """Close a database in a file until the next query, because open it takes tens of MB."""
         if self._path:
-            # What is not yet in the file is compressed, in buffers of every thread.
+            # Closing compresses what is not in the file yet, with buffers for each thread.
             self._con.execute("SET threads = 1")
             self._con.close()
             del self._con
@@ -155,8 +155,8 @@ class Selector:
     def take(self, gone: Collection[str] = frozenset()) -> Iterator[tuple[str, int | None]]:
         """Yield ImageID and OriginalSize of the selected photos, in order.
 
-        `gone` are ImageIDs that no source has any more. They stay, and the next photos are added
-        in their place.
+        `gone` are ImageIDs that no source has any more. They stay in the result, but do not
+        count towards the limit, so the next photos are added.
         """
         with views.explain_errors():
             self._play(gone)

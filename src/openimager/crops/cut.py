@@ -64,8 +64,8 @@ def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) 
 
     `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates and Key. The
     outcomes have the same index and `files.OUTCOME`; the width of a photo that cannot be read is 0,
-    and Error says why. Because decoding is most of the work, boxes whose CropPath is "", for want
-    of a crop, are cut too and staged for `crop_rows`.
+    and Error says why. Because decoding is most of the work, boxes without a crop
+    (CropPath is "") are cut at the same time and kept for `crop_rows`.
     """
     options, staged = options or Options(), {}
 

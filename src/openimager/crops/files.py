@@ -1,6 +1,6 @@
 """The files of cropping: the folders of crops, and what .openimager/ keeps to resume.
 
-To resume there are outcomes, crops whose split is not known yet, and the crops.csv before. Each
+To resume, it keeps outcomes, crops whose split is not known yet, and the previous crops.csv. Each
 partition writes files of its own, because a bucket cannot append. They are removed when crops.csv
 is written.
 """
@@ -22,9 +22,9 @@ from openimager.store import IMAGE_ID, SCHEMAS, SUBSETS, Store, typed
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 _STATE = ".openimager/crops"  # what only an unfinished run needs
-_ASIDE = f"{_STATE}/0000.csv"  # sorted before all that runs have noted since
+_ASIDE = f"{_STATE}/0000.csv"  # sorts first, so that later notes override it
 _PHOTOS = ".openimager/photos.csv"  # so that a photo need not be opened again
-# What is found out: of a crop, and of its photo, whose size is 0 if it cannot be read.
+# Facts about a crop, and about its photo (Width and Height are 0 if it cannot be read).
 MADE = ("CropPath", "SHA256", "Bytes")
 SEEN = ("Width", "Height", "Hash", "Stage")
 _CROP = {name: SCHEMAS["crops.csv"][name] for name in ("ImageID", "n", "Key", *MADE)}
@@ -74,7 +74,7 @@ def crop_path(data_dir: str | os.PathLike | Store, path: str) -> Path:
 
 
 def stale(there: Iterable[str], belong: Collection[str]) -> list[str]:
-    """Return those files below crops/ that are crops and do not belong; others are not ours."""
+    """Return the crops below crops/ that do not belong; files that are not crops are ignored."""
     own = (path for path in there if _OWN.fullmatch(path))
     return [path for path in own if f"data/crops/{path}" not in belong]
 
@@ -93,7 +93,7 @@ def tidy(store: Store, stale: list[str], folders: Iterable[str]) -> None:
     if store.is_local:
         wanted = {store.crops / split / folder for split in SUBSETS for folder in folders}
         for folder in {*store.crops.glob("*/*")} - wanted:
-            with contextlib.suppress(OSError):  # it holds somebody else's files, or is one
+            with contextlib.suppress(OSError):  # it holds other files, or is a file
                 folder.rmdir()
         for folder in wanted:
             folder.mkdir(parents=True, exist_ok=True)
@@ -102,9 +102,9 @@ def tidy(store: Store, stale: list[str], folders: Iterable[str]) -> None:
 def note(store: Store, outcomes: pd.DataFrame, staged: Mapping | None = None) -> pd.DataFrame:
     """Record the outcomes of one partition, and return them.
 
-    `staged` are crops whose split is not known yet: they are kept beside it, named in Stage.
+    `staged` are crops whose split is not known yet: they are kept in a zip file, which Stage names.
     """
-    which = repr((staged is None, sorted({*outcomes["ImageID"]})))  # both kinds are kept
+    which = repr((staged is None, sorted({*outcomes["ImageID"]})))  # of hashing and of cropping
     name = hashlib.sha256(which.encode()).hexdigest()[:16]
     if staged:
         stream = io.BytesIO()

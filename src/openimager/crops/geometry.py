@@ -7,7 +7,7 @@ from PIL import Image
 from openimager.errors import BadInput
 from openimager.store import ROTATIONS
 
-_ORIGINAL = 4_000_000  # pixels from which a photo is taken for a camera's original
+_ORIGINAL = 4_000_000  # pixels; a photo with as many is assumed to be a camera's original
 
 
 def box_to_pixels(box, width: int, height: int, padding: float = 0) -> tuple[int, int, int, int]:

@@ -58,9 +58,9 @@ def excluded(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
 def with_known(rows: pd.DataFrame, crops, photos, there, folders, options: Options):
     """Add Key, Name, and what is known of crops and photos from earlier runs.
 
-    Before is the CropPath of the crop that an earlier run made of the box. CropPath and Kept are
-    the same if it is whole (`there` are the files) and made in the same way, else "". Width is 0
-    until the photo is read.
+    Before is the CropPath of the crop that an earlier run made of the box. CropPath and Kept repeat
+    it if that file is complete (`there` has the sizes) and was made in the same way; otherwise they
+    are "". Width is 0 until the photo is read.
     """
     names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
     rows["Name"] = rows["Category"].map(folders).astype(str) + "/" + names

@@ -66,17 +66,17 @@ def write_crops(
     quality : int
         Of JPEG and WebP, 1 to 100.
     padding, keep_aspect : float and bool
-        Grow each box on each side by this share of its width and height, within the photo; fit it
-        into the square, centred on black, instead of stretching it.
+        `padding`: grow each box on each side by this share of its width and height, within the
+        photo. `keep_aspect`: fit it into the square, centred on black, instead of stretching it.
     min_pixels : int
-        Leave out boxes with fewer pixels than this along a side of the photo on disk.
+        Leave out boxes that are narrower or lower than this in the photo on disk.
     drop, drop_unknown
         Leave out boxes by their flags, as `openimager.query.Query` does.
     shares : sequence of three float
         Of train, validation and test, where all photos come from one subset.
     workers, quiet : int and bool
-        Threads in all, by default one per core (with `executor`: threads per partition, by default
-        one); and whether to print nothing.
+        `workers`: threads in all, by default one per core (with `executor`: threads per partition,
+        by default one). `quiet`: print nothing.
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional
@@ -182,7 +182,7 @@ def _check(options: Options, shares) -> None:
 def _partitions(rows: pd.DataFrame, slots: int) -> Iterator[pd.DataFrame]:
     """Return the rows of some photos at a time, in the sizes of `cluster.sizes`."""
     starts = np.append(np.flatnonzero(~rows["ImageID"].duplicated()), len(rows))  # of photos
-    least = 8 if slots > 1 else _PARTITION  # alone, there is nobody to wait for the last
+    least = 8 if slots > 1 else _PARTITION  # a single worker waits for no other
     edges = starts[np.cumsum([0, *cluster.sizes(len(starts) - 1, slots, _PARTITION, least)])]
     return (rows.iloc[start:end] for start, end in itertools.pairwise(edges))
 

@@ -104,7 +104,7 @@ def check_model(store: Store, models: Store) -> None:
 
 
 def _refuse(what: str, names) -> None:
-    """Raise if there are names; what these checks are about is what build-dataset writes."""
+    """Raise BadInput if there are names. These checks are about files that build-dataset writes."""
     names = sorted({*names})
     _require(not names, f"{what} ({first_of(names, 1)})", "build-dataset")
 

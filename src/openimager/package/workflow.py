@@ -37,10 +37,10 @@ _DEFAULTS = {"version": "1", "is_workflow_required": True, "default_workflow": W
 
 
 def write_workflow(place: Registry) -> int:
-    """Put our rules into a registry, beside those that it has; return how many files it took.
+    """Put our rules into a registry, beside those that it has; return how many were written.
 
-    That is 0 if nothing has to change: in S3 every write may be a new version, and a revision
-    records which one it was checked against. Schemas in a registry that moved get new addresses.
+    Unchanged files are not written: in S3 every write may be a new version, and a revision records
+    which one it was checked against. Schemas in a registry that moved get new addresses.
     """
     folder = f"{place.key}/{_FOLDER}/"
     old = (place.read(f"{_FOLDER}/config.yml") or b"").decode("utf-8")

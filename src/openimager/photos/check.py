@@ -45,11 +45,11 @@ def look(
 ) -> Look:
     """Check that `data` is a whole photo and, as far as recorded, the right one.
 
-    A photo is a JPEG that decodes to its last row. Neither the recorded MD5 nor an ETag that is
-    the MD5 of `data` leaves anything for decoding to find. PNG, GIF and WebP, which Flickr keeps
-    as originals, are accepted with the recorded MD5. `size` and `md5` are OriginalSize and
-    OriginalMD5. A transfer that is not `framed` may have ended too early: what does not decode is
-    then `DAMAGED` and no other photo.
+    A photo is a JPEG that decodes to its last row. If `data` has the recorded MD5, or the ETag is
+    its MD5, only its header is read. PNG, GIF and WebP, which Flickr keeps as originals, are
+    accepted with the recorded MD5. `size` and `md5` are OriginalSize and OriginalMD5. A response
+    with neither Content-Length nor chunks is not `framed`: it may have ended too early, so what
+    does not decode is reported as `DAMAGED`, not as another photo.
     """
     etag = etag.strip('"').lower() if re.fullmatch(r'"[0-9a-fA-F]{32}"', etag) else ""
     digest = b""
@@ -86,7 +86,7 @@ def _decode(data: bytes, most_pixels: int, any_format: bool, to_the_end: bool):
             if width * height > most_pixels:
                 return 0, 0, f"too many pixels: {width:,} x {height:,}"
             if to_the_end:
-                # An eighth of the size and brightness alone take half the time, and the decoder
+                # Decoding at an eighth of the size and in grey takes half the time, and the decoder
                 # still has to read the last block of the last row.
                 image.decodermaxblock = len(data)
                 image.draft("L", (max(1, width // 8), max(1, height // 8)))

@@ -155,8 +155,8 @@ class Client:
     def _pool(self, url: str):
         """Return the connections to a URL's host, and what to request there.
 
-        They go through the proxy of the environment. Without one, a pool alone spares the time
-        that urllib3's manager takes to find it.
+        They go through the proxy of the environment. Without a proxy we keep one pool per host
+        ourselves, because finding it in urllib3's PoolManager takes time.
         """
         scheme, host, path, query, _ = urlsplit(url)
         place = f"{scheme}://{host}"
@@ -193,7 +193,7 @@ class Client:
         return self._check(bytes(data), source, response.headers.get("ETag", ""), framed)
 
     def _read(self, source: Source) -> Answer:
-        """Read a file of a local site, wherever its links lead inside the site's folder."""
+        """Read a file of a local site, following links that stay inside the site's folder."""
         try:
             path = source.path.resolve()
             if not path.is_relative_to(self._site):
@@ -250,12 +250,12 @@ def _by_status(response, url: str) -> Answer | None:
     return Answer("gone", f"answered {status}")
 
 
-# The first that fits an error, or the cause that it carries.
+# Checked in this order, against the error and its cause.
 _CAUSES = (
     (ConnectionRefusedError, "connection refused"),
     (exceptions.NameResolutionError, "no such host, or no network"),
     (exceptions.ProxyError, "the proxy does not answer"),
-    # It is one of urllib3's TimeoutErrors.
+    # Before TimeoutError, of which it is a subclass.
     (exceptions.NewConnectionError, "the host cannot be reached"),
     ((exceptions.TimeoutError, TimeoutError), "timed out"),
     ((exceptions.SSLError, ssl.SSLError), "no secure connection (TLS)"),
@@ -277,7 +277,7 @@ def _no_answer(error: Exception) -> Answer:
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
-    """Return the context of all connections: reading the authorities takes 40 ms."""
+    """Return the context of all connections: loading the CA certificates takes 40 ms."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
     context = urllib3.util.create_urllib3_context()
     context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})

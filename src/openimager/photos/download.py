@@ -82,7 +82,7 @@ def download(
         next; one that failed keeps its place for the next run.
     source : str or sequence of str, optional
         ``"flickr"``, ``"cvdf"``, ``"thumbnail"`` or a URL with V4 column names in it. A photo
-        comes from the first that has it and does not wait after a 429. By default Flickr, then
+        is taken from the first that has it and is not waiting after a 429. By default Flickr, then
         CVDF for photos that came from Flickr.
     workers, rate : int and float, optional
         Requests in flight, in all processes together, and requests per second for each registered
@@ -92,14 +92,14 @@ def download(
         As for `openimager.query.Site`; the tables also under their names of 2018,
         `class_names_fp`, `train_boxed_fp` and `image_ids_fp`.
     sample, retry_gone, quiet : bool
-        Use the drawn sample; request photos again that were gone; print nothing.
+        Use the drawn sample. Request again photos that were gone. Print nothing.
     processes : int
-        Processes to start; one at a time asks Flickr.
+        Processes to start; only one of them at a time asks Flickr.
     executor, partitions : concurrent.futures.Executor and int, optional
-        Runs partitions of the photos in place of processes of our own; how many at once (by
-        default twice what it runs at once).
+        `executor` runs the partitions instead of our own processes; `partitions` are submitted
+        at once (by default twice as many as it runs at once).
     replace : bool
-        Go on where the selection drops categories or photos that the tables in `data_dir` hold.
+        Continue even if this drops categories or photos that the tables in `data_dir` hold.
 
     Returns
     -------
@@ -166,8 +166,8 @@ def download(
 def _unchanged(store: Store, query, site, other_source: bool) -> "pd.DataFrame | None":
     """Return images.csv if it answers the query: every photo is on disk or gone.
 
-    A site without any address or file of its own is the one that the record is of. With
-    `other_source`, photos that are gone are to be looked for elsewhere, so there must be none.
+    If no address or file is given, the recorded site is meant. With `other_source`, photos that
+    are gone must be looked for elsewhere, so a table with such photos does not answer the query.
     """
 
     def comparable(query: Query) -> dict:

@@ -16,8 +16,8 @@ from openimager.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-# In the column Here: photos that are in the store but have no outcome, from before this run, or
-# from another worker of it.
+# Values of Here, for photos in the store without an outcome: from before this run, or fetched in it
+# by another worker.
 BEFORE, NOW = "before", "now"
 
 
@@ -111,8 +111,8 @@ class _Run:
         self.done = 0
         self._changed = self.client.changed
         self._fresh = rows
-        # In the order of arrival, so that the next probe is another photo; and when the first of
-        # them may go on.
+        # In the order of arrival, so that each probe is of another photo. `_wake` is when the first
+        # of them may be tried.
         self._waiting: list[Photo] = []
         self._wake = math.inf
         self._error: BaseException | None = None
@@ -180,7 +180,7 @@ class _Run:
         return None
 
     def _ready(self, now: float) -> Photo | None:
-        """Take a photo that may go on from those that wait; look only if there may be one."""
+        """Take a waiting photo that may be tried now; search only if there may be one."""
         if not (self.client.news or self._over or self._wake <= now):
             return None
         self.client.news, self._wake = False, math.inf
@@ -194,8 +194,8 @@ class _Run:
     def _here(self, photo: Photo) -> Outcome | None:
         """Return the outcome of a photo in the store; remove one that is not whole.
 
-        Its Source is ``"flickr"`` if the recorded MD5 says so. Otherwise it may come from a source
-        for which the table records nothing.
+        Its Source is ``"flickr"`` if it has the recorded MD5. Otherwise Source stays empty, unless
+        only one source can have delivered it in this run.
         """
         path = self.store.photo(photo.row["ImageID"])
         try:
@@ -215,7 +215,7 @@ class _Run:
         return Outcome(photo.row["ImageID"], "ok", name, found.width, found.height, len(data))
 
     def _commit(self, photo: Photo, outcome: Outcome | None) -> None:
-        """Write outcome and photo, unless the run has been stopped; let it wait if it has none."""
+        """Write outcome and photo, unless the run was stopped; without outcome the photo waits."""
         with self._changed:
             if outcome is None:
                 self._flying -= 1
@@ -250,7 +250,7 @@ def fetch_partition(
     """Call `fetch` for one partition: rows, settings and the name of the journal, or "".
 
     A worker that takes over a partition, because another one died or was cut off, finds its
-    journal begun, and does not fetch again what is written.
+    journal, and does not fetch again what is written.
     """
     rows, settings, name = job
     if name in store.sizes(store.state):

@@ -18,7 +18,7 @@ _COMPACT = "journal.jsonl"  # replayed first; the names of the others begin with
 
 @contextlib.contextmanager
 def recording(store: Store, name: str = "") -> Iterator[Callable]:
-    """Yield a function that records an outcome and, of a photo on disk, the credits in its row.
+    """Yield a function that records an outcome and, for a photo on disk, its credits.
 
     A local file has them at once. A bucket cannot append: it gets them at the end, in one PUT.
     """
@@ -31,7 +31,7 @@ def recording(store: Store, name: str = "") -> Iterator[Callable]:
         more = {"Credit": credits_of(row, outcome)} if outcome.Status == "ok" else {}
         line = memoryview(_line(outcome, **more))
         with guard:
-            # A full disk may take a part of it; the rest then says so.
+            # A full disk may take part of the line; writing the rest then raises.
             while line:
                 line = line[stream.write(line) :]
 

@@ -13,13 +13,13 @@ RATE = 10.0  # requests per second for each registered domain by default
 # Limited by the number of workers alone: CVDF's mirror on S3 does not throttle.
 MIRROR = "open-images-dataset.s3.amazonaws.com"
 
-# Below a country's domain, these are registries, such as co.uk. A domain below another one counts
-# as part of the registry's: slower than necessary, never ruder.
+# Registries below the domain of a country, such as co.uk. Hosts below a registry that is not listed
+# share one pace: slower than necessary, never too fast.
 _REGISTRIES = {"ac", "co", "com", "gov", "ne", "net", "or", "org"}
-# Requests in flight until a domain has answered so many: one that throttles after 20 to 30 photos
-# refuses few requests before we know.
+# At most 12 requests are in flight until a domain has answered 36, so that one that throttles after
+# 20 to 30 photos refuses only a few.
 TRIAL_WINDOW, _TRIAL = 12, 36
-# Requests in a row without any answer until the domain waits, and probes until it is given up.
+# After 8 unanswered requests in a row the domain waits; after 4 unanswered probes it is given up.
 _SILENT, _PROBES = 8, 4
 
 
@@ -108,7 +108,7 @@ class Pace:
         self.next = max(self.next, now) + (1.0 / self.rate if self.rate > 0 else 0.0)
 
     def answered(self, sent: float, now: float, busy: bool | None, after: float | None = None):
-        """Record how a request ended: `busy` means 429, None no answer; `after` Retry-After."""
+        """Record how a request ended: `busy` is a 429, None no answer at all; `after` is Retry-After."""
         self.running -= 1
         if busy or after is not None:
             self._strike(sent, now, after, "after 429" if busy else "as the server asked")

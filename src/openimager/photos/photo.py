@@ -44,18 +44,18 @@ class Settings:
     whole: float = 600.0  # for a whole request
     most_bytes: int = 100 << 20  # bounds of one photo, whatever the table says
     most_pixels: int = check.MOST_PIXELS
-    tries: int = 4  # requests for one photo at one source that may fail
-    refusals: int = 8  # or be answered with 429
+    tries: int = 4  # failures allowed for one photo at one source
+    refusals: int = 8  # and answers of 429
     hops: int = 5  # redirects followed
     backoff: float = 1.0  # before a second try; doubles from try to try, with jitter
     pause: float = 30.0  # after a 429 without Retry-After; doubles
     longest_pause: float = 600.0
-    patience: float = 1800.0  # without a photo, after which those whose sources all wait failed
+    patience: float = 1800.0  # without any photo, until photos whose sources all wait have failed
     flickr_domains: tuple[str, ...] = ("staticflickr.com", "flickr.com")
 
     @property
     def asked(self) -> str:
-        """The sources as one text: where they are others, a photo may not be gone."""
+        """The sources as one text; others may have a photo that was recorded as gone."""
         return " ".join(self.sources or ("by default",))
 
     def rate_of(self, domain: str, url: str) -> float:
@@ -78,7 +78,7 @@ class Outcome(NamedTuple):
     Bytes: int | None = None
     Error: str = ""
     Gone: Mapping[str, str] | None = None  # addresses that will never have the photo, and why
-    Asked: str = ""  # of a photo that is gone: `Settings.asked`
+    Asked: str = ""  # `Settings.asked`, if the photo is gone
     Skipped: str = ""  # of a photo on disk: why earlier sources did not deliver it
 
 
@@ -87,15 +87,15 @@ class Source:
     """One source of one photo, and what it has answered so far."""
 
     name: str  # one of `NAMES`, or the template
-    address: str  # as the table has it, perhaps relative: verdicts are recorded under it
+    address: str  # as the table has it, perhaps relative; the key in Outcome.Gone
     url: str  # an absolute http or https URL, or empty
     path: Path | None = None  # the file, if the address is relative and the site a directory
     size: int | None = None  # OriginalSize and OriginalMD5 (base64), which only originals have
     md5: str | None = None
-    pace: Pace | None = None  # of the domain that the next try waits for
-    moved: str = ""  # where a redirect led to a domain that waits
-    tries: int = 0  # requests that failed
-    refusals: int = 0  # and that were answered with 429
+    pace: Pace | None = None  # of the domain of the next try
+    moved: str = ""  # target of a redirect to a domain that waits
+    tries: int = 0  # failed requests
+    refusals: int = 0  # requests answered with 429
     later: float = 0.0  # when the next try may begin, on the monotonic clock
     error: str = ""  # why it did not deliver the photo
     gone: bool = False  # whether it will never have the photo
@@ -143,7 +143,7 @@ def reasons(tried: Iterable[Source]) -> str:
 
 
 def checked_sources(source: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """Return sources as a tuple, and None as it is; BadInput for no name and no template."""
+    """Return sources as a tuple, or None; BadInput for what is neither a name nor a template."""
     if source is None:
         return None
     sources = (source,) if isinstance(source, str) else tuple(source)
@@ -161,7 +161,7 @@ def sources_of(row: Mapping, settings: Settings) -> list[Source]:
 
     CVDF mirrors what Open Images took from Flickr. By default it is therefore not asked for a
     photo whose OriginalURL is elsewhere, as in the drawn sample or a site of one's own. Sources
-    that do not have it, by the row's Gone or for want of an address, are settled.
+    that are in the row's Gone, or have no address, are settled.
     """
     found, gone, local = [], row.get("Gone") or {}, catalogue.is_directory(settings.base)
     for name in settings.sources or NAMES[:2]:
@@ -202,7 +202,7 @@ def absolute(address: str, base: str = "") -> str:
 
 
 def _local(address: str, base: str) -> Path | None:
-    """Return the file of a relative address; whether it may be read is decided when it is."""
+    """Return the file of a relative address; reading it checks that it is inside the site."""
     try:
         scheme, host, path, *_ = urlsplit(address)
     except ValueError:

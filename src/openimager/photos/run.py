@@ -1,4 +1,4 @@
-"""One run: what of a selection is missing, rounds until it is on disk, and the tables."""
+"""One run: find what is missing of a selection, fetch it in rounds, write the tables."""
 
 import functools
 import heapq
@@ -28,7 +28,7 @@ _NOTHING = Outcome("", "failed", Error="not requested yet: the run was interrupt
 _STATE = """
 CREATE TABLE photo (
     ImageID TEXT PRIMARY KEY,
-    place INTEGER,  -- in the selection; of other photos NULL, like row and size
+    place INTEGER,  -- in the selection; NULL, like row and size, for other photos
     size INTEGER,  -- OriginalSize
     row BLOB,
     status TEXT,  -- of the last outcome
@@ -46,7 +46,7 @@ class Run:
         self.store, self.selector, self.settings = store, selector, settings
         self.retry_gone, self.quiet = retry_gone, quiet
         self._gone: list[str] | None = None
-        # A file that goes with the connection. Worker threads use it in turn.
+        # A temporary file, deleted when the connection closes; threads use it one at a time.
         self._db = sqlite3.connect("", check_same_thread=False)
         self._db.executescript(_STATE)
 
@@ -115,7 +115,7 @@ class Run:
                 yield Outcome(*one)
 
     def _status(self, one: Outcome) -> str:
-        # With other sources than before, a photo may not be gone. An installed table does not say.
+        # Other sources may have it. An installed table does not say which sources were asked.
         doubtful = one.Status == "gone" and one.Gone and one.Asked != self.settings.asked
         return "" if doubtful else one.Status
 
@@ -124,7 +124,7 @@ class Run:
         gone = self._ids("settled AND status = 'gone'")
         if self._gone is None or (self.selector.query.limit and gone != self._gone):
             self._db.commit()
-            # The selection changes as a whole, or not if the run is interrupted meanwhile.
+            # In one transaction, so that an interruption leaves the old selection.
             with self._db:
                 self._db.execute("UPDATE photo SET place = NULL")
                 taken = enumerate(self.selector.take(gone))
@@ -150,7 +150,7 @@ class Run:
     def _partitions(self, missing, bar: tqdm, executor, slots: int, in_flight: int | None) -> bool:
         """Fetch partitions elsewhere; tell whether only Flickr may have some photos.
 
-        One partition at a time may talk to Flickr, and hands its waiting on to the next.
+        One partition at a time may talk to Flickr, and passes on how long to leave it alone.
         """
         talking, deferred = [], False
         workers = max(1, self.settings.workers // slots)
@@ -159,7 +159,7 @@ class Run:
             rows = self._rows(missing)
             for size in cluster.sizes(len(missing), slots):
                 one = changed(self.settings, workers=workers, share=slots, flickr=not talking)
-                # Only an executor such as Dask's has another worker take over.
+                # Only with an executor can another worker take over; it then needs a named journal.
                 job = [*itertools.islice(rows, size)], one, journal.new_name() if executor else ""
                 if one.flickr:
                     talking.append(one)

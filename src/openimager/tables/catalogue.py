@@ -15,7 +15,7 @@ ROOT_URL = "https://storage.googleapis.com/openimages/"
 BASE_URL = ROOT_URL + "2018_04/"
 CVDF_URL = "https://open-images-dataset.s3.amazonaws.com/{Subset}/{ImageID}.jpg"
 
-# Paths are from the folder of V4's tables; of a release's several, the first that exists is read.
+# Paths are relative to the folder of V4's tables. Of several, the first that exists is read.
 with open(Path(__file__).with_name("catalogue.csv"), encoding="utf-8", newline="") as _stream:
     FILES = list(csv.DictReader(_stream))
 # What public records say about V4's files: their bytes and, for most, a hash in hex.

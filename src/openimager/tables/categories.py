@@ -156,9 +156,9 @@ def labels(
 ) -> Labels:
     """Find the labels of the categories of a query.
 
-    What is asked for by name stays what it is; a kind of several goes to the nearest. BadInput if a
-    category is unknown, merged twice, or both wanted and excluded, or a merged one can't have its
-    name.
+    A category asked for by name keeps its own boxes; a subcategory of several counts for the
+    nearest. BadInput if a category is unknown, merged twice, or both wanted and excluded, or if the
+    name of a merged category is taken.
 
     >>> classes = {"/m/01yrx": "Cat", "/m/0bt9lr": "Dog", "/m/01g317": "Person"}
     >>> found = labels(["cat"], classes, without=["person"], merge=[("Pet", ["Cat", "Dog"])])

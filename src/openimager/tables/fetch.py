@@ -38,11 +38,11 @@ def fetch_file(
 ) -> None:
     """Fetch `url` into `target`, unless that exists already.
 
-    What has arrived is resumed, by a later run too, while the file on the server is the same. The
-    whole has the bytes and hashes that are `known` (in hex, by name) and the MD5 that Google's
-    servers announce, and `check` raises BadInput if it is no table. MissingTable on 403, 404 and
-    410; TryAgain if several tries in a row brought nothing, if the file is wrong, or once `stop`
-    is set.
+    A partial download is resumed, also by a later run, if the file on the server has not changed.
+    The complete file is compared with the bytes and hashes in `known` (in hex, by name) and with
+    the MD5 that Google's servers send; `check` raises BadInput if it is not a table. MissingTable
+    on 403, 404 and 410; TryAgain if several tries in a row brought nothing, if the file is wrong,
+    or once `stop` is set.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")

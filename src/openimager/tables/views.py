@@ -106,7 +106,7 @@ def source(path: str | os.PathLike, kind: str) -> str:
             header, first = stream.readline(), stream.readline()
         found = next(csv.reader([header]), [])
         types = ", ".join(f"{quoted(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
-        # Without quotes in the table quoting is off: a stray one can't take lines with it.
+        # Without quotes in its first lines, quoting is off: a stray one cannot swallow lines.
         quote = '"' if kind == "photos" or '"' in header + first else ""
         table = (
             f"read_csv({quoted(path)}, auto_detect=false, header=true, delim=',', quote='{quote}', "
@@ -118,7 +118,7 @@ def source(path: str | os.PathLike, kind: str) -> str:
             f"it has {', '.join(found)[:120]}."
         )
     if "Fault" in found:
-        # Of our own making: values as they are let DuckDB skip what a condition rules out.
+        # Our own Parquet file: from plain columns DuckDB skips what a condition rules out.
         return f"SELECT {', '.join(columns)}, Fault FROM {table}"
     values = ", ".join(c if c in _NUMBERS else f"coalesce({c}, '') AS {c}" for c in columns)
     cases = " ".join(
