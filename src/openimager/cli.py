@@ -54,7 +54,8 @@ _OPTIONS = {
         "--workers N": "requests in flight, 1 to 1,000 (32)",
         "--rate N": "requests per second for each registered domain; 0 for no cap (10; no "
         "cap for CVDF's mirror and, by default, for this machine)",
-        "--processes N": "processes (1) that share workers and rate; only one at a time uses Flickr",
+        "--processes N": "processes that share workers and rate (1); only one of them asks "
+        "Flickr at a time",
         "--dask ADDRESS": "run on the workers of this Dask scheduler, such as tcp://host:8786. "
         "More machines speed up the mirror (--source cvdf), not Flickr, whose photos are all on "
         "one domain",

@@ -108,7 +108,7 @@ class Pace:
         self.next = max(self.next, now) + (1.0 / self.rate if self.rate > 0 else 0.0)
 
     def answered(self, sent: float, now: float, busy: bool | None, after: float | None = None):
-        """Record how a request ended: `busy` is a 429, None no answer at all; `after` is Retry-After."""
+        """Record how a request ended: `busy` is a 429, None no answer; `after` is Retry-After."""
         self.running -= 1
         if busy or after is not None:
             self._strike(sent, now, after, "after 429" if busy else "as the server asked")
