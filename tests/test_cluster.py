@@ -1,4 +1,4 @@
-"""A run on a Dask cluster gives the same files and tables, whoever dies on the way."""
+"""Runs on a Dask cluster give the files and tables of a local run, even if processes die."""
 
 import contextlib
 import functools
@@ -33,7 +33,7 @@ PHOTOS, WORKERS = 128, 8
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    """Yield the URL of a bucket on a real S3 server, which this process and its children reach."""
+    """Yield the URL of a bucket on an S3 server that this process and its children can use."""
     with (
         seaweed.serving(tmp_path_factory.mktemp("weed")) as environment,
         pytest.MonkeyPatch.context() as patch,
@@ -45,21 +45,21 @@ def bucket(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dask(bucket):
-    """Return a cluster of two worker processes, each of which runs one partition at a time."""
+    """Return a cluster of two worker processes that run one partition at a time each."""
     with local_cluster(2) as running:
         yield running
 
 
 @pytest.fixture
 def executor(dask):
-    """Return the executor of a new client, with both workers there."""
+    """Return the executor of a new client, after both workers have connected."""
     with distributed.Client(dask, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
         yield client.get_executor(pure=False, retries=2)
 
 
 def local_cluster(workers):
-    """Return a cluster of worker processes, with its scheduler in this one."""
+    """Return a cluster of worker processes with a scheduler in this process."""
     return distributed.LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
@@ -71,7 +71,7 @@ def local_cluster(workers):
 
 @contextlib.contextmanager
 def process(what, *words, env=()):
-    """Run a scheduler or a worker in an environment of its own."""
+    """Run a scheduler or a worker in its own environment."""
     command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *words, "--no-dashboard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     running = subprocess.Popen(command, env=os.environ | dict(env), **quiet)
@@ -83,7 +83,7 @@ def process(what, *words, env=()):
 
 
 def other_worker(address, **options):
-    """Run a worker that nothing starts again."""
+    """Run a worker that is not restarted when it dies."""
     return process("worker", address, "--nthreads=1", "--no-nanny", **options)
 
 
@@ -118,7 +118,7 @@ def contents(data_dir, tables=TABLES):
 
 
 def whole(data_dir):
-    """Return the ImageIDs of the photos of a data directory, all of which decode to their end."""
+    """Return the ImageIDs of the photos of a data directory; fail if one does not decode."""
     store = Store(data_dir)
     names = sorted(store.sizes(store.images))
     for name in names:
@@ -129,11 +129,11 @@ def whole(data_dir):
 IDS = [image_id(number) for number in range(PHOTOS)]
 
 
-# The same as on one machine
+# Same results as on one machine
 
 
 def test_real_photos(executor, bucket, tmp_path):
-    """Photos, crops and tables in a bucket have the bytes of a local run."""
+    """Photos, crops and tables in a bucket equal those of a local run, byte for byte."""
     if not FRUIT.is_dir():
         pytest.skip("needs the real photos of ../shared/mirror/fruit")
     here, there = tmp_path / "data", f"{bucket}/fruit"
@@ -145,7 +145,7 @@ def test_real_photos(executor, bucket, tmp_path):
 
 
 def test_drawn_crops(executor, tmp_path):
-    """Crops in a shared folder have the bytes of a local run."""
+    """Crops in a shared folder equal those of a local run, byte for byte."""
     found = []
     for name, options in (("a", {}), ("b", {"executor": executor})):
         data = DataDir(tmp_path / name)
@@ -156,11 +156,11 @@ def test_drawn_crops(executor, tmp_path):
     assert found[0] == found[1]
 
 
-# Deaths
+# Killed processes
 
 
 def test_worker_killed(dask, executor, bucket, tmp_path):
-    """Another worker takes over, and requests only what the dead one had not written."""
+    """Another worker takes over and requests only photos that the killed one had not written."""
     pids = executor._client.run(os.getpid)
     kill = functools.partial(os.kill, next(iter(pids.values())), signal.SIGKILL)
     with web() as server:
@@ -180,13 +180,13 @@ def words(dask, data_dir, tables):
 
 
 def run_cli(*options):
-    """Start the command line in a process of its own."""
+    """Start the command line in a process."""
     command = [sys.executable, "-m", "openimager", *words(*options)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def wait_until_idle(server):
-    """Wait until no worker has asked for anything for a second."""
+    """Wait for a second without requests."""
     before = -1
     while before != len(server.asked):
         before = len(server.asked)
@@ -194,7 +194,7 @@ def wait_until_idle(server):
 
 
 def test_client_killed(dask, bucket, tmp_path, monkeypatch):
-    """After kill -9 of the client the same command fetches the rest."""
+    """After kill -9 of the client, the same command downloads the rest."""
     monkeypatch.setattr(buckets, "_LEASE", 2)
     data_dir, clients = f"{bucket}/client", []
     with web() as server:
@@ -211,7 +211,7 @@ def test_client_killed(dask, bucket, tmp_path, monkeypatch):
 
 
 def test_interrupted(dask, bucket, tmp_path):
-    """Ctrl-C cancels what has not begun and keeps what is whole; the tables say what that is."""
+    """Ctrl-C cancels waiting partitions; photos listed as ok in the tables are complete."""
     data_dir, clients = f"{bucket}/interrupted", []
     with web() as server:
         stop = functools.partial(lambda: clients[0].send_signal(signal.SIGINT))
@@ -233,15 +233,15 @@ def die(_):
 
 
 def test_partition_kills_workers(dask, executor, monkeypatch):
-    """A partition that kills every worker ends the run with one sentence."""
+    """A partition that kills every worker ends the run with a clear error."""
     monkeypatch.setattr(dask.scheduler, "allowed_failures", 0)
     with pytest.raises(TryAgain, match=r"workers died .* same partition"):
         list(cluster.run(die, [1], executor=executor))
 
 
 def test_scheduler_lost(monkeypatch):
-    """A scheduler that goes away ends the run with one sentence."""
-    monkeypatch.setattr(cluster, "_TIMEOUT", 60)  # it is only starting
+    """If the scheduler is lost, the run ends with a clear error."""
+    monkeypatch.setattr(cluster, "_TIMEOUT", 60)  # the scheduler takes time to start
     port = closed_port()
     address = f"tcp://127.0.0.1:{port}"
     with (
@@ -261,33 +261,33 @@ def test_scheduler_lost(monkeypatch):
 
 
 def complaint(capsys, tmp_path, *arguments):
-    """Return the exit status of the command line and what it says."""
+    """Return the exit status and the error message of the command line."""
     folder = write_site(tmp_path, [photo_row(0, "http://127.0.0.1:9/a.jpg")])
     options = ["Cat", "--base-url", str(folder), "--data-dir", str(tmp_path / "data")]
     status = cli.main([*options, *arguments])
-    # A client that could not connect stops its loop when it is collected. Inside the start of the
-    # next one, that would wait for itself.
+    # A client that could not connect stops its loop when it is garbage-collected. During the
+    # start of the next client, this would be a deadlock.
     gc.collect()
     return status, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("address", ["scheduler", "tcp://scheduler", "http://scheduler:8786"])
 def test_no_address(capsys, tmp_path, address):
-    """What is no address of a scheduler is bad input."""
+    """An invalid scheduler address is bad input."""
     status, said = complaint(capsys, tmp_path, "--dask", address)
     assert (status, said.count("\n")) == (2, 1)
     assert f"'{address}' is not the address of a scheduler" in said
 
 
 def test_tls_without_certificates(capsys, tmp_path):
-    """An encrypted connection needs certificates from Dask's configuration."""
+    """TLS requires certificates in Dask's configuration."""
     status, said = complaint(capsys, tmp_path, "--dask", "tls://127.0.0.1:8786")
     assert status == 2
     assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in said
 
 
 def test_distributed_missing(capsys, tmp_path, monkeypatch):
-    """Without Dask the message names what to install."""
+    """Without Dask, the error names the extra to install."""
     monkeypatch.setitem(sys.modules, "distributed", None)
     status, said = complaint(capsys, tmp_path, "--dask", "tcp://127.0.0.1:8786")
     assert status == 2
@@ -295,7 +295,7 @@ def test_distributed_missing(capsys, tmp_path, monkeypatch):
 
 
 def test_scheduler_unreachable(capsys, tmp_path, monkeypatch):
-    """A scheduler that cannot be reached may be there later."""
+    """An unreachable scheduler gives status 1, because a later attempt may succeed."""
     monkeypatch.setattr(cluster, "_TIMEOUT", 0.5)
     address = f"tcp://127.0.0.1:{closed_port()}"
     status, said = complaint(capsys, tmp_path, "--dask", address)
@@ -304,7 +304,7 @@ def test_scheduler_unreachable(capsys, tmp_path, monkeypatch):
 
 
 def test_no_workers(capsys, tmp_path, monkeypatch):
-    """A scheduler without workers is not waited for."""
+    """A scheduler without workers gives status 1 after the time limit."""
     monkeypatch.setattr(cluster, "_TIMEOUT", 0.5)
     with local_cluster(0) as dask:
         status, said = complaint(capsys, tmp_path, "--dask", dask.scheduler_address)
@@ -312,7 +312,7 @@ def test_no_workers(capsys, tmp_path, monkeypatch):
     assert "has no workers" in said and "dask worker tcp://" in said
 
 
-# Put before the real ones on a worker's path.
+# Files put before the installed packages on a worker's path.
 OTHER = "Metadata-Version: 2.1\nName: openimager\nVersion: 9.9.9\n"
 HIDE = """
 import importlib.metadata
@@ -334,7 +334,7 @@ importlib.metadata.version = version
     ],
 )
 def test_other_version(capsys, tmp_path, name, text, has):
-    """A worker with another openimager, or none, is noticed before the first photo."""
+    """A worker with another version of openimager, or none, is found before any download."""
     path = tmp_path / "first" / name
     path.parent.mkdir(parents=True)
     path.write_text(text, encoding="utf-8")
@@ -351,9 +351,9 @@ def test_other_version(capsys, tmp_path, name, text, has):
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
 def test_folder_of_this_machine(executor, tmp_path, monkeypatch):
-    """A folder that is another one for the workers is noticed before the first photo."""
+    """A folder that the workers do not share is refused before any download."""
     monkeypatch.chdir(tmp_path)
-    # To every process the one in which it runs.
+    # This path is a different folder in each process.
     store = Store("/proc/self/cwd/data")
     with pytest.raises(BadInput, match=r"The worker \S+ cannot use .*s3://bucket/folder"):
         cluster.check(executor, store)
@@ -361,20 +361,20 @@ def test_folder_of_this_machine(executor, tmp_path, monkeypatch):
 
 
 def test_site_of_this_machine(executor, tmp_path, monkeypatch):
-    """Workers must see the folder from which photos are read."""
+    """A site whose folder the workers cannot read is refused."""
     with pytest.raises(BadInput, match="No such file or directory: '/proc/self/fd/nothing'"):
         cluster.check(executor, Store(tmp_path), "/proc/self/fd/nothing")
 
 
 def test_relative_folder(executor, tmp_path, monkeypatch):
-    """A relative folder is the client's, not the worker's."""
+    """A relative folder is resolved by the client, not by the worker."""
     monkeypatch.chdir(tmp_path)
     cluster.check(executor, Store("data"))
     assert not list(tmp_path.rglob("seen-*"))
 
 
 def test_equal_tasks(dask):
-    """An executor that merges equal tasks is refused."""
+    """An executor that merges equal tasks (pure=True) is refused."""
     with (
         distributed.Client(dask, set_as_default=False) as client,
         pytest.raises(BadInput, match="pure=False"),
@@ -383,7 +383,7 @@ def test_equal_tasks(dask):
 
 
 def test_cancelled():
-    """Partitions that have not begun when a run ends are cancelled."""
+    """Partitions that have not started when a run ends are cancelled."""
     begun = []
 
     def task(number):
@@ -398,7 +398,7 @@ def test_cancelled():
 
 
 def test_other_executors_need_no_check():
-    """Threads of this process see what it sees."""
+    """Executors of this process are used without a check of the data directory."""
     with ThreadPoolExecutor(2) as executor:
         cluster.check(executor, Store("nowhere"))
         assert sorted(n for _, n in cluster.run(len, ["a", "bc"], executor=executor)) == [1, 2]

@@ -713,7 +713,7 @@ def test_tables_in_and_outcomes_out(site):
 
 
 def test_only_originals_of_cameras_are_decoded_coarsely():
-    """What a copy of a photo gives does not depend on it; the original needs less decoding."""
+    """Only large originals may be decoded at 1.5 times the needed size; copies need twice."""
     cut = (0, 0, 800, 800)
     assert draft_scale(cut, 128, False, (1024, 768)) == 2
     assert draft_scale(cut, 128, False, (3000, 2000)) == 4

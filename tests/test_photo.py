@@ -1,4 +1,4 @@
-"""One photo: what a file must be, and what each answer of a hostile server means."""
+"""Requests for one photo: which files are accepted, and what each server fault means."""
 
 import io
 from base64 import b64encode
@@ -70,19 +70,19 @@ def ask(server, client):
 
 
 def test_whole_photo(ask):
-    """A photo that is the recorded one is kept, byte for byte, and measured."""
+    """The recorded photo is kept byte for byte, with its width and height."""
     answer = ask(PHOTO, *recorded(PHOTO))
     assert (answer.kind, answer.width, answer.height, answer.data) == ("ok", 96, 64, PHOTO)
 
 
 @pytest.mark.parametrize("page", [unframed(PHOTO), chunked(PHOTO)])
 def test_whole_photo_without_length(ask, page):
-    """A photo needs no Content-Length."""
+    """A response without Content-Length is accepted."""
     assert ask(page, *recorded(PHOTO)).kind == "ok"
 
 
 def test_compressed_on_the_way(ask):
-    """A server that compresses although it was asked not to is understood."""
+    """A compressed response is decoded, although compression was not requested."""
     import gzip
 
     page = body(gzip.compress(PHOTO), Content_Encoding="gzip")
@@ -126,52 +126,52 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_server(ask, name):
-    """Each kind of trouble is gone or failed as it should be, in stable words."""
+    """Each fault gives the expected kind and error message."""
     page, kind, words = HOSTILE[name]
     answer = ask(page)
     assert (answer.kind, words in answer.error, answer.data) == (kind, True, b""), answer
 
 
 def test_endless_body_is_not_drunk_to_the_end(ask, server):
-    """The connection is dropped once the bound is passed."""
+    """The connection is closed as soon as the limit of bytes is exceeded."""
     ask(endless(PHOTO, most=256 << 20), size=len(PHOTO))
     assert "drunk to the end" not in server.pages
 
 
 def test_endless_body_is_bounded_by_the_recorded_size(ask):
-    """One byte more than recorded is enough to know that it is another photo."""
+    """A response of more bytes than recorded is another photo, so reading stops."""
     answer = ask(endless(PHOTO), *recorded(PHOTO))
     assert (answer.kind, f"more than the {len(PHOTO):,} bytes" in answer.error) == ("gone", True)
 
 
 def test_retry_after_is_passed_on(ask):
-    """What the server asks for reaches whoever decides when to ask again."""
+    """The answer has the seconds of Retry-After."""
     assert ask(status(429, Retry_After="7")).after == 7.0
 
 
 @pytest.mark.parametrize("location", ["/b.jpg", "b.jpg", "//127.0.0.1/b.jpg"])
 def test_redirect_is_not_followed_but_resolved(ask, server, location):
-    """One request is one request; the place to go to is told, resolved as a browser would."""
+    """The client does not follow a redirect; it returns the resolved address."""
     answer = ask(redirect(location))
     host = "http://127.0.0.1" if location.startswith("//") else server.url
     assert (answer.kind, answer.location) == ("moved", f"{host}/b.jpg")
 
 
 def test_connection_refused(client):
-    """A refused connection is failed: the host may be back tomorrow."""
+    """A refused connection is failed, not gone, because the host may return."""
     answer = client.ask(source(f"http://127.0.0.1:{closed_port()}/a.jpg"))
     assert (answer.kind, answer.error, answer.heard) == ("failed", "connection refused", False)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://a..b/a", "http://%/a"])
 def test_address_that_is_no_url(client, url):
-    """An address that no request can be made of is gone, whatever the library raises on it."""
+    """An invalid address is gone, whatever error the library raises."""
     assert client.ask(source(url)).kind == "gone"
 
 
 @pytest.mark.parametrize("page", [body(jpeg(2)), unframed(jpeg(2)), body(PHOTO[:-900])])
 def test_another_size(ask, page):
-    """A whole photo, or a framed body, of another size is another photo."""
+    """A complete photo, or a response with a length, of another size is another photo."""
     size, digest = recorded(PHOTO + bytes(5000))
     for known in (None, digest):
         answer = ask(page, size, known)
@@ -186,13 +186,13 @@ def test_another_md5(ask):
 
 
 def test_recorded_photo_may_be_a_png(ask):
-    """Flickr keeps PNGs as originals: one with the recorded MD5 is the photo."""
+    """Flickr keeps PNGs as originals, so a PNG with the recorded MD5 is accepted."""
     png = as_format("PNG")
     assert ask(png, *recorded(png)).kind == "ok"
 
 
 def test_recorded_photo_is_not_decoded(ask, monkeypatch):
-    """The recorded MD5 proves a photo; format and dimensions are checked all the same."""
+    """With the recorded MD5, only format and dimensions are checked, without decoding."""
     monkeypatch.setattr(check.JpegImagePlugin.JpegImageFile, "load", None)
     answer = ask(PHOTO, *recorded(PHOTO))
     assert (answer.kind, answer.width, answer.height) == ("ok", 96, 64)
@@ -201,7 +201,7 @@ def test_recorded_photo_is_not_decoded(ask, monkeypatch):
 
 
 def test_etag_replaces_the_decode_alone(ask, monkeypatch):
-    """An ETag that is the MD5 of the bytes proves them; any other ETag means decoding."""
+    """If the ETag is the MD5 of the bytes, the photo is not decoded; otherwise it is."""
     cut_off = PHOTO[:-900]
     etag = f'"{md5(cut_off).hexdigest()}"'
     assert ask(body(cut_off, ETag=etag)).kind == "ok"
@@ -213,7 +213,7 @@ def test_etag_replaces_the_decode_alone(ask, monkeypatch):
 
 
 def test_photo_of_the_placeholders_size(ask):
-    """A photo that happens to have 2,051 bytes is a photo, whatever the table says."""
+    """A photo of 2,051 bytes, the placeholder's size, is accepted."""
     data = jpeg(3, size=(8, 8))
     data += bytes(2051 - len(data))
     for known in (recorded(data), (2051, None), (None, None)):
@@ -222,7 +222,7 @@ def test_photo_of_the_placeholders_size(ask):
 
 
 def test_placeholder_by_hash(monkeypatch):
-    """The placeholder is recognised by its MD5, unless the table has that MD5."""
+    """The placeholder is recognised by its MD5, unless the table records that MD5."""
     data = PHOTO + bytes(50)
     monkeypatch.setattr(check, "_PLACEHOLDER_MD5", md5(data).hexdigest())
     monkeypatch.setattr(check, "_PLACEHOLDER_SIZE", len(data))
@@ -231,7 +231,7 @@ def test_placeholder_by_hash(monkeypatch):
 
 
 def test_grey_photo_is_a_photo(ask):
-    """A grey photo has one channel and is no placeholder."""
+    """A grey photo is accepted, although it has only one channel."""
     stream = io.BytesIO()
     Image.open(io.BytesIO(PHOTO)).convert("L").save(stream, "JPEG")
     assert ask(stream.getvalue()).kind == "ok"
@@ -240,21 +240,21 @@ def test_grey_photo_is_a_photo(ask):
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 @pytest.mark.parametrize("lost", [3, 10, 100, 1000])
 def test_cut_in_the_last_row(options, lost):
-    """Decoding to an eighth still notices that the last bytes of the last row are missing."""
+    """Decoding at an eighth detects that bytes of the last row are missing."""
     data = jpeg(1, size=(200, 136), **options)
     assert check.look(data)[:3] == (200, 136, "")
     assert check.look(data[:-lost]).fault == check.DAMAGED
 
 
 def test_recorded_size_beyond_the_bound(client, server):
-    """A table cannot ask for a photo larger than any: nothing is requested."""
+    """A recorded size above the limit makes the photo gone, without a request."""
     before = len(server.asked)
     assert client.fetch(source(f"{server.url}/photo.jpg", size=10**18)).kind == "gone"
     assert len(server.asked) == before
 
 
 def test_connection_is_kept(server, monkeypatch):
-    """Photos, redirects and short refusals share a connection."""
+    """Photos, redirects and short error responses share one connection."""
     seen = set()
     original = BaseHTTPRequestHandler.setup
 
@@ -272,13 +272,13 @@ def test_connection_is_kept(server, monkeypatch):
 
 
 def test_client_says_what_it_is(server, ask):
-    """The User-Agent names this program, and nothing that it is not."""
+    """The User-Agent begins with openimager/."""
     ask(PHOTO)
     assert all(agent.startswith("openimager/") for agent in server.agents)
 
 
 def test_one_tls_context(monkeypatch):
-    """All connections share one TLS context; none reads the list of authorities again."""
+    """All connections share one TLS context, so certificates are read only once."""
     client = Client(QUICK)
     pools = [client._pool(url)[0] for url in ("https://example.org/", "https://example.com/")]
     contexts = {pool._new_conn().ssl_context for pool in pools}
@@ -295,7 +295,7 @@ def test_one_tls_context(monkeypatch):
     ],
 )
 def test_proxy_of_the_environment(server, monkeypatch, url, proxied):
-    """HTTP_PROXY is used, with its password, except for NO_PROXY and this machine."""
+    """HTTP_PROXY is used, with its password, except for NO_PROXY and loopback."""
     monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:p%40ss@"))
     monkeypatch.setenv("no_proxy", "inside.example.org")
     server.pages = {"http://example.org/a.jpg": PHOTO}
@@ -325,7 +325,7 @@ def places(name, base="http://127.0.0.1:1/2018_04/", **fields):
 
 
 def test_default_sources():
-    """CVDF mirrors what came from Flickr; by default no other photo is looked for there."""
+    """By default, only photos from Flickr are also looked for on CVDF."""
     cvdf = "https://open-images-dataset.s3.amazonaws.com/train/0123456789abcdef.jpg"
     assert places(None) == [("flickr", ROW["OriginalURL"]), ("cvdf", cvdf)]
     relative = places(None, OriginalURL="../photos/a.jpg")
@@ -334,19 +334,19 @@ def test_default_sources():
 
 
 def test_template_cannot_climb():
-    """Fields are quoted, so that a title cannot change where an address leads."""
+    """Fields are quoted, so that a title cannot change the path of an address."""
     assert places("https://host/{Title}.jpg")[0][1] == "https://host/a%2F..%2Fb%20%26%20c.jpg"
 
 
 def test_only_originals_are_compared():
-    """Size and MD5 are those of the Flickr original and of nothing else."""
+    """Only the Flickr original has a size and an MD5 to compare."""
     found = sources_of(ROW, Settings(sources=("flickr", "cvdf", "http://h/{ImageID}")))
     assert [(place.size, place.md5) for place in found] == [(7, "x"), (None, None), (None, None)]
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://h/a", "http://[a", ""])
 def test_addresses_that_lead_nowhere(url):
-    """Only http and https are ever asked."""
+    """Addresses other than http and https are not used."""
     assert places("flickr", OriginalURL=url) == [("flickr", "")]
 
 
@@ -364,6 +364,6 @@ BAD_SOURCES = [
 
 @pytest.mark.parametrize("source", BAD_SOURCES)
 def test_bad_sources(source):
-    """A source that is neither a name nor a template is refused, with what is allowed."""
+    """A source that is neither a name nor a valid template is refused."""
     with pytest.raises(BadInput, match=r"Allowed|is not a valid template"):
         checked_sources(source)

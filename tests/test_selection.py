@@ -1,4 +1,4 @@
-"""Queries become boxes and photos, in an order that a limit keeps."""
+"""Selection of boxes and photos by queries, and the order that limits use."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ class Taken(NamedTuple):
 
 
 def take(names, site, gone=(), **options):
-    """Select, with any warning an error."""
+    """Select; turn warnings into errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         query, place = ask(names, base_url=site, quiet=True, **options)
@@ -56,7 +56,7 @@ def take(names, site, gone=(), **options):
 
 
 def taken(selector, gone=()):
-    """Return what a selector takes as two frames, photos and boxes."""
+    """Return the photos and boxes of a selector as two frames."""
     found = selector.take(gone)
     names = [name for name, _ in found]
     boxes = selector.boxes(set(names) - set(gone))
@@ -78,7 +78,7 @@ def site(tmp_path):
 
 
 def test_boxes_as_published(site):
-    """As CSV, the boxes are the rows of the table of boxes, character by character."""
+    """As CSV, the boxes equal the rows of the published table."""
     [table] = site.glob("train/*bbox.csv")
     wanted = [f"{line},Cat" for line in table.read_text("utf-8").splitlines() if CAT in line]
     assert take("Cat", site).boxes.to_csv(index=False).splitlines()[1:] == wanted
@@ -88,7 +88,7 @@ def test_boxes_as_published(site):
 
 
 def test_names_and_mids(site):
-    """Case and space do not matter, and a MID is as good as a name."""
+    """Names are matched without regard to case and spaces; MIDs are accepted too."""
     for name in ("cat", " CAT ", CAT):
         assert take([name], site).boxes["Category"].tolist() == ["Cat", "Cat"]
     assert len(take("cat", site).photos) == 2
@@ -104,27 +104,27 @@ def test_names_and_mids(site):
     ],
 )
 def test_unknown_names(site, names, word):
-    """All unknown names are reported at once, each with its nearest."""
+    """All unknown names are reported at once, each with the most similar name."""
     with pytest.raises(BadInput) as error:
         take(names, site)
     assert word in str(error.value)
 
 
 def test_a_name_of_two_words_without_quotes():
-    """Words that make up a category say that quotes are missing."""
+    """Words that together make a category give an error that asks for quotes."""
     with pytest.raises(BadInput, match=r"'Polar bear' is one category: put it in quotes"):
         categories.resolve(["Polar", "bear"], {"/m/0633h": "Polar bear", "/m/01dws": "Bear"})
 
 
 def test_a_category_and_its_kind_warn(site):
-    """Asking for Sandwich and Hamburger says that one is a kind of the other."""
+    """A query for Sandwich and Hamburger warns that one is a kind of the other."""
     with pytest.warns(UserWarning, match="'Hamburger' is a kind of 'Sandwich'"):
         found = taken(Selector(Query(["Sandwich", "Hamburger"]), Site(base_url=site)))
     assert found.boxes["Category"].value_counts().to_dict() == {"Sandwich": 2, "Hamburger": 2}
 
 
 def test_children_count_under_the_asked(site):
-    """With children every kind counts as the category, parts never do."""
+    """With children, boxes of every kind count as the category; boxes of parts do not."""
     assert len(take(["Food"], site).boxes) == 1
     found = take(["Food"], site, with_children=True)
     assert set(found.boxes["LabelName"]) == {FOOD, SANDWICH, HAMBURGER}
@@ -132,18 +132,18 @@ def test_children_count_under_the_asked(site):
 
 
 def test_a_kind_goes_to_the_nearest(site):
-    """What is asked by name stays itself; one box is one row, however many asked hold it."""
+    """A box counts for the nearest category of the query, and only once."""
     query = Query(["Food", "Sandwich"], with_children=True)
     with pytest.warns(UserWarning, match="count under 'Sandwich' alone"):
         found = taken(Selector(query, Site(base_url=site)))
     by_label = found.boxes.groupby("LabelName")["Category"].unique().str.join(",").to_dict()
-    # Hamburger stands one step below both: the one asked first has it.
+    # Hamburger is one step below both, so it counts for the first.
     assert by_label == {FOOD: "Food", SANDWICH: "Sandwich", HAMBURGER: "Food"}
     assert len(found.boxes) == 5
 
 
 def test_a_category_without_photos(site):
-    """It is named; if nothing else is asked for, it is an error."""
+    """A category without photos is a warning, or an error if nothing else is selected."""
     with pytest.warns(UserWarning, match="There is no photo of Bun in train"):
         labels = [[CAT]]
         Selector(Query(["Bun", "Cat"]), Site(base_url=site_of(site.parent / "few", labels)))
@@ -155,7 +155,7 @@ def test_a_category_without_photos(site):
 
 
 def test_without(site):
-    """Photos with a box of an excluded category are left out; with children also its kinds."""
+    """Photos with a box of an excluded category, or of its children, are left out."""
     assert ids(take("Cat", site, without="sandwich")) == [image_id(0)]
     with_children = take("Cat", site, without=["Food"], with_children=True)
     assert ids(with_children) == [image_id(0)]
@@ -163,7 +163,7 @@ def test_without(site):
 
 
 def test_merge(site):
-    """Merged categories count as one, whether or not they are asked for."""
+    """Merged categories count as one, even if the query does not name them."""
     for names, merge in (
         (["Cat"], ["Snack=Sandwich,hamburger"]),
         (["Cat", "Sandwich", "snack"], {"Snack": ["Sandwich", "Hamburger"]}),
@@ -191,14 +191,14 @@ def test_merge(site):
     ],
 )
 def test_contradictions(site, options, word):
-    """A category that is wanted and excluded, merged twice or unknown is an error."""
+    """Categories both wanted and excluded, merged twice or unknown are errors."""
     with pytest.raises(BadInput) as error:
         take(["Cat"], site, **options)
     assert word in str(error.value)
 
 
 def test_image_ids(site, tmp_path):
-    """A list repeats somebody's selection; ids without a box of the categories are counted."""
+    """A list of ImageIDs selects these photos; ids without a matching box are counted."""
     text = f"train/{image_id(5)}\n\n{image_id(0)}\ntest/{image_id(0)}\n{image_id(77)}\n"
     (tmp_path / "ids.txt").write_text(text, encoding="utf-8")
     query, place = ask("Cat", subset="train", image_ids=tmp_path / "ids.txt", base_url=site)
@@ -209,7 +209,7 @@ def test_image_ids(site, tmp_path):
 
 
 def test_image_ids_that_are_not(tmp_path):
-    """A line that is no ImageID is named; so is a missing file."""
+    """A line that is not an ImageID, or a missing file, is named in the error."""
     (tmp_path / "ids.txt").write_text(f"{image_id(1)}\nphoto1.jpg", encoding="utf-8")
     with pytest.raises(BadInput, match=r"line 2: 'photo1.jpg' is not an ImageID"):
         Query("Cat", image_ids=tmp_path / "ids.txt")
@@ -217,7 +217,7 @@ def test_image_ids_that_are_not(tmp_path):
         Query("Cat", image_ids="none.txt")
 
 
-# What a query may hold
+# Allowed values
 
 
 @pytest.mark.parametrize(
@@ -236,21 +236,21 @@ def test_image_ids_that_are_not(tmp_path):
     ],
 )
 def test_values_that_are_not_allowed(options, word):
-    """Each is an error with the value and what is allowed, before any table is fetched."""
+    """The error has the value and what is allowed, and no table is downloaded."""
     with pytest.raises(BadInput) as error:
         ask("Cat", **options)
     assert word in str(error.value)
 
 
 def test_subsets_of_a_query():
-    """Whatever holds their names will do, but there must be one."""
+    """Subsets may be any iterable of names, but not empty."""
     assert Query("Cat", subsets=iter(["test", "train"])).subsets == ("train", "test")
     with pytest.raises(BadInput, match=r"Unknown subset ''\. Allowed: train"):
         Query("Cat", subsets=[])
 
 
 def test_query_to_json_and_back():
-    """data/query.json holds all of a query; keys that it does not know are ignored."""
+    """A query survives conversion to JSON and back; unknown keys are ignored."""
     query = Query("Cat", "v7", "all", 5, 1, True, "group", True, [image_id(1)], "Dog", "A=Cat,Dog")
     content = json.loads(json.dumps(query.to_json()))
     assert Query.from_json(content | {"later": 1}) == query
@@ -261,7 +261,7 @@ def test_query_to_json_and_back():
 
 
 def test_subsets(tmp_path):
-    """Only the asked subsets are read, all of them with 'all'."""
+    """Only the given subsets are read; 'all' reads all of them."""
     tables = write_site(tmp_path, [photo_row(n, "a.jpg", subset=s) for n, s in enumerate(SUBSETS)])
     assert take(["Cat"], tables).photos["Subset"].tolist() == ["train"]
     assert set(take(["Cat"], tables, subset=["test", "train"]).photos["Subset"]) == {
@@ -272,7 +272,7 @@ def test_subsets(tmp_path):
 
 
 def test_tables_on_disk(tmp_path):
-    """Tables given by hand need no site; they hold whatever subset they hold."""
+    """Explicit paths of tables need no site, and may hold any subset."""
     other = site_of(tmp_path / "other", [[CAT]] * 3, subset="test")
     found = take(
         ["Cat"],
@@ -286,7 +286,7 @@ def test_tables_on_disk(tmp_path):
 
 @pytest.mark.parametrize("class_names", [False, True])
 def test_a_site_without_a_hierarchy(site, class_names):
-    """The hierarchy only serves a warning, unless children are asked for."""
+    """A missing hierarchy is an error only with children."""
     (site / table_path("hierarchy")).unlink()
     given = {"class_names": site / table_path("classes")} if class_names else {}
     assert len(take(["Cat"], site, **given).boxes) == 2
@@ -295,7 +295,7 @@ def test_a_site_without_a_hierarchy(site, class_names):
 
 
 def test_a_broken_row_warns(site):
-    """A broken row of a wanted category is left out, named by its ImageID; the others count."""
+    """A broken row of a wanted category is left out and named; other rows count."""
     path = site / table_path("boxes", "train")
     lines = path.read_text(encoding="utf-8").splitlines()
     for n, mark in ((1, "1.9"), (2, "2.9")):
@@ -307,7 +307,7 @@ def test_a_broken_row_warns(site):
 
 
 def test_a_box_without_photo_warns(site):
-    """Boxes of a photo that the photo table lacks are left out with a warning."""
+    """Boxes of a photo that is missing from the photo table are left out with a warning."""
     path = site / table_path("photos", "train")
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:1] + lines[2:]), encoding="utf-8")
@@ -325,7 +325,7 @@ def test_a_photo_listed_twice(site):
 
 
 def test_flags_left_out():
-    """Dropping a flag keeps its unknowns; dropping unknowns is asked for apart."""
+    """Dropping a flag keeps unknown values; drop_unknown drops these."""
     boxes = pd.DataFrame({flag: [0, 1, -1] for flag in FLAGS})
     assert without_flags(boxes, ["group"]).index.tolist() == [0, 2]
     assert without_flags(boxes, [], drop_unknown=True).index.tolist() == [0, 1]
@@ -335,7 +335,7 @@ def test_flags_left_out():
 
 
 def test_order_is_seed_and_id_alone(tmp_path):
-    """Other photos do not change the order of these; another seed does."""
+    """The order of photos does not depend on other photos, but on the seed."""
     many = ids(take(["Cat"], site_of(tmp_path / "many", [[CAT]] * 40)))
     few = ids(take(["Cat"], site_of(tmp_path / "few", [[CAT]] * 20)))
     assert [image_id for image_id in many if image_id in few] == few
@@ -345,7 +345,7 @@ def test_order_is_seed_and_id_alone(tmp_path):
 
 
 def test_a_limit_keeps_proportions(tmp_path):
-    """Every limit takes the subsets in proportion to their sizes, and the next keeps its photos."""
+    """Each limit takes subsets in proportion, and includes the photos of smaller limits."""
     sizes = {"train": 70, "validation": 10, "test": 20}
     subsets = [subset for subset, size in sizes.items() for _ in range(size)]
     photos = [photo_row(n, "a.jpg", subset=subset) for n, subset in enumerate(subsets)]
@@ -360,7 +360,7 @@ def test_a_limit_keeps_proportions(tmp_path):
 
 
 def test_a_limit_counts_for_each_category(tmp_path):
-    """A photo of two categories counts for both."""
+    """A photo with two categories counts for both."""
     tables = site_of(tmp_path, [[CAT], [SANDWICH], [CAT, SANDWICH]] * 12)
     before = set()
     for limit in (1, 2, 7, 13, 24, 25):
@@ -374,7 +374,7 @@ def test_a_limit_counts_for_each_category(tmp_path):
 
 
 def test_the_next_takes_the_place_of_the_gone(tmp_path):
-    """A photo that is gone does not count towards the limit; it is kept among the photos."""
+    """A gone photo does not count towards the limit, but stays in the list."""
     tables = site_of(tmp_path, [[CAT]] * 100)
     order = ids(take(["Cat"], tables))
     selector = Selector(*ask("Cat", base_url=tables, limit=3))
@@ -382,13 +382,13 @@ def test_the_next_takes_the_place_of_the_gone(tmp_path):
     found = taken(selector, {order[1], order[50]})
     assert ids(found) == order[:4]
     assert set(found.boxes["ImageID"]) == {order[0], order[2], order[3]}
-    # Further than the rows that were read ahead.
+    # Beyond the rows that were read ahead.
     assert [name for name, _ in selector.take(order[:60])] == order[:63]
     assert [name for name, _ in selector.take()] == order[:3]
 
 
 def test_counts(site):
-    """Counts are per category and in all, a shared photo counting once in all."""
+    """Photos are counted per category and in total, where a shared photo counts once."""
     counts = Selector(*ask(["Cat", "Sandwich"], base_url=site)).describe()
     assert {name: of["photos"] for name, of in counts.items()} == {
         "Cat": 2, "Sandwich": 2, "in all": 3,
@@ -418,16 +418,16 @@ def test_a_site_like_v7(tmp_path):
     found = taken(Selector(query, site))
     assert len(found.photos) == 9 and (found.boxes["IsGroupOf"] == -1).all()
     assert Path(site.base) == tables
-    # V5 has V4's train boxes.
+    # V5 uses V4's train boxes.
     own = (table_path("boxes", "train"),)
     assert catalogue.table_paths("v5", "boxes", "train") == own
 
 
-# Questions in SQL
+# SQL views
 
 
 def test_connect(tmp_path):
-    """Views hold every good row of the chosen subsets; labels only where the site has them."""
+    """Views hold all valid rows of the chosen subsets; labels exist only if published."""
     photos = [photo_row(n, "a.jpg", subset=SUBSETS[n % 3], Rotation="") for n in range(6)]
     tables = write_site(tmp_path, photos)
     path = tables / table_path("boxes", "test")
@@ -451,11 +451,11 @@ def test_connect(tmp_path):
         openimager.connect("v9")
 
 
-# Against pandas
+# Comparison with pandas
 
 
 class Oracle:
-    """The same selection, written plainly in pandas."""
+    """The same selection in plain pandas."""
 
     def __init__(self, site):
         self.boxes, self.photos = (
@@ -470,7 +470,7 @@ class Oracle:
         self.mids = {name: mid for mid, name in self.classes.items()}
 
     def kinds(self, names, with_children):
-        """Return LabelName to the asked name that it counts as."""
+        """Map each LabelName to the requested category that it counts as."""
         steps = {self.mids[name]: (0, name) for name in names}
         for name in names if with_children else ():
             for mid, n in self.hierarchy.descendants(self.mids[name]).items():
@@ -478,7 +478,7 @@ class Oracle:
         return {mid: name for mid, (_, name) in steps.items()}
 
     def take(self, query, gone):
-        """Return the ImageIDs of photos in play, and those of the boxes with their categories."""
+        """Return the ImageIDs of candidate photos, and their boxes with categories."""
         renamed = {member: name for name, members in query.merge for member in members}
         asked = list(dict.fromkeys([*query.categories, *renamed]))
         label = self.kinds(asked, query.with_children)
@@ -519,7 +519,7 @@ MIRROR = Path(__file__).parents[2] / "shared/mirror"
 @pytest.mark.parametrize("name", ["sample", pytest.param("fruit", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_against_pandas(name):
-    """Thirty random queries select the same photos and boxes as plain pandas lines."""
+    """Thirty random queries select the same photos and boxes as plain pandas."""
     if name != "sample" and not MIRROR.exists():
         pytest.skip("the mirror of real photos is not here")
     site = sample.build() if name == "sample" else MIRROR / name / "2018_04"
