@@ -1,4 +1,4 @@
-"""Cropping: geometry, orientation, what is left out, what a second run does."""
+"""Cropping: geometry, orientation, crops that are left out, second runs."""
 
 import io
 import math
@@ -25,7 +25,7 @@ from openimager.errors import BadInput, TryAgain
 from openimager.files import Busy, lock
 from openimager.store import CROP_COLUMNS, PIXELS, Store
 
-settings.register_profile("unhurried", deadline=None)  # machines of CI are slow now and then
+settings.register_profile("unhurried", deadline=None)  # CI machines are slow now and then
 settings.load_profile("unhurried")
 
 MIRROR = Path(__file__).resolve().parents[2] / "shared" / "mirror"
@@ -37,7 +37,7 @@ sides = st.integers(1, 5000)
 
 @st.composite
 def boxes(draw, coordinate=fractions):
-    """Four numbers as XMin, XMax, YMin, YMax, each Min at most its Max."""
+    """Draw XMin, XMax, YMin, YMax, each Min at most its Max."""
     (x_min, x_max), (y_min, y_max) = (
         sorted((draw(coordinate), draw(coordinate))) for _ in range(2)
     )
@@ -49,7 +49,7 @@ def boxes(draw, coordinate=fractions):
 
 @given(boxes(anywhere), sides, sides)
 def test_pixels_are_inside_and_not_empty(box, width, height):
-    """Whatever the box, its pixels are whole, inside the picture, and at least one."""
+    """For any box, the pixels are integers, inside the picture, and at least one."""
     left, upper, right, lower = pixels = box_to_pixels(box, width, height)
     assert all(isinstance(edge, int) for edge in pixels)
     assert 0 <= left < right <= width and 0 <= upper < lower <= height
@@ -57,7 +57,7 @@ def test_pixels_are_inside_and_not_empty(box, width, height):
 
 @given(boxes(), sides, sides)
 def test_pixels_cover_the_box_and_no_more(box, width, height):
-    """Left and upper are floored, right and lower ceiled, unless nothing would be left."""
+    """Left and upper are floored, right and lower ceiled; at least one pixel is left."""
     left, upper, right, lower = box_to_pixels(box, width, height)
     assert left == min(math.floor(box[0] * width), width - 1)
     assert upper == min(math.floor(box[2] * height), height - 1)
@@ -67,14 +67,14 @@ def test_pixels_cover_the_box_and_no_more(box, width, height):
 
 @given(boxes(), st.sampled_from([0, 90, 180, 270]))
 def test_turning_on_to_a_full_circle_brings_a_box_back(box, rotation):
-    """A box turned and turned back is where it was."""
+    """A box rotated by an angle and back is unchanged."""
     turned = rotate_box(rotate_box(box, rotation), (360 - rotation) % 360)
     assert turned == pytest.approx(box, abs=1e-12)
 
 
 @given(boxes(), st.integers(0, 3))
 def test_quarter_turns_add_up(box, quarters):
-    """Any Rotation is so many times a quarter turn."""
+    """A Rotation of n x 90 degrees equals n rotations by 90."""
     turned = box
     for _ in range(quarters):
         turned = rotate_box(turned, 90)
@@ -83,7 +83,7 @@ def test_quarter_turns_add_up(box, quarters):
 
 @given(boxes(), sides, sides, st.sampled_from([90, 180, 270]))
 def test_a_turned_box_covers_the_turned_pixels(box, width, height, rotation):
-    """Cropping and turning, or turning and cropping: the same pixels, but for one at an edge."""
+    """Cropping then rotating equals rotating then cropping, up to one pixel at the edges."""
     left, upper, right, lower = box_to_pixels(box, width, height)
     stored = (left / width, right / width, upper / height, lower / height)
     size = (height, width) if rotation in (90, 270) else (width, height)
@@ -96,7 +96,7 @@ def test_a_turned_box_covers_the_turned_pixels(box, width, height, rotation):
 @given(boxes(st.floats(0.4, 0.6)), st.floats(0, 2))
 def test_padding_grows_a_box_around_its_centre(box, padding):
     """A padded box has the same centre and is (1 + 2 x padding) times as wide and high."""
-    side = 10**8  # so that rounding to pixels hardly counts
+    side = 10**8  # so large that rounding to pixels is negligible
     left, upper, right, lower = (edge / side for edge in box_to_pixels(box, side, side, padding))
     assert left + right == pytest.approx(box[0] + box[1], abs=1e-7)
     assert lower - upper == pytest.approx((box[3] - box[2]) * (1 + 2 * padding), abs=1e-7)
@@ -104,7 +104,7 @@ def test_padding_grows_a_box_around_its_centre(box, padding):
 
 @given(boxes(), st.floats(0, 2), sides, sides)
 def test_padding_stays_within_the_photo(box, padding, width, height):
-    """However much a box grows, its pixels are in the photo and hold those of the box itself."""
+    """A padded box stays inside the photo and contains the box without padding."""
     inner = box_to_pixels(box, width, height)
     outer = box_to_pixels(box, width, height, padding)
     assert 0 <= outer[0] <= inner[0] < inner[2] <= outer[2] <= width
@@ -113,13 +113,13 @@ def test_padding_stays_within_the_photo(box, padding, width, height):
 
 @pytest.mark.parametrize("box", [(0.5, 0.4, 0, 1), (0, 1, float("nan"), 1), (0, 1, 1, 0)])
 def test_what_is_no_box_is_refused(box):
-    """A reversed box, or one with a number missing, is bad input and is named."""
+    """A reversed box, or one with a missing number, is refused."""
     with pytest.raises(BadInput, match="is not one"):
         box_to_pixels(box, 10, 10)
 
 
 def test_a_draft_gives_the_crop_of_the_whole_photo():
-    """A photo decoded at an eighth gives nearly the same crop, to the pixel at its edges."""
+    """A photo decoded at an eighth of its size gives nearly the same crop."""
     data = jpeg(scene(1603, 1201))
     whole, draft = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(data))
     draft.draft(None, (200, 150))
@@ -128,12 +128,12 @@ def test_a_draft_gives_the_crop_of_the_whole_photo():
     box = (0.111, 0.909, 0.07, 0.933)
     got = np.asarray(crop_box(draft, box, 64, stored=whole.size), dtype=float)
     want = np.asarray(crop_box(whole, box, 64), dtype=float)
-    # Half a pixel amiss, as when the scale is taken from the rounded sizes, costs ten of these dB.
+    # An error of half a pixel, as from a scale of rounded sizes, would lower this by 10 dB.
     assert 10 * np.log10(255**2 / ((got - want) ** 2).mean()) > 47
 
 
 def test_nothing_outside_the_box_gets_into_the_crop():
-    """The filter that resizes does not reach over the edge of the box."""
+    """Resizing does not mix in pixels from outside the box."""
     photo = Image.new("RGB", (400, 400), "red")
     photo.paste((0, 0, 255), (100, 100, 300, 300))
     crop = crop_box(photo, (0.25, 0.75, 0.25, 0.75), 32)
@@ -141,7 +141,7 @@ def test_nothing_outside_the_box_gets_into_the_crop():
 
 
 def test_the_aspect_is_kept_on_request():
-    """Stretched by default; on request fitted into the square, centred on black."""
+    """Crops are stretched by default; keep_aspect fits them into the square, on black."""
     photo = Image.new("RGB", (100, 50), "white")
     assert np.asarray(crop_box(photo, (0, 1, 0, 1), 64)).min() == 255
     fitted = np.asarray(crop_box(photo, (0, 1, 0, 1), 64, keep_aspect=True))
@@ -156,7 +156,7 @@ def test_the_aspect_is_kept_on_request():
 
 @given(st.text(max_size=200))
 def test_folder_names_are_safe(category):
-    """Whatever the category is called, its folder is one plain name on every file system."""
+    """Any category gets a folder name that is valid on every file system."""
     name = folder_name(category)
     assert name and len(name) <= 100 and not set(name) & set('<>:"/\\|?*\0\n')
     assert name not in (".", "..") and name == name.strip(" .")
@@ -164,7 +164,7 @@ def test_folder_names_are_safe(category):
 
 
 def test_ordinary_names_stay_and_others_do_not_collide():
-    """Hot dog is its own folder; names that become equal when made safe stay apart."""
+    """Ordinary names are unchanged; names that are replaced do not collide."""
     assert folder_name("Hot dog") == "Hot dog"
     names = ["Salt/pepper", "Salt:pepper", "Salt_pepper", "CON", "CON_", "..", "", "a ", "a"]
     assert len({folder_name(name) for name in names}) == len(names)
@@ -182,9 +182,9 @@ def site(tmp_path):
 @pytest.mark.parametrize("rotation, orientation", [(0, 1), (90, 8), (180, 3), (270, 6)])
 @pytest.mark.parametrize("tagged", [True, False])
 def test_turned_photos_give_upright_crops(site, rotation, orientation, tagged):
-    """Rotation is applied once and the right way round; EXIF is not applied, and not kept."""
+    """Rotation is applied once, in the right direction; EXIF is neither applied nor kept."""
     upright = scene()
-    # Stored turned back, so that turning by Rotation sets it upright.
+    # Stored rotated back, so that Rotation makes it upright.
     stored = upright.rotate(-rotation, expand=True)
     exif = Image.Exif()
     exif[0x0112] = orientation if tagged else 1
@@ -202,7 +202,7 @@ def test_turned_photos_give_upright_crops(site, rotation, orientation, tagged):
 
 @pytest.mark.parametrize("name", ["fruit", "pets"])
 def test_real_turned_photos_give_upright_crops(site, name):
-    """Each crop of a photo stored turned equals that of the photo, and its box, turned by hand."""
+    """Crops of real rotated photos equal those cut after rotating the photo and the box."""
     tables = MIRROR / name / "2018_04" / "train"
     if not tables.is_dir():
         pytest.skip("../shared/mirror with real photos is not here")
@@ -224,12 +224,12 @@ def test_real_turned_photos_give_upright_crops(site, name):
         want = turned.crop(box_to_pixels(box, *turned.size)).resize((128, 128))
         with Image.open(crop_path(site.data_dir, row.CropPath)) as got:
             difference = np.asarray(got, dtype=float) - np.asarray(want, dtype=float)
-        # JPEG keeps colour at half the size; turned the wrong way it would be tens of levels.
+        # JPEG halves the resolution of colour; a wrong rotation would differ by tens of levels.
         assert np.abs(difference).mean() < 8
 
 
 def test_a_rotation_that_is_not_recorded_counts_as_none(site):
-    """An empty Rotation leaves the photo as it is stored."""
+    """A photo without a recorded Rotation is not rotated."""
     for rotation in (0.0, float("nan")):
         site.box(site.photo(scene(), rotation=rotation, image_id=f"{rotation != 0:016x}"))
     frame = site.crop()
@@ -256,7 +256,7 @@ def test_every_kind_of_photo_becomes_rgb(site, mode):
 
 
 def test_transparent_parts_are_white(site):
-    """A transparent photo is cropped as a browser shows it, not with the colours under it."""
+    """Transparent pixels become white, whatever colour they store."""
     stream = io.BytesIO()
     Image.new("RGBA", (100, 100), (255, 0, 0, 0)).save(stream, "PNG")
     site.box(site.photo(stream.getvalue()))
@@ -265,7 +265,7 @@ def test_transparent_parts_are_white(site):
 
 
 def test_trouble_is_a_row_and_not_an_end(site):
-    """Truncated, missing, no picture, boxes of no width or outside: a reason each."""
+    """Truncated, missing or invalid photos and boxes each get a row with the reason."""
     good = site.photo(scene())
     short = site.photo(jpeg(scene(seed=1))[:5000])
     missing = site.photo(scene(seed=2))
@@ -290,12 +290,12 @@ def test_trouble_is_a_row_and_not_an_end(site):
     assert bad["Left"].isna().all()
     assert frame.loc[frame["n"] == 4, "Right"].tolist() == [320]
     assert len(site.files()) == 2
-    # crops.csv names no folder of this machine
+    # crops.csv contains no path of this machine.
     assert str(site.data_dir) not in (site.data_dir / "crops.csv").read_text(encoding="utf-8")
 
 
 def test_the_table_is_what_was_promised_and_reads_back(site):
-    """crops.csv is sorted, counts n within the photo, hashes the files, and reads back equal."""
+    """crops.csv is sorted, counts n per photo, has the hashes of files, and reads back equal."""
     first, second = site.photo(scene(), "f" * 16), site.photo(scene(seed=1), "1" * 16, rotation=90)
     site.box(first, IsGroupOf=1)
     site.box(second, category="Hot dog")
@@ -315,11 +315,11 @@ def test_the_table_is_what_was_promised_and_reads_back(site):
 
 
 def test_the_second_run_decodes_and_writes_nothing(site, monkeypatch):
-    """Cropping again opens no photo, leaves every file and writes the same table."""
+    """A second run decodes no photo, changes no file and writes the same table."""
     for seed in range(5):
         image_id = site.photo(scene(seed=seed))
         site.box(image_id)
-        site.box(image_id, (0, 0.001, 0, 1))  # too small: neither made nor looked at again
+        site.box(image_id, (0, 0.001, 0, 1))  # too small: neither cropped nor decoded again
     site.crop(min_pixels=10)
     table = (site.data_dir / "crops.csv").read_bytes()
     before = {path: path.stat().st_mtime_ns for path in site.data_dir.rglob("*_0.jpg")}
@@ -331,7 +331,7 @@ def test_the_second_run_decodes_and_writes_nothing(site, monkeypatch):
 
 
 def test_each_photo_is_decoded_once(site, monkeypatch):
-    """Three boxes, one decoding, and the hash comes of the same."""
+    """A photo with three boxes is decoded only once, for its crops and its hash."""
     image_id = site.photo(scene())
     for left in (0.1, 0.2, 0.3):
         site.box(image_id, (left, left + 0.5, 0, 1))
@@ -346,7 +346,7 @@ def test_each_photo_is_decoded_once(site, monkeypatch):
     [{"size": 64}, {"size": None}, {"quality": 50}, {"padding": 0.2}, {"keep_aspect": True}],
 )
 def test_changed_options_are_noticed(site, options):
-    """Other options make the crops anew; the old ones again give the old bytes."""
+    """Changed options recreate the crops; the earlier options give the same bytes again."""
     site.box(site.photo(scene()))
     site.crop()
     before = site.files()
@@ -357,7 +357,7 @@ def test_changed_options_are_noticed(site, options):
 
 
 def test_a_changed_box_or_photo_is_noticed(site):
-    """A box that moved, or a photo fetched anew from elsewhere, makes its crop anew."""
+    """A crop is recreated if its box moved or its photo was replaced."""
     first, second = site.photo(scene()), site.photo(scene(seed=1))
     site.box(first)
     site.box(second)
@@ -369,7 +369,7 @@ def test_a_changed_box_or_photo_is_noticed(site):
 
 
 def test_a_damaged_crop_is_made_anew(site):
-    """A crop cut short on disk is not taken for whole."""
+    """A crop that is truncated on disk is recreated."""
     site.box(site.photo(scene()))
     path = crop_path(site.data_dir, site.crop()["CropPath"][0])
     whole = path.read_bytes()
@@ -378,7 +378,7 @@ def test_a_damaged_crop_is_made_anew(site):
 
 
 def test_categories_no_longer_selected_are_removed(site):
-    """Their crops and folders go; files of somebody else's, and the others' crops, stay."""
+    """Crops and folders of such categories are removed; all other crops and files stay."""
     image_id = site.photo(scene())
     site.box(image_id, category="Cat")
     site.box(image_id, category="Dog")
@@ -389,7 +389,7 @@ def test_categories_no_longer_selected_are_removed(site):
     stale.with_name(f".{stale.name}.0a1b2c3d.part").write_bytes(b"half")
     site.rows = [row for row in site.rows if row["Category"] == "Dog"]
     frame = site.crop()
-    # The dog's n is 0 now, so its file moves.
+    # The dog's n is now 0, so its file is moved.
     assert counts(frame, "removed", "kept", "moved", "made") == (1, 0, 1, 0)
     left = [path for path in site.files() if path != "train/mine.txt"]
     assert len(left) == 1 and "/Dog/" in left[0] and note.exists()
@@ -397,7 +397,7 @@ def test_categories_no_longer_selected_are_removed(site):
 
 
 def test_every_part_has_a_folder_for_every_category(site):
-    """Keras tells classes by folders: each part has the same ones, though some are empty."""
+    """Keras takes classes from folders, so each split has the same folders, even empty ones."""
     site.box(site.photo(scene()), category="Cat")
     site.box(site.photo(scene(seed=1)), category="Dog")
     site.crop()
@@ -407,7 +407,7 @@ def test_every_part_has_a_folder_for_every_category(site):
 
 
 def test_an_interrupted_run_is_resumed(site, monkeypatch):
-    """Nothing half-written stays, and the next run decodes nothing again."""
+    """No partial file is left, and the next run decodes no photo again."""
     monkeypatch.setattr(write, "_PARTITION", 2)
     for seed in range(12):
         site.box(site.photo(scene(seed=seed)))
@@ -432,7 +432,7 @@ def test_an_interrupted_run_is_resumed(site, monkeypatch):
 
 @pytest.mark.parametrize("changed", [True, False])
 def test_stopped_at_any_moment(site, monkeypatch, changed):
-    """Near-duplicates are never in two splits, and crops.csv never lists what is not there."""
+    """Near-duplicates are never in two splits, and crops.csv never lists a missing file."""
     monkeypatch.setattr(write, "_PARTITION", 1)
     kept, early, late = (f"{n:016x}" for n in (1, 2, 3))
     site.box(site.photo(scene(seed=1), kept))
@@ -489,7 +489,7 @@ def test_stopped_at_any_moment(site, monkeypatch, changed):
 
 
 def test_a_killed_run_leaves_only_whole_crops(site, monkeypatch):
-    """After `kill -9` every crop on disk decodes; the next run keeps what the journal records."""
+    """After `kill -9`, every crop on disk is complete; the next run keeps those in the journal."""
     monkeypatch.setattr(write, "_PARTITION", 5)
     for seed in range(30):
         site.box(site.photo(scene(800, 600, seed=seed)))
@@ -515,7 +515,7 @@ def test_a_killed_run_leaves_only_whole_crops(site, monkeypatch):
 
 
 def test_a_full_disk_says_so(site, monkeypatch):
-    """A crop that cannot be written ends the run with a clear message; no half file stays."""
+    """If a crop cannot be written, the run stops with a clear error and no partial file."""
     site.box(site.photo(scene()))
 
     def full(self, path, data):
@@ -528,7 +528,7 @@ def test_a_full_disk_says_so(site, monkeypatch):
 
 
 def test_two_runs_at_once(site):
-    """The second says that another is at it, and stops."""
+    """The second run reports that another run is active, and stops."""
     site.box(site.photo(scene()))
     site.write()
     with lock(site.data_dir / ".openimager" / "crops.lock"), pytest.raises(Busy):
@@ -548,7 +548,7 @@ def test_two_runs_at_once(site):
     ],
 )
 def test_bad_options_are_named(site, options, word):
-    """An option that cannot be used is refused by name before anything is touched."""
+    """Invalid options are refused by name before anything is written."""
     site.box(site.photo(scene()))
     with pytest.raises(BadInput, match=word):
         site.crop(**options)
@@ -556,7 +556,7 @@ def test_bad_options_are_named(site, options, word):
 
 
 def test_bad_tables_are_refused(site, tmp_path):
-    """No tables, a missing column, or an ImageID that would lead out of the data directory."""
+    """Missing tables, missing columns and invalid or repeated photos are refused."""
     with pytest.raises(BadInput, match=r"no images\.csv"):
         crops.write_crops(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
@@ -577,7 +577,7 @@ def test_bad_tables_are_refused(site, tmp_path):
 
 
 def test_crops_that_came_without_photos_are_let_be(site):
-    """With no photo on disk nothing can be cropped, and what is there is not thrown away."""
+    """If no photo is on disk, nothing is cropped, and existing crops are kept."""
     image_id = site.photo(scene())
     site.box(image_id)
     site.crop()
@@ -589,7 +589,7 @@ def test_crops_that_came_without_photos_are_let_be(site):
 
 
 def test_a_package_without_notes_is_known_all_the_same(site):
-    """Installed crops are kept though what earlier runs noted of the photos did not come along."""
+    """Installed crops are kept even if the notes of earlier runs were not installed."""
     site.box(site.photo(scene()))
     site.crop()
     (site.data_dir / ".openimager" / "photos.csv").unlink()
@@ -597,7 +597,7 @@ def test_a_package_without_notes_is_known_all_the_same(site):
 
 
 def test_names_that_differ_in_capitals_only_are_refused(site):
-    """On Windows and macOS they would share a folder, so they do nowhere."""
+    """On Windows and macOS they would share a folder, so they are refused everywhere."""
     image_id = site.photo(scene())
     site.box(image_id, category="Turkey")
     site.box(image_id, category="turkey")
@@ -606,14 +606,14 @@ def test_names_that_differ_in_capitals_only_are_refused(site):
 
 
 def test_nothing_selected_gives_an_empty_table(site):
-    """No photo on disk: no crops, and a table with its columns."""
+    """If no selected photo is on disk, the table has its columns but no rows."""
     site.box(site.photo(scene(), status="gone"))
     frame = site.crop()
     assert frame.empty and list(crops.read_crops(site.data_dir)) == list(CROP_COLUMNS)
 
 
 def test_what_happened_is_told_unless_quiet(site, capsys):
-    """One line a fact, and none for what did not happen."""
+    """Each kind of outcome is reported on one line if it occurred, unless quiet."""
     site.box(site.photo(scene()))
     site.box(site.photo(b"no picture"))
     crops.write_crops(site.write())
@@ -628,7 +628,7 @@ def test_what_happened_is_told_unless_quiet(site, capsys):
 
 @pytest.mark.parametrize("kind, ending", [("png", "png"), ("webp", "webp"), ("jpeg", "jpg")])
 def test_the_format_is_an_option(site, kind, ending):
-    """The file is what its name says and carries nothing of the photo; another format replaces."""
+    """Crops have the chosen format and no metadata; another format replaces the files."""
     site.box(site.photo(jpeg(scene(), comment=b"secret", icc_profile=b"x" * 200)))
     frame = site.crop()
     frame = site.crop(format=kind)
@@ -641,7 +641,7 @@ def test_the_format_is_an_option(site, kind, ending):
 
 
 def test_excluded_crops_leave_train_and_validation_but_not_test(site, tmp_path):
-    """A CSV of ImageID and n; a test crop that it lists stays and is counted."""
+    """Listed crops are left out of train and validation; in test they are only counted."""
     ids = [
         site.photo(scene(seed=k), subset=s) for k, s in enumerate(("train", "validation", "test"))
     ]
@@ -673,7 +673,7 @@ def test_excluded_crops_leave_train_and_validation_but_not_test(site, tmp_path):
 
 
 def test_an_executor_gives_the_same(site, monkeypatch):
-    """Partitions run on any executor, or in processes, and the table does not depend on it."""
+    """Partitions can run on any executor, and the table and files stay the same."""
     monkeypatch.setattr(write, "_PARTITION", 3)
     for seed in range(10):
         site.box(site.photo(scene(seed=seed)))
@@ -686,7 +686,7 @@ def test_an_executor_gives_the_same(site, monkeypatch):
 
 
 def test_a_script_without_a_main_guard_gets_a_sentence(site, tmp_path):
-    """Processes that import such a script run it again and end; the message says what it lacks."""
+    """In a script without a main guard, processes=2 ends with an error that names the guard."""
     site.box(site.photo(scene()))
     code = "import sys; from openimager import write_crops; write_crops(sys.argv[1], processes=2)"
     (tmp_path / "script.py").write_text(code, encoding="utf-8")
@@ -697,7 +697,7 @@ def test_a_script_without_a_main_guard_gets_a_sentence(site, tmp_path):
 
 
 def test_tables_in_and_outcomes_out(site):
-    """hash_rows and crop_rows are picklable and take one table; an error is a row."""
+    """hash_rows and crop_rows are picklable and take one table; errors are rows."""
     site.box(site.photo(scene()))
     site.box(site.photo(b"no picture"))
     store = Store(site.write())

@@ -1,4 +1,4 @@
-"""Whole runs against servers on loopback: what is on disk afterwards, and who was asked for it."""
+"""Complete downloads from loopback servers: the files on disk and the requests made."""
 
 import errno
 import html
@@ -101,7 +101,7 @@ def tables_of(folder):
 
 
 def test_once_and_never_again(tmp_path, server):
-    """Photos arrive byte for byte, one request each; the next run asks nobody."""
+    """Each photo is requested once and saved byte for byte; the next run makes no requests."""
     tables = write_site(tmp_path, photos_on(server, range(12)))
     frame = get(tmp_path, tables)
     assert set(frame["Status"]) == {"ok"}
@@ -134,7 +134,7 @@ def test_tables_on_disk(tmp_path, server):
     assert list(boxes["ImageID"]) == [image_id(number) for number in (1, 1, 2, 3)]
 
 
-# What a server may do to a photo: page, status, requests made for it (of `QUICK.tries`).
+# Server faults: the page, the photo's status, its number of requests (of `QUICK.tries`).
 TROUBLE = {
     "404": (lambda data: status(404), "gone", 1),
     "410": (lambda data: status(410), "gone", 1),
@@ -163,7 +163,7 @@ TROUBLE = {
 
 
 def test_every_trouble_in_one_run(tmp_path, server, capfd):
-    """Each photo ends as it should, after as many requests as it should."""
+    """Each fault gives the expected status after the expected number of requests."""
     rows = photos_on(server, range(len(TROUBLE)))
     expected = {}
     for number, (page, end, times) in enumerate(TROUBLE.values()):
@@ -186,7 +186,7 @@ def test_every_trouble_in_one_run(tmp_path, server, capfd):
 
 
 def test_redirects(tmp_path, server):
-    """Redirects are followed to the photo, and given up when they go on for ever."""
+    """Redirects are followed to the photo; endless redirects make it gone."""
     rows = photos_on(server, [1, 2])
     server.pages |= {"/1.jpg": redirect("/a/"), "/a/": redirect("b.jpg", 301), "/a/b.jpg": jpeg(1)}
     server.pages |= {"/2.jpg": redirect("/loop"), "/loop": redirect("/2.jpg")}
@@ -212,7 +212,7 @@ def test_gone_is_remembered(tmp_path, server):
 
 
 def test_next_source(tmp_path, server):
-    """The next source has its turn after gone and after failed, and is not held to the MD5."""
+    """Gone and failed photos are taken from the next source, without the check of the MD5."""
     rows = photos_on(server, [1, 2, 3])
     server.pages |= {"/1.jpg": status(404), "/2.jpg": status(500), "/3.jpg": status(404)}
     for number in (1, 2):
@@ -234,7 +234,7 @@ def test_next_source(tmp_path, server):
 
 
 def test_failed_if_one_source_failed(tmp_path, server):
-    """A photo is gone only when every source says so."""
+    """If one source failed, the photo is failed, not gone."""
     server.pages["/1.jpg"] = status(500)
     row = photo_row(1, f"{server.url}/1.jpg", jpeg(1))
     frame = get(tmp_path, write_site(tmp_path, [row]), source=["flickr", "thumbnail"])
@@ -243,7 +243,7 @@ def test_failed_if_one_source_failed(tmp_path, server):
 
 
 def test_cvdf_only_for_what_came_from_flickr(tmp_path, server, monkeypatch):
-    """By default nobody asks CVDF for a photo of another site; said by name, it is asked."""
+    """By default, CVDF is used only for photos from Flickr; source="cvdf" uses it for all."""
     monkeypatch.setattr(catalogue, "CVDF_URL", server.url + "/cvdf/{Subset}/{ImageID}.jpg")
     tables = write_site(tmp_path, [photo_row(1, f"{server.url}/1.jpg", jpeg(1))])
     server.pages[f"/cvdf/train/{image_id(1)}.jpg"] = jpeg(2)
@@ -263,7 +263,7 @@ def limited(folder, server, tables, limit, **options):
 
 
 def test_limit_counts_photos_on_disk(tmp_path, server):
-    """Gone photos are replaced by the next in order until there are N, and stay as rows."""
+    """Gone photos keep their rows; the next photos in order replace them until the limit is met."""
     tables = write_site(tmp_path, photos_on(server, range(30)))
     order = list(get(tmp_path / "order", tables, limit=None)["ImageID"])
     first = limited(tmp_path / "first", server, tables, 6)
@@ -284,7 +284,7 @@ def test_limit_counts_photos_on_disk(tmp_path, server):
 
 
 def test_limit_takes_the_next_in_order(tmp_path, server):
-    """What replaces a gone photo is what a larger limit would have taken next."""
+    """A gone photo is replaced by the photo that a larger limit would have taken next."""
     tables = write_site(tmp_path, photos_on(server, range(20)))
     five = set(limited(tmp_path / "five", server, tables, 5)["ImageID"])
     six = set(limited(tmp_path / "six", server, tables, 6)["ImageID"])
@@ -295,14 +295,14 @@ def test_limit_takes_the_next_in_order(tmp_path, server):
 
 
 def test_limit_runs_out(tmp_path, server):
-    """When none is left the limit is not met, and that is the end of it."""
+    """If no photos are left before the limit is met, the run ends without an error."""
     tables = write_site(tmp_path, photos_on(server, range(5)))
     server.pages.clear()
     assert list(get(tmp_path, tables, limit=3)["Status"]) == ["gone"] * 5
 
 
 def test_failed_photo_keeps_its_place(tmp_path, server):
-    """A photo that failed is not replaced: it may come with the next run."""
+    """A failed photo is not replaced, because the next run may download it."""
     tables = write_site(tmp_path, photos_on(server, range(20)))
     five = set(limited(tmp_path / "five", server, tables, 5)["ImageID"])
     server.pages[f"/{int(min(five), 16)}.jpg"] = status(500)
@@ -339,8 +339,8 @@ def test_deleted_and_damaged_photos_are_fetched_again(tmp_path, server):
 
 
 def test_photos_without_outcome_are_checked(tmp_path, server, monkeypatch):
-    """Whole photos that have no outcome are adopted, every one; a broken one is fetched again."""
-    monkeypatch.setattr(selection, "_BLOCK", 16)  # several blocks, and a part of one
+    """Complete photos without an outcome are kept; a truncated one is downloaded again."""
+    monkeypatch.setattr(selection, "_BLOCK", 16)  # several blocks, the last one incomplete
     tables = write_site(tmp_path, photos_on(server, range(70)))
     get(tmp_path, tables)
     written = tables_of(tmp_path)
@@ -355,7 +355,7 @@ def test_photos_without_outcome_are_checked(tmp_path, server, monkeypatch):
 
 
 def test_installed_as_a_package(tmp_path, server):
-    """Where only photos and tables were installed, the tables vouch for the photos."""
+    """If only photos and tables were installed, no photo is requested again."""
     rows = photos_on(server, range(4))
     rows[0]["Title"] = "Salt &amp; &quot;pepper&quot;"
     server.pages["/0.jpg"] = status(404)
@@ -372,7 +372,7 @@ def test_installed_as_a_package(tmp_path, server):
 
 
 def test_gone_in_an_installed_package(tmp_path, server):
-    """What the installed table calls gone is not asked for, unless that is asked for."""
+    """Photos that the installed table lists as gone are requested only with retry_gone."""
     tables = write_site(tmp_path, photos_on(server, [1, 2]))
     data = server.pages.pop("/1.jpg")
     get(tmp_path, tables)
@@ -387,7 +387,7 @@ def test_gone_in_an_installed_package(tmp_path, server):
 
 @pytest.mark.parametrize("journal", [b"nonsense" * 1000, b"", b'[1]\n{"ImageID": 3}\n\xff\n', None])
 def test_unreadable_state_costs_a_look(tmp_path, server, journal):
-    """A journal that is broken or missing costs a look at the photos, not the photos."""
+    """If the journal is broken or missing, photos are checked, but not requested again."""
     tables = write_site(tmp_path, photos_on(server, range(3)))
     get(tmp_path, tables)
     asked(server)
@@ -399,7 +399,7 @@ def test_unreadable_state_costs_a_look(tmp_path, server, journal):
 
 
 def test_torn_journal(tmp_path, server):
-    """A torn last line costs that line; verdicts before it are remembered."""
+    """If the last line of the journal is incomplete, only that line is lost."""
     tables = write_site(tmp_path, photos_on(server, range(3)))
     server.pages["/0.jpg"] = status(404)
     get(tmp_path, tables)
@@ -412,7 +412,7 @@ def test_torn_journal(tmp_path, server):
 
 
 def test_database_of_another_program_is_left_alone(tmp_path, server):
-    """A database that is locked by somebody costs no outcome and is not deleted."""
+    """If another program locks the old database, it is kept and no outcome is lost."""
     tables = write_site(tmp_path, photos_on(server, [1, 2]))
     server.pages["/1.jpg"] = status(404)
     get(tmp_path, tables)
@@ -428,7 +428,7 @@ def test_database_of_another_program_is_left_alone(tmp_path, server):
 
 
 def test_photos_of_earlier_selections_keep_their_credits(tmp_path, server):
-    """The tables describe the last selection, the credits everything on disk, entities decoded."""
+    """Tables list the last selection; credits list all photos on disk, with entities decoded."""
     rows = photos_on(server, [1, 2, 3])
     rows[0] |= {"Title": html.escape('"Tom" & Ändi, <3'), "Author": "O&#39;Neill"}
     tables = write_site(tmp_path, rows, {image_id(2): [DOG], image_id(3): [DOG]})
@@ -448,22 +448,22 @@ def test_photos_of_earlier_selections_keep_their_credits(tmp_path, server):
 
 
 def test_retry_after_is_honoured_and_others_go_on(tmp_path, server):
-    """A domain that answers 429 is left alone as long as it asks; other domains go on."""
+    """A domain that answers 429 is not used until Retry-After is over; other domains are."""
     with web() as busy:
         rows = [photo_row(0, f"{busy.url}/0.jpg", jpeg(0)), *photos_on(server, range(1, 30))]
         rows += photos_on(busy, range(30, 60))
         busy.pages["/0.jpg"] = once(status(429, Retry_After="2"), jpeg(0))
         frame = get(tmp_path, write_site(tmp_path, rows), workers=2)
         assert set(frame["Status"]) == {"ok"}
-        # For two seconds after the refusal at most the other worker's request reaches the domain;
-        # a slow machine only makes the later ones later.
+        # For two seconds after the refusal, only the other worker's request may reach the domain.
+        # A slow machine only delays the later requests.
         refused, again = (when for path, when in busy.asked if path == "/0.jpg")
         assert sum(refused < when < refused + 2 for _, when in busy.asked) <= 1
         assert any(refused < when < again for _, when in server.asked)
 
 
 def mirrored(server, busy, numbers, page):
-    """Put photos on a mirror, and `page` in their place on the first source."""
+    """Put photos on a mirror, and `page` at their addresses on the first source."""
     rows = []
     for number in numbers:
         busy.pages[f"/{number}.jpg"] = page
@@ -473,7 +473,7 @@ def mirrored(server, busy, numbers, page):
 
 
 def test_overflow(tmp_path, server):
-    """While a source refuses, photos come from the next one; few requests are refused."""
+    """While a source answers 429, photos come from the next one; few requests are refused."""
     with web() as busy:
         rows, source = mirrored(server, busy, range(60), status(429))
         patient = replace(QUICK, pause=60.0)
@@ -487,7 +487,7 @@ def test_overflow(tmp_path, server):
 
 
 def test_mirror_copies_stay(tmp_path, server):
-    """A copy from the mirror is not fetched again when the first source has recovered."""
+    """Copies from the mirror are not downloaded again when the first source has recovered."""
     with web() as busy:
         rows, source = mirrored(server, busy, range(5), status(429))
         tables = write_site(tmp_path, rows)
@@ -499,7 +499,7 @@ def test_mirror_copies_stay(tmp_path, server):
 
 
 def test_gone_from_the_mirror_and_refused_is_failed(tmp_path, server):
-    """A photo is gone only if all its sources say so."""
+    """A photo that is gone from the mirror but refused by the first source is failed."""
     with web() as busy:
         rows, source = mirrored(server, busy, [1, 2], status(429))
         server.pages[f"/mirror/{image_id(2)}"] = status(404)
@@ -510,7 +510,7 @@ def test_gone_from_the_mirror_and_refused_is_failed(tmp_path, server):
 
 
 def test_one_probe_at_a_time_until_it_answers(tmp_path, server):
-    """After a 429 one request at a time goes out, and all photos once one is answered."""
+    """After a 429, requests are sent one at a time until one succeeds."""
     rows, refusals, at_once = photos_on(server, range(40)), [], [0, 0]
 
     def page(handler, times):
@@ -532,13 +532,13 @@ def test_one_probe_at_a_time_until_it_answers(tmp_path, server):
     )
     assert set(frame["Status"]) == {"ok"}
     assert at_once[1] <= 8
-    # The first refusals are a burst; after that each probe is another photo.
+    # The first refusals are a burst; after that, each probe requests a different photo.
     probes = refusals[12:]
     assert len(set(probes)) == len(probes)
 
 
 def test_patience_ends(tmp_path, server):
-    """A source that refuses for too long ends the run; every photo is failed, with its reason."""
+    """If a source refuses for too long, the run ends; every photo is failed, with the reason."""
     rows = photos_on(server, range(20), Title="x")
     server.pages = dict.fromkeys(server.pages, status(429))
     said = []
@@ -558,7 +558,7 @@ def test_patience_ends(tmp_path, server):
     assert any(re.fullmatch(r"Flickr: waiting \d s after 429", words) for words in said)
     domain = f"127.0.0.1:{server.server_port}"
     assert outcomes.attrs["waits"][domain][1] >= 2
-    # The next call waits on, and does not ask at once.
+    # The next call keeps waiting and requests nothing.
     before = len(server.asked)
     waits = outcomes.attrs["waits"] | {domain: [time.time() + 60, 3]}
     fetch_rows(pd.DataFrame(rows), Store(tmp_path), replace(mine, waits=waits))
@@ -566,7 +566,7 @@ def test_patience_ends(tmp_path, server):
 
 
 def test_photo_that_alone_is_refused_does_not_close_its_domain(tmp_path, server):
-    """429s for one photo, between photos that arrive, end that photo's tries and no others'."""
+    """If one photo keeps getting 429 while others arrive, only that photo is given up."""
     rows = photos_on(server, range(60))
     server.pages["/7.jpg"] = status(429, Retry_After="0")
     frame = get(tmp_path, write_site(tmp_path, rows), workers=1)
@@ -576,7 +576,7 @@ def test_photo_that_alone_is_refused_does_not_close_its_domain(tmp_path, server)
 
 
 def test_rate_is_capped_for_each_domain(tmp_path, server, monkeypatch):
-    """At most the given number of requests per second reach a domain, redirects counted."""
+    """Each domain gets at most the given number of requests per second, redirects included."""
     early, sent = [], Pace.sent
 
     def spy(pace, now):
@@ -603,7 +603,7 @@ def test_rate_is_capped_for_each_domain(tmp_path, server, monkeypatch):
     ],
 )
 def test_rates(url, default, given):
-    """Ten per second by default; two partitions share the rate of all domains but Flickr's."""
+    """The default is ten per second; two partitions share the rate, except for Flickr."""
     domain = registered_domain(url)
     assert Settings(share=2).rate_of(domain, url) == default
     assert Settings(share=2, rate=4.0).rate_of(domain, url) == given
@@ -611,7 +611,7 @@ def test_rates(url, default, given):
 
 
 def test_second_run_says_so_and_stops(tmp_path, server):
-    """Two runs on one data directory: the second says so before it requests a photo."""
+    """A second run on the same data directory stops with an error before any request."""
     tables = write_site(tmp_path, photos_on(server, [1]))
     with Store(tmp_path / "data").lock("lock"), pytest.raises(TryAgain, match="Another run is at"):
         get(tmp_path, tables)
@@ -620,7 +620,7 @@ def test_second_run_says_so_and_stops(tmp_path, server):
 
 
 def test_tables_are_fetched_without_the_lock(tmp_path, server):
-    """A run that holds the data directory keeps nobody from fetching tables."""
+    """Tables are downloaded even while another run has locked the data directory."""
     tables = write_site(tmp_path / "site", [photo_row(1, "../1.jpg")])
     for path in tables.rglob("*.*"):
         server.pages[f"/2018_04/{path.relative_to(tables).as_posix()}"] = path.read_bytes()
@@ -630,7 +630,7 @@ def test_tables_are_fetched_without_the_lock(tmp_path, server):
 
 
 def test_no_room_on_the_disk(tmp_path, server, monkeypatch, capsys):
-    """What is to come is printed; if there is no room for it, no photo is requested."""
+    """The number and size of the photos are printed; if they do not fit, none is requested."""
     tables = write_site(tmp_path, [*photos_on(server, [1, 2]), photo_row(3, "../3.jpg")])
     usage = shutil.disk_usage(tmp_path)._replace(free=len(jpeg(1)))
     litter = tmp_path / "data" / "images" / f".{image_id(9)}.jpg.00000000.part"
@@ -646,7 +646,7 @@ def test_no_room_on_the_disk(tmp_path, server, monkeypatch, capsys):
 
 
 def test_disk_fills_up_between_photos(tmp_path, server):
-    """A disk that takes no more ends the run with a clear word; what is whole is kept."""
+    """If the disk becomes full, the run stops with a clear error; complete photos are kept."""
     tables = write_site(tmp_path, photos_on(server, range(10)))
     write, done = Store.write, []
 
@@ -699,7 +699,7 @@ def test_full_disk_for_real(tmp_path, server):
 
 
 def interrupting(after):
-    """Serve photos; send Ctrl-C to this process when so many have been requested."""
+    """Serve photos; send Ctrl-C to this process after `after` requests."""
 
     sent = threading.Event()
 
@@ -718,7 +718,7 @@ def interrupting(after):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
 @pytest.mark.parametrize("processes", [1, 2])
 def test_interrupted(tmp_path, server, processes, capfd):
-    """After Ctrl-C the tables are written, what is whole is kept, nothing partial stands about."""
+    """After Ctrl-C, tables are written, complete photos are kept and no partial file is left."""
     tables = write_site(tmp_path, photos_on(server, range(80)))
     server.pages = dict.fromkeys(server.pages, interrupting(20))
     with pytest.raises(KeyboardInterrupt):
@@ -761,7 +761,7 @@ download("Cat", data_dir=sys.argv[1], base_url=sys.argv[2], quiet=True, workers=
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize(("photo", "moment"), [(1, "before"), (7, "before"), (7, "after")])
 def test_killed(tmp_path, server, photo, moment):
-    """After kill -9 what has its name is whole and known; only the rest is asked for."""
+    """After kill -9, every saved photo is complete, and only the others are requested again."""
     tables = write_site(tmp_path, photos_on(server, range(20)))
     command = [sys.executable, "-c", KILLED, tmp_path / "data", tables, str(photo), moment]
     killed = subprocess.run([str(word) for word in command], timeout=60)
@@ -782,7 +782,7 @@ def test_killed(tmp_path, server, photo, moment):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_in_the_middle_of_bodies(tmp_path, server):
-    """Bodies that were on their way leave nothing behind."""
+    """Responses interrupted half-way leave no files."""
     rows = photos_on(server, range(8))
 
     def half(handler, times):
@@ -829,7 +829,7 @@ def test_hanging_host_does_not_hold_up_an_interrupt(tmp_path, server):
 
 
 def test_local_site_is_read_from_disk(tmp_path, monkeypatch):
-    """Relative addresses of a directory are files in the site's folder and nowhere else."""
+    """Relative addresses of a local site are read only from inside the site's folder."""
     folder, outside = tmp_path / "site", tmp_path / "outside.jpg"
     outside.write_bytes(jpeg(9))
     addresses = [
@@ -867,7 +867,7 @@ def test_relative_addresses_of_a_url(tmp_path, server):
 
 
 def test_tables_under_their_names_of_2018(tmp_path, server):
-    """class_names_fp, train_boxed_fp and image_ids_fp are class_names, boxes and photos."""
+    """The old keywords class_names_fp, train_boxed_fp and image_ids_fp still work."""
     tables = write_site(tmp_path, photos_on(server, [1, 2]))
     frame = get(
         tmp_path,
@@ -895,7 +895,7 @@ def test_tables_under_their_names_of_2018(tmp_path, server):
     ],
 )
 def test_bad_input(tmp_path, options, words):
-    """What cannot be meant is refused with the offending value, and nothing is begun."""
+    """Invalid options are refused with the offending value before anything is written."""
     tables = write_site(tmp_path, [photo_row(1, "../1.jpg")])
     with pytest.raises(BadInput, match=words):
         get(tmp_path, tables, **options)
@@ -904,7 +904,7 @@ def test_bad_input(tmp_path, options, words):
 
 @pytest.mark.parametrize("name", ["../../evil", "0" * 15 + "/", "", "con", "0123456789abcdef\n"])
 def test_no_file_outside_the_folder(tmp_path, server, name):
-    """An ImageID that is a path never becomes a file, even if a table smuggled it in."""
+    """An ImageID that is a path is refused, so no file is written outside the folder."""
     [row] = photos_on(server, [1])
     with pytest.raises(BadInput, match="is not an ImageID"):
         fetch_rows(pd.DataFrame([row | {"ImageID": name}]), Store(tmp_path / "data"), QUICK)
@@ -912,7 +912,7 @@ def test_no_file_outside_the_folder(tmp_path, server, name):
 
 
 class Rows:
-    """Stands for a `Selector` over many candidates: it hands out rows in play alone."""
+    """A fake `Selector` with many candidates; it returns only the rows asked for."""
 
     query, site, categories = Query(("Cat",), limit=10), Site(), ("Cat",)
 
@@ -934,7 +934,7 @@ class Rows:
 
 
 def test_only_rows_in_play_are_touched(tmp_path, server):
-    """A run needs the rows that a limit takes, and asks for them once per round."""
+    """A run reads only the rows that its limit takes, once per round."""
     rows = photos_on(server, range(50))
     server.pages["/3.jpg"] = server.pages["/10.jpg"] = status(404)
     selector = Rows(rows, 10)
@@ -949,7 +949,7 @@ def test_only_rows_in_play_are_touched(tmp_path, server):
 
 @pytest.mark.parametrize("source", [["flickr"], None], ids=["flickr", "both"])
 def test_processes(tmp_path, server, source):
-    """Partitions run in processes; one at a time asks Flickr, and the rest comes from others."""
+    """Partitions run in processes; one at a time uses Flickr, the others use other sources."""
     with web() as busy:
         rows, both = mirrored(server, busy, range(40), status(404))
         busy.pages = {path: jpeg(int(path[1:-4])) for path in busy.pages}
@@ -965,7 +965,7 @@ def test_processes(tmp_path, server, source):
 
 
 def test_executor_of_somebody_else(tmp_path, server):
-    """Any executor runs the partitions, and is not shut down."""
+    """Partitions run on any executor, which is not shut down."""
     tables = write_site(tmp_path, photos_on(server, range(20)))
     with ThreadPoolExecutor(2) as pool:
         frame = get(tmp_path, tables, executor=pool, partitions=2)
@@ -974,7 +974,7 @@ def test_executor_of_somebody_else(tmp_path, server):
 
 
 def test_fetch_rows_is_picklable(server, tmp_path):
-    """Rows, store and settings can be sent elsewhere; an outcome comes back for each row."""
+    """fetch_rows and its arguments are picklable; it returns one outcome per row."""
     rows = pd.DataFrame(photos_on(server, [3, 1, 2]))
     server.pages["/1.jpg"] = status(404)
     task = (fetch_rows, rows, Store(tmp_path), replace(QUICK, base=""))
@@ -989,7 +989,7 @@ def test_no_bar_without_work(tmp_path, server, capsys, monkeypatch):
     """A run that has nothing to fetch shows no progress bar."""
     tables = write_site(tmp_path, photos_on(server, [1]))
     get(tmp_path, tables)
-    # A repeated query would not even begin a run.
+    # With query.json, the repeated query would not even start a run.
     (tmp_path / "data" / "query.json").unlink()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     get(tmp_path, tables, quiet=False)
@@ -1010,10 +1010,10 @@ LAST_TENTHS = [
 @pytest.mark.skipif(not FRUIT.exists(), reason="the mirror of real photos is not there")
 @pytest.mark.parametrize("kinds", [FIRST_TENTHS, LAST_TENTHS], ids=["first", "last"])
 def test_fruit_with_every_trouble_at_once(tmp_path, server, kinds):
-    """Real photos, trouble on a tenth each: every one ends as it should, twice over."""
+    """Real photos, each tenth with another fault, have the expected outcomes in both runs."""
     with ExitStack() as stack:
-        # Domains of their own: one that refuses or hangs in a row is left alone or given up, as it
-        # should, and its photos are then asked for at the first server alone.
+        # Separate domains, because a domain that keeps refusing or hanging is paused or given
+        # up; its photos are then requested from the first server only.
         busy, slow = (stack.enter_context(web()) for _ in range(2))
         for path in (FRUIT / "2018_04").rglob("*.*"):
             name = path.relative_to(FRUIT).as_posix()
