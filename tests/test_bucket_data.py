@@ -1,4 +1,4 @@
-"""A data directory in a bucket: the same as in a folder; locks, faults, copies on local disk."""
+"""A data directory in a bucket: same results as in a folder, locks, errors, local copies."""
 
 import contextlib
 import http.server
@@ -29,14 +29,14 @@ pytest.importorskip("s3fs", reason="the tests of buckets need openimager[s3]")
 
 @pytest.fixture
 def s3(s3_server, tmp_path, monkeypatch):
-    """Return a function that makes a URL of a prefix of this test's own."""
+    """Return a function that gives URLs under a prefix for this test only."""
     use(monkeypatch, s3_server)
     monkeypatch.setenv("OPENIMAGER_CACHE", str(tmp_path / "cache"))
     return lambda name="data": f"s3://unversioned/{tmp_path.name}/{name}"
 
 
 def use(monkeypatch, environment):
-    """Set the environment that reaches a server, and forget connections made with another."""
+    """Set the environment of a server and drop the cached connections to others."""
     import s3fs
 
     seaweed.use(monkeypatch, environment)
@@ -53,7 +53,7 @@ def upload(folder, url):
 
 
 def contents(data_dir):
-    """Return every file of a data directory but its state, by name."""
+    """Return the contents of all files of a data directory, except its state, by name."""
     store = Store(data_dir)
     names = [name for name in store.sizes(store.root) if not name.startswith(".openimager/")]
     return {name: store.read(store.path(name)) for name in names}
@@ -71,7 +71,7 @@ def photos(folder, count=12):
 
 
 def test_crops_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
-    """The same files and tables; a second run makes nothing and leaves no state of a run."""
+    """Files and tables are the same; a second run makes nothing and leaves no state."""
     folder = photos(tmp_path / "data")
     store = upload(folder, s3())
     made = openimager.write_crops(s3(), quiet=True)
@@ -87,7 +87,7 @@ def test_crops_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
 
 @pytest.mark.skipif(not FRUIT.is_dir(), reason="../shared/mirror with real photos is not here")
 def test_real_photos_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
-    """Downloaded and cropped: the same photos, crops, tables and credits; then nothing to do."""
+    """Photos, crops, tables and credits are the same; a second run changes nothing."""
     wanted = {"categories": ["Apple", "Orange"], "subset": "all", "limit": 40, "base_url": FRUIT}
     for data_dir in (s3(), tmp_path / "data"):
         openimager.download(data_dir=data_dir, quiet=True, **wanted)
@@ -116,7 +116,7 @@ download("Cat", sys.argv[1], base_url=sys.argv[2], quiet=True, workers=1)
 
 
 def test_a_killed_download_is_resumed(s3, tmp_path, monkeypatch):
-    """`kill -9`, then the same command: photos without a record are found, checked and kept."""
+    """After `kill -9`, the same command finds, checks and keeps photos without a record."""
     monkeypatch.setattr(bucket, "_LEASE", 2)
     files = {f"photos/{number}.jpg": jpeg(number) for number in range(20)}
     rows = [photo_row(n, f"../photos/{n}.jpg", jpeg(n)) for n in range(20)]
@@ -138,7 +138,7 @@ def test_a_killed_download_is_resumed(s3, tmp_path, monkeypatch):
 
 
 def test_two_downloads_at_once(s3, tmp_path, monkeypatch):
-    """The second says that another is at work and changes nothing."""
+    """The second run stops with an error and changes nothing."""
     monkeypatch.setattr(bucket, "_BEAT", 0.3)
     tables = write_site(tmp_path, [photo_row(1, "../photos/1.jpg", jpeg(1))])
     store = Store(s3())
@@ -148,7 +148,7 @@ def test_two_downloads_at_once(s3, tmp_path, monkeypatch):
 
 
 def test_the_command_line_says_it_in_one_line(s3, s3_server, tmp_path):
-    """Wrong credentials: exit status 2 and one line on stderr, without them."""
+    """Wrong credentials give status 2 and one line on stderr, without the credentials."""
     tables = write_site(tmp_path, [photo_row(1, "../photos/1.jpg", jpeg(1))])
     environment = {**os.environ, **s3_server, "AWS_SECRET_ACCESS_KEY": "sesame-wrong"}
     command = [sys.executable, "-m", "openimager", "Cat", "--data-dir", s3(), "--base-url", tables]
@@ -161,7 +161,7 @@ def test_the_command_line_says_it_in_one_line(s3, s3_server, tmp_path):
 
 
 def test_a_store_of_a_bucket_is_picklable(s3):
-    """Processes and clusters get it by pickle."""
+    """Stores are pickled for processes and clusters."""
     store = pickle.loads(pickle.dumps(Store(s3())))
     store.write_json("query.json", {"limit": 3})
     assert Store(s3()).read_json("query.json") == {"limit": 3}
@@ -171,7 +171,7 @@ def test_a_store_of_a_bucket_is_picklable(s3):
 
 
 def test_crops_in_a_bucket_from_several_processes(s3, tmp_path, monkeypatch):
-    """Worker processes write through the store; the table is the same."""
+    """Worker processes write through the store; table and files are the same."""
     from openimager.crops import write
 
     monkeypatch.setattr(write, "_PARTITION", 4)
@@ -183,7 +183,7 @@ def test_crops_in_a_bucket_from_several_processes(s3, tmp_path, monkeypatch):
 
 
 def test_a_killed_cropping_is_taken_over(s3, tmp_path, monkeypatch):
-    """`kill -9`, then the same command: its lock is dead, and what it recorded is kept."""
+    """After `kill -9`, the same command takes over the lock and keeps recorded crops."""
     from openimager.crops import write
 
     monkeypatch.setattr(write, "_PARTITION", 3)
@@ -208,7 +208,7 @@ def test_a_killed_cropping_is_taken_over(s3, tmp_path, monkeypatch):
 
 
 def test_the_second_of_two_runs_says_so(s3, monkeypatch):
-    """A lock that is alive refuses; one that was released, or whose holder died, does not."""
+    """A lock in use is refused; a released lock, or one of a dead process, is not."""
     monkeypatch.setattr(bucket, "_BEAT", 0.3)
     monkeypatch.setattr(bucket, "_LEASE", 2)
     store = Store(s3())
@@ -226,7 +226,7 @@ def test_the_second_of_two_runs_says_so(s3, monkeypatch):
 
 
 def test_only_what_changed_is_copied_to_local_disk(s3, tmp_path):
-    """Crops for training: copied with their folders, copied again where changed, no others."""
+    """Only the named files are copied with their folders, and again only if they changed."""
     upload(photos(tmp_path / "data", 4), s3())
     store, made = Store(s3()), openimager.write_crops(s3(), quiet=True)
     names = ["crops.csv", *made["CropPath"]]
@@ -259,7 +259,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bucket_that_refuses_says_so_in_one_sentence(s3, s3_server, tmp_path, monkeypatch, name):
-    """Wrong credentials, or no right to write: one clear sentence without secrets, nothing lost."""
+    """Wrong credentials or missing rights give one clear line without secrets; no data is lost."""
     store = upload(photos(tmp_path / "data", 1), s3())
     before = contents(s3())
     changed, words = BAD[name]
@@ -274,14 +274,14 @@ def test_a_bucket_that_refuses_says_so_in_one_sentence(s3, s3_server, tmp_path, 
 
 
 def test_a_bucket_that_may_not_be_created(s3, s3_server, monkeypatch):
-    """Somebody else's bucket, or none."""
+    """Creating a bucket without the right to do so is refused."""
     use(monkeypatch, {**s3_server, "AWS_ACCESS_KEY_ID": seaweed.LIMITED})
     with pytest.raises(BadInput, match="access was refused"), Store("s3://nowhere/x").lock("lock"):
         pass
 
 
 def test_without_credentials(s3, monkeypatch, s3_server):
-    """No credentials at all: the sentence names the variables."""
+    """Without credentials, the error names the environment variables."""
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     use(monkeypatch, {name: value for name, value in s3_server.items() if name not in keys})
     with pytest.raises(BadInput, match="AWS_ACCESS_KEY_ID"):
@@ -290,7 +290,7 @@ def test_without_credentials(s3, monkeypatch, s3_server):
 
 @contextlib.contextmanager
 def answering(status, code):
-    """Serve one S3 error to everybody."""
+    """Run a server that answers every request with one S3 error."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"  # clients wait for "100 Continue"
@@ -315,7 +315,7 @@ def answering(status, code):
 
 
 def test_no_such_bucket(s3, s3_server, monkeypatch):
-    """The name of a bucket that does not exist."""
+    """A bucket that does not exist is bad input."""
     with answering(404, "NoSuchBucket") as there:
         use(monkeypatch, {**s3_server, **there})
         with pytest.raises(BadInput, match="no such bucket"), Store(s3()).lock("crops"):
@@ -323,7 +323,7 @@ def test_no_such_bucket(s3, s3_server, monkeypatch):
 
 
 def test_a_server_without_conditional_writes_has_no_lock(s3, s3_server, monkeypatch):
-    """The run goes on; whole files are all that such a server can promise."""
+    """Without conditional writes the run goes on, but without a lock."""
     with answering(501, "NotImplemented") as there:
         use(monkeypatch, {**s3_server, **there})
         with Store(s3()).lock("crops"):
@@ -331,7 +331,7 @@ def test_a_server_without_conditional_writes_has_no_lock(s3, s3_server, monkeypa
 
 
 def test_a_server_that_is_not_there_may_be_tried_again(s3, s3_server, monkeypatch):
-    """Nothing answers at this address."""
+    """If the server does not answer, the error says to try again."""
     nowhere = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
     use(monkeypatch, {**s3_server, **nowhere})
     with pytest.raises(TryAgain, match="cannot be reached"):
@@ -346,14 +346,14 @@ def test_a_server_that_is_not_there_may_be_tried_again(s3, s3_server, monkeypatc
     ],
 )
 def test_urls_that_cannot_be_used(url, words):
-    """Credentials in a URL would end up in tables and logs."""
+    """URLs with credentials are refused, because they would appear in tables and logs."""
     with pytest.raises(BadInput, match=words) as caught:
         Store(url)
     assert "sesame" not in str(caught.value)
 
 
 def test_other_file_systems_that_fsspec_opens(tmp_path):
-    """Nothing but S3 is special: the file system in memory works too."""
+    """Other file systems of fsspec work too, such as the one in memory."""
     folder = photos(tmp_path / "data", 3)
     url = f"memory://{tmp_path.name}"
     upload(folder, url)

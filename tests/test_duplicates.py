@@ -1,4 +1,4 @@
-"""Near-identical photos are found, and never straddle the parts of the data."""
+"""Near-duplicate photos are found and are never in two splits."""
 
 import io
 
@@ -21,7 +21,7 @@ def site(tmp_path):
 
 
 def bits(first: str, second: str) -> int:
-    """Return in how many bits two hashes differ."""
+    """Return the number of bits in which two hashes differ."""
     return (int(first, 16) ^ int(second, 16)).bit_count()
 
 
@@ -35,7 +35,7 @@ COPIES = {
 
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_copy_is_near_and_another_photo_is_not(copy):
-    """A copy that somebody worked on hashes nearly alike; another photo far from it."""
+    """The hash of an edited copy is near the original's; that of another photo is not."""
     photo, other = scene(640, 480), scene(640, 480, seed=1)
     hashed = split.photo_hash(photo)
     assert len(hashed) == 64
@@ -47,7 +47,7 @@ def test_a_copy_is_near_and_another_photo_is_not(copy):
 
 @pytest.mark.parametrize("top, bottom", [(128, 128), (120, 220), (250, 240)])
 def test_featureless_photos_have_no_hash(top, bottom):
-    """A grey wall or a clear sky is like any other, so it is no sign of a repeated photo."""
+    """Photos without structure, such as walls or clear skies, are not grouped as duplicates."""
     levels = np.linspace(top, bottom, 480)[:, None].repeat(640, axis=1)
     noise = np.random.default_rng(0).normal(0, 2, levels.shape)
     sky = Image.fromarray((levels + noise).clip(0, 255).astype(np.uint8)).convert("RGB")
@@ -58,10 +58,10 @@ def test_featureless_photos_have_no_hash(top, bottom):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 70), st.integers(0, 99))
 def test_pairs_are_those_of_comparing_all(count, distance, seed):
-    """The blocks miss no pair and invent none."""
+    """near_pairs finds exactly the pairs that a plain comparison finds."""
     random = np.random.default_rng(seed)
     hashes = random.integers(0, 2**63, (count, 4), dtype=np.uint64)
-    hashes[count // 2 :] = hashes[: count - count // 2] ^ np.uint64(0b1011)  # some near ones
+    hashes[count // 2 :] = hashes[: count - count // 2] ^ np.uint64(0b1011)  # some near-duplicates
     words = [sum(int(word) << 64 * k for k, word in enumerate(row)) for row in hashes]
     expected = [
         [i, j]
@@ -73,14 +73,14 @@ def test_pairs_are_those_of_comparing_all(count, distance, seed):
 
 
 def test_a_group_is_named_by_its_smallest_id():
-    """Whatever the order, and for a chain of likenesses too."""
+    """The name does not depend on the order, and chains of near-duplicates are one group."""
     chain = {"c": "00" * 32, "a": "00" * 31 + "0f", "b": "00" * 31 + "ff", "d": "ff" * 32}
     groups = split.group(pd.Series(chain), distance=4)
     assert groups.to_dict() == {"a": "a", "b": "a", "c": "a", "d": "d"}
 
 
 def test_parts_have_their_shares():
-    """70, 15 and 15 of a hundred by default, and what is asked for otherwise."""
+    """The default shares are 70, 15 and 15 %; other shares can be given."""
     ids = [f"{number:016x}" for number in range(4000)]
     parts = pd.Series([split.split_of(image_id) for image_id in ids]).value_counts(normalize=True)
     for part, share in zip(("train", "validation", "test"), (0.70, 0.15, 0.15), strict=True):
@@ -94,7 +94,7 @@ groupings = st.dictionaries(st.integers(0, 30), st.integers(0, 6), min_size=1)
 @settings(deadline=None)
 @given(groupings, st.data())
 def test_no_group_is_in_two_parts(grouping, data):
-    """By hash or with official subsets, a group is in one part; the later subset keeps it."""
+    """Each group is in one split; with official subsets, in the latest of its subsets."""
     ids = sorted(grouping)
     groups = pd.Series({i: min(k for k in ids if grouping[k] == grouping[i]) for i in ids})
     groups.index = groups.index.map("{:016x}".format)
@@ -111,7 +111,7 @@ def test_no_group_is_in_two_parts(grouping, data):
 
 
 def test_crops_of_a_photo_and_of_its_copies_stay_together(site):
-    """Parted by hash: no ImageID and no duplicate group is in two parts."""
+    """If split by hash, no ImageID and no duplicate group is in two splits."""
     photos = [busy(seed) for seed in range(12)]
     for photo in photos:
         for copy in (photo, COPIES["smaller"](photo)):
@@ -129,7 +129,7 @@ def test_crops_of_a_photo_and_of_its_copies_stay_together(site):
 
 
 def test_a_copy_stored_turned_is_found(site):
-    """Photos are compared upright: one stored turned, with its Rotation, is the same photo."""
+    """Photos are compared upright, so a copy stored rotated is a duplicate."""
     photo = busy(1)
     site.box(site.photo(photo))
     site.box(site.photo(photo.rotate(-90, expand=True), rotation=90.0))
@@ -137,13 +137,13 @@ def test_a_copy_stored_turned_is_found(site):
 
 
 def busy(seed) -> Image.Image:
-    """Draw a picture unlike those of other seeds."""
+    """Draw a picture that differs from those of other seeds."""
     small = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((320, 240), Image.Resampling.BICUBIC)
 
 
 def test_adding_photos_moves_only_the_group_they_join(site):
-    """New photos leave the others where they are; who joins a group is followed and reported."""
+    """New photos do not move others; photos that move with their group are reported."""
     for seed in range(20):
         site.box(site.photo(busy(seed), f"{seed + 100:016x}"))
     before = site.crop().set_index("ImageID")["Subset"]
@@ -152,7 +152,7 @@ def test_adding_photos_moves_only_the_group_they_join(site):
     after = site.crop()
     assert after.attrs["moved"] == []
     assert after.set_index("ImageID")["Subset"][before.index].equals(before)
-    # A copy of photo 100 that sorts before it and by itself falls into another part.
+    # A copy of photo 100 that sorts before it and alone would be in another split.
     copied = f"{100:016x}"
     first = next(
         f"{number:016x}"
@@ -169,7 +169,7 @@ def test_adding_photos_moves_only_the_group_they_join(site):
 
 
 def test_what_repeats_a_later_subset_is_left_out(site):
-    """With official subsets a train photo that stands in validation or test goes, and is told."""
+    """With official subsets, train photos that repeat a validation or test photo are left out."""
     for seed, subsets in enumerate(
         [("train", "test"), ("validation", "test"), ("train", "validation"), ("train",), ("test",)]
     ):
@@ -185,6 +185,6 @@ def test_what_repeats_a_later_subset_is_left_out(site):
     assert len(site.files()) == 5
     again = crops.write_crops(site.data_dir, quiet=True)
     assert counts(again, "made", "kept", "repeats", "removed") == (0, 5, 3, 0)
-    # Without its original in the test subset the photo is welcome again.
+    # Without its original in the test subset, the photo is used again.
     site.photos = {i: row for i, row in site.photos.items() if row["Subset"] != "test"}
     assert counts(site.crop(), "made", "repeats") == (2, 1)

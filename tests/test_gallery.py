@@ -1,4 +1,4 @@
-"""The gallery in a real browser: what is shown, what is counted, and what strangers cannot do.
+"""The gallery in a real browser: what it shows and counts, and its protection against hostile data.
 
 OPENIMAGER_SCREENSHOTS names a folder for pictures of both views, light and dark, wide and narrow.
 """
@@ -97,7 +97,7 @@ def wait_for_images(page):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A data directory of 12 photos with boxes of all kinds, cropped, with predictions."""
+    """A data directory of 12 photos with boxes of all kinds, crops and predictions."""
     folder = tmp_path_factory.mktemp("small")
     data = DataDir(folder / "data")
     for n in range(12):
@@ -127,11 +127,11 @@ def small(tmp_path_factory):
     return data.data_dir
 
 
-# What is shown and counted
+# Filters and counts
 
 
 def test_filters_and_counts(page, small):
-    """Counts are those of the tables, each under all filters but its own; the address has them."""
+    """Counts equal the tables' under all other filters; the URL fragment holds the filters."""
     boxes = pd.read_csv(small / "boxes.csv", dtype={"ImageID": str})
     photos = pd.read_csv(small / "images.csv", dtype={"ImageID": str})
     visit(page, small)
@@ -170,7 +170,7 @@ def test_filters_and_counts(page, small):
 
 
 def test_two_filters_ask_for_one_box(page, small):
-    """A photo with a cat and a group of dogs is not a photo of a group of cats."""
+    """Two filters must match the same box: a cat beside a group of dogs is not a group of cats."""
     visit(page, small, "category=Cat&groupof=yes")
     assert status(page).startswith("0 of 14 photos") and page.is_visible("#nothing")
     visit(page, small, "category=Dog&groupof=yes")
@@ -200,7 +200,7 @@ def test_gone_and_failed_photos_say_why(page, small):
 
 
 def test_nothing_to_show(page, tmp_path):
-    """A selection without boxes, or whose photos are all gone, still has a page."""
+    """A selection without boxes, or with all photos gone, still gives a working page."""
     data = DataDir(tmp_path)
     visit(page, data.write())
     assert status(page) == "0 of 0 photos, 0 boxes" and page.is_visible("#nothing")
@@ -215,7 +215,7 @@ def test_nothing_to_show(page, tmp_path):
 
 
 def test_near_duplicates(page, tmp_path):
-    """Photos of one group are found by the filter, and from one of them."""
+    """The filter, or a link at one of the photos, shows all photos of a group."""
     data = DataDir(tmp_path / "data")
     for seed in (1, 1, 2, 3):
         data.box(data.photo(scene(300, 200, seed=seed)))
@@ -229,7 +229,7 @@ def test_near_duplicates(page, tmp_path):
 
 
 def test_photo_shows_its_facts(page, small):
-    """A click shows the photo with all its boxes, flags, size, source and credits with links."""
+    """A click shows the photo with its boxes, flags, size, source, credits and links."""
     visit(page, small)
     page.click("#grid li:nth-child(4) button")
     facts = page.inner_text("#facts")
@@ -243,7 +243,7 @@ def test_photo_shows_its_facts(page, small):
 
 
 def test_photos_that_are_not_there(page, small, tmp_path):
-    """A package may hold the tables without the photos."""
+    """Photos missing from disk are marked as missing."""
     for name in ("images.csv", "boxes.csv"):
         (tmp_path / name).write_bytes((small / name).read_bytes())
     visit(page, tmp_path)
@@ -252,7 +252,7 @@ def test_photos_that_are_not_there(page, small, tmp_path):
     assert page.is_hidden(".in-crops") and status(page).startswith("14 of 14")
 
 
-# Boxes and their objects
+# Position of boxes
 
 
 def turned_photos(folder):
@@ -272,7 +272,7 @@ def turned_photos(folder):
 
 
 def check_corners(page, rotation):
-    """Compare pixels inside and outside each corner of the box with the object's colour."""
+    """Compare the colours inside and outside each corner of the box with the expected ones."""
     stored = np.zeros((200, 320), bool)
     stored[26:66, 36:164] = True
     rows, columns = np.nonzero(np.rot90(stored, rotation // 90))
@@ -295,7 +295,7 @@ def check_corners(page, rotation):
 
 @pytest.mark.parametrize("served", [False, True], ids=["folder", "server"])
 def test_boxes_coincide_with_objects(page, tmp_path, served):
-    """Boxes fit at all orientations and rotations: Rotation is applied and EXIF is not."""
+    """Boxes fit the objects for all orientations: Rotation is applied, EXIF is not."""
     data_dir, data = turned_photos(tmp_path / "data")
     path = gallery.write_gallery(data_dir)
     with serving(data_dir) as base:
@@ -309,7 +309,7 @@ def test_boxes_coincide_with_objects(page, tmp_path, served):
 
 
 def test_boxes_on_the_sample(page, site, tmp_path):
-    """On the drawn sample, what the page shows at the corners of each box is what Pillow finds."""
+    """On the sample, the pixels at the corners of boxes equal those that Pillow finds."""
     data_dir = tmp_path / "data"
     photos = openimager.download(
         ["Cat", "Dog"], base_url=site, subset="all", data_dir=data_dir, quiet=True
@@ -342,7 +342,7 @@ def test_boxes_on_the_sample(page, site, tmp_path):
 
 
 class serving:
-    """Serve a folder on loopback while the block runs; gives the base URL."""
+    """Serve a folder on loopback during a with block, which gets the base URL."""
 
     def __init__(self, folder):
         handler = functools.partial(Quiet, directory=str(folder))
@@ -362,11 +362,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-# Strangers
+# Hostile data
 
 
 def hostile(folder):
-    """Write a data directory whose texts try to be markup."""
+    """Write a data directory with texts that contain markup."""
     data = DataDir(folder / "data")
     for title in HOSTILE.values():
         links = {"AuthorProfileURL": "javascript:window.hit=1", "License": "data:text/html,x"}
@@ -378,7 +378,7 @@ def hostile(folder):
 
 
 def test_hostile_text(page, tmp_path):
-    """Titles, authors, categories and reasons are shown as they are, and are never markup."""
+    """Titles, authors, categories and errors are shown as text and never run as markup."""
     data = hostile(tmp_path)
     rows = data.crop()[["ImageID", "n", "Category"]]
     rows = rows.assign(Subset="test", Predicted=HOSTILE["image"], Probability=0.9)
@@ -406,7 +406,7 @@ def test_hostile_text(page, tmp_path):
 
 
 def test_right_to_left_text_is_isolated(page, tmp_path):
-    """Text that turns the direction of writing does not turn what stands beside it."""
+    """Right-to-left text does not change the direction of the text around it."""
     data = hostile(tmp_path)
     title, photo = HOSTILE["right to left"], data.photos[f"{5:016x}"]
     photo |= {"Subset": title, "Source": title, "Status": title, "Error": title}
@@ -429,7 +429,7 @@ def test_right_to_left_text_is_isolated(page, tmp_path):
 
 
 def test_policy(page, small):
-    """Neither scripts nor styles nor requests that the page does not bring itself are allowed."""
+    """The policy blocks scripts, styles and requests that are not part of the page."""
     visit(page, small)
     refused = page.evaluate("""async () => {
         const refused = [];
@@ -452,7 +452,7 @@ def test_policy(page, small):
 
 
 def test_data_cannot_leave_its_script(tmp_path):
-    """The data hold nothing that could end their script element, and are those of the tables."""
+    """The data equal the tables and contain no character that could end the script element."""
     data = hostile(tmp_path)
     html = gallery.write_gallery(data.write()).read_text(encoding="utf-8")
     text = html.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
@@ -467,7 +467,7 @@ def test_data_cannot_leave_its_script(tmp_path):
 
 
 def test_crops_after_an_evaluation(page, small):
-    """Confident errors come first; each crop shows its label, the prediction and how sure it is."""
+    """Confident errors are first; each crop shows its label, prediction and probability."""
     predictions = pd.read_csv(small.parent / "models" / "predictions.csv", dtype={"ImageID": str})
     wrong = predictions[predictions["Predicted"] != predictions["Category"]]
     visit(page, small, "view=crops")
@@ -492,7 +492,7 @@ def test_crops_after_an_evaluation(page, small):
 
 
 def test_predictions_name_classes_by_folder(page, tmp_path):
-    """A class is named by its folder; a category that cannot be a folder's name is no mistake."""
+    """Predictions name folders; a category whose name differs from its folder is no error."""
     data = DataDir(tmp_path / "data")
     data.box(data.photo(scene(), subset="test"), category="Salt/pepper")
     crop = data.crop().iloc[0]
@@ -506,7 +506,7 @@ def test_predictions_name_classes_by_folder(page, tmp_path):
 
 
 def test_marks_are_saved_as_csv(page, small, tmp_path):
-    """Crops marked by mouse or keyboard are saved as ImageID and n, and stay marked."""
+    """Crops marked by mouse or keyboard are saved as ImageID and n, and marks survive a reload."""
     visit(page, small, "view=crops")
     page.click("#unmark", force=True)
     order = tiles(page)
@@ -533,7 +533,7 @@ def test_marks_are_saved_as_csv(page, small, tmp_path):
 
 @pytest.mark.filterwarnings("error")
 def test_marks_exclude_crops(page, chromium, small, tmp_path):
-    """What is saved is what write_crops(exclude=...) leaves out, and stays marked afterwards."""
+    """write_crops(exclude=...) leaves out the saved crops; they are marked in a new page."""
     data_dir = tmp_path / "data"
     shutil.copytree(small, data_dir)
     visit(page, data_dir, "view=crops&split=train")
@@ -561,7 +561,7 @@ def test_marks_exclude_crops(page, chromium, small, tmp_path):
 
 
 def save(page):
-    """Click on the button that saves the marks; return the file."""
+    """Click on the button that saves the marks; return the path of the file."""
     with page.expect_download() as download:
         page.click("#save")
     return download.value.path()
@@ -576,7 +576,7 @@ def test_crops_of_other_formats(page, tmp_path):
     assert page.locator("#grid img").count() == 1
 
 
-# Keyboard, access, size
+# Keyboard, accessibility, size
 
 
 def focused(page):
@@ -584,7 +584,7 @@ def focused(page):
 
 
 def test_keyboard(page, small):
-    """The grid is one stop for Tab; arrows move, Enter opens, Escape closes."""
+    """Tab enters the grid once; arrows move, Enter opens, Escape closes."""
     visit(page, small)
     page.focus("[name=boxes]")
     page.keyboard.press("Tab")
@@ -640,7 +640,7 @@ def test_only_tiles_near_the_window_are_in_the_page(page, tmp_path):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_access(chromium, small, scheme, width):
-    """axe-core finds no serious violation in either view, or in an open photo."""
+    """axe-core finds no serious violation in either view or in an open photo."""
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
@@ -662,7 +662,7 @@ def test_access(chromium, small, scheme, width):
 
 
 def test_filters_on_a_phone(page, small):
-    """At a phone's width the filters are folded away and can be opened."""
+    """On a phone's width, the filters are hidden until they are opened."""
     page.set_viewport_size({"width": 390, "height": 800})
     visit(page, small)
     assert page.is_hidden("#filters")
@@ -676,7 +676,7 @@ def test_filters_on_a_phone(page, small):
 
 
 def test_page_in_a_bucket(small):
-    """A page written into a bucket is the page written into a folder; its address is returned."""
+    """The page in a bucket equals the page in a folder, and its URL is returned."""
     pytest.importorskip("upath")
     import fsspec
 
@@ -737,7 +737,7 @@ def test_errors_are_for_people(tmp_path, capsys, monkeypatch):
 
 
 def test_budgets():
-    """The script is one file that can be read; Python, too."""
+    """The script and the Python module stay within their limits of lines."""
     folder = Path(gallery.__file__).parent
     lines = {
         name: len((folder / name).read_text(encoding="utf-8").splitlines())

@@ -1,4 +1,4 @@
-"""What the evaluation reports, checked by hand and against scikit-learn."""
+"""Metrics of the evaluation, compared with hand calculations and scikit-learn."""
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ PHOTOS = list("aabbccddee")
 
 
 def test_confusion_and_per_category_by_hand():
-    """Ten crops counted by hand: 3 of 5 called Apple are, 3 of 4 Apples are called that."""
+    """Counted by hand: 3 of 5 crops predicted as Apple are apples, 3 of 4 apples are found."""
     counts = metrics.confusion(TRUTH, PREDICTED, NAMES)
     assert counts.to_numpy().tolist() == [[3, 1, 0], [1, 2, 0], [1, 0, 2]]
     table = metrics.per_category(TRUTH, PREDICTED, NAMES)
@@ -29,7 +29,7 @@ def test_confusion_and_per_category_by_hand():
 
 
 def test_agrees_with_scikit_learn():
-    """Recall, accuracy, AUC of one against rest and the sweep are scikit-learn's."""
+    """F1, accuracy, one-vs-rest AUC and the threshold sweep equal scikit-learn's."""
     table = metrics.per_category(TRUTH, PREDICTED, NAMES)
     assert table["F1"].mean() == pytest.approx(theirs.f1_score(TRUTH, PREDICTED, average="macro"))
     found = metrics.interval(TRUTH == PREDICTED, PHOTOS)
@@ -46,7 +46,7 @@ def test_agrees_with_scikit_learn():
 
 
 def test_auc_without_a_category():
-    """A category of which there is no crop has no curve; a single category leaves no AUC."""
+    """A category without crops is left out of the AUC; with one category the AUC is NaN."""
     some = TRUTH < 2
     expected = np.mean([
         theirs.roc_auc_score(TRUTH[some] == k, PROBABILITIES[some, k]) for k in (0, 1)
@@ -56,7 +56,7 @@ def test_auc_without_a_category():
 
 
 def test_interval_resamples_photos_not_crops():
-    """A hundred crops of four photos are four observations: the interval is wide."""
+    """A hundred crops of four photos count as four observations, so the interval is wide."""
     correct = np.repeat([1, 1, 1, 0], 25)
     by_photo = metrics.interval(correct, np.repeat(list("abcd"), 25))
     by_crop = metrics.interval(correct, range(100))
@@ -66,7 +66,7 @@ def test_interval_resamples_photos_not_crops():
 
 
 def test_interval_weighs_photos_by_their_crops():
-    """The bootstrap's centre is the share of crops, as the accuracy is, not the mean of photos."""
+    """The interval is centred on the share of correct crops, not on the mean over photos."""
     correct, photos = [1] * 90 + [0] * 30, [f"big{i // 9}" for i in range(90)]
     photos += [f"small{i}" for i in range(30)]
     found = metrics.interval(correct, photos)
@@ -75,20 +75,20 @@ def test_interval_weighs_photos_by_their_crops():
 
 
 def test_interval_of_a_perfect_score_is_not_a_point():
-    """All right, or all wrong, in 20 photos: the exact binomial bound of 20 trials."""
+    """If all or no crops are correct, the bound is the exact binomial one of 20 trials."""
     assert metrics.interval([1] * 20, range(20))["low"] == pytest.approx(0.025 ** (1 / 20))
     assert metrics.interval([0] * 20, range(20))["high"] == pytest.approx(1 - 0.025 ** (1 / 20))
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
-    """Of 100 test sets of 120 photos drawn at an accuracy of 0.8, about 95 % cover it."""
+    """Of 100 simulated test sets with accuracy 0.8, about 95 % have an interval with 0.8."""
     rng = np.random.default_rng(0)
     found = [metrics.interval(rng.random(120) < 0.8, range(120)) for _ in range(100)]
     assert 0.9 <= np.mean([i["low"] <= 0.8 <= i["high"] for i in found]) <= 0.99
 
 
 def test_difference_is_paired():
-    """Two models wrong on the same photos differ by nothing, and surely so."""
+    """Two models with the same errors differ by 0, with an interval of width 0."""
     first = np.arange(200) % 3 > 0
     same = metrics.difference(first, first, range(200))
     assert same == {"difference": 0, "low": 0, "high": 0}
@@ -97,7 +97,7 @@ def test_difference_is_paired():
 
 
 def test_one_seed_one_answer():
-    """The bootstrap repeats for one seed, and is drawn anew for another."""
+    """The same seed gives the same interval, another seed a different one."""
     correct = np.arange(150) % 7 > 0
     first = metrics.interval(correct, range(150))
     assert first == metrics.interval(correct, range(150))
@@ -105,7 +105,7 @@ def test_one_seed_one_answer():
 
 
 def test_calibration_by_hand():
-    """Edges belong to the bin below, a certain prediction to the last, and the gaps are weighed."""
+    """Edges belong to the bin below, and gaps are weighted by the number of crops."""
     table = metrics.reliability(TRUTH, PROBABILITIES, PHOTOS, bins=5)
     assert table["Crops"].tolist() == [1, 4, 4, 1]
     assert table["From"].tolist() == [0.2, 0.4, 0.6, 0.8]
@@ -116,7 +116,7 @@ def test_calibration_by_hand():
 
 
 def test_bins_have_intervals_by_photo():
-    """A bin of three crops of three photos says next to nothing, one of many crops says more."""
+    """A bin of three crops has a wide interval, a bin of many crops a narrow one."""
     truth = [0, 0, 1] + [0, 0, 1] * 60
     probabilities = [[0.65, 0.35]] * 3 + [[0.95, 0.05]] * 180
     few, many = metrics.reliability(truth, probabilities, range(183)).to_dict("records")
@@ -125,7 +125,7 @@ def test_bins_have_intervals_by_photo():
 
 
 def test_temperature_is_recovered():
-    """Labels drawn from known probabilities that were then sharpened, or blunted, by a factor."""
+    """If known probabilities are sharpened or flattened by a factor, this factor is found."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (8000, 3))
     true = metrics.scale(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1)
@@ -142,7 +142,7 @@ def test_temperature_is_recovered():
 
 
 def test_temperature_stays_where_the_crops_show_no_need():
-    """Calibrated probabilities are left alone, also where few crops would fit a little better."""
+    """Calibrated probabilities are unchanged, even if a few crops would fit slightly better."""
     rng = np.random.default_rng(1)
     confidence = rng.uniform(0.5, 1, 300)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
@@ -151,7 +151,7 @@ def test_temperature_stays_where_the_crops_show_no_need():
     assert metrics.fit_temperature([0] * 8, [[0.8, 0.2]] * 8, range(8)) == 1
     assert metrics.fit_temperature([], np.empty((0, 2)), []) == 1
     assert 0.2 < metrics.fit_temperature([0] * 80, [[0.8, 0.2]] * 80, range(80)) < 1
-    # The errors of one photo with many crops are no evidence; those of many photos are.
+    # Errors in many crops of one photo do not count as evidence; errors in many photos do.
     truth, probabilities = [0] * 80 + [1] * 30, [[0.9, 0.1]] * 110
     assert metrics.fit_temperature(truth, probabilities, [*range(80), *[80] * 30]) == 1
     assert metrics.fit_temperature(truth, probabilities, range(110)) > 1
@@ -161,7 +161,7 @@ def test_temperature_stays_where_the_crops_show_no_need():
 
 
 def test_rejection_threshold_keeps_the_share():
-    """Of 20 validation crops the threshold for 95 % lets 19 through, and a higher one would not."""
+    """Of 20 validation crops, 19 pass the threshold for 95 %, and fewer a higher one."""
     confidence = np.linspace(0.5, 0.975, 20)
     threshold = metrics.rejection_threshold(confidence, keep=0.95)
     assert (confidence >= threshold).sum() == 19
@@ -171,7 +171,7 @@ def test_rejection_threshold_keeps_the_share():
 
 
 def test_operating_point_is_the_lowest_that_reaches_the_precision():
-    """Of the thresholds with the wanted precision, the one with the highest recall."""
+    """Of the thresholds with the required precision, the one with the highest recall is used."""
     truth, scores = [0, 0, 1, 0, 1, 1, 1], [0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     assert metrics.operating_point(truth, scores, 0.75) == 0.4
     assert metrics.operating_point(truth, scores, 0.9) == 0.6
@@ -179,13 +179,13 @@ def test_operating_point_is_the_lowest_that_reaches_the_precision():
 
 
 def test_share_rejected_has_an_interval():
-    """A share is named as it is wanted; with nothing rejected the bound is the exact binomial."""
+    """interval uses the given name, and the exact binomial bound if nothing is rejected."""
     found = metrics.interval([False] * 30, range(30), name="rejected")
     assert found["rejected"] == 0 and found["high"] == pytest.approx(1 - 0.025 ** (1 / 30))
 
 
 def test_planted_labels_are_suspected():
-    """Labels swapped in ten of two hundred crops are found, the least likely first."""
+    """Labels swapped in 10 of 200 crops are found, the least likely label first."""
     rng = np.random.default_rng(0)
     truth = np.arange(200) % 2
     sure = rng.uniform(0.7, 0.9, 200)
@@ -199,7 +199,7 @@ def test_planted_labels_are_suspected():
 
 
 def test_occlusion_finds_what_the_model_looks_at():
-    """A model that counts white in one corner loses it there, and nowhere else."""
+    """For a model that measures white in one corner, only hiding that corner has an effect."""
 
     def predict(pictures):
         white = pictures[:, 24:, :8].mean(axis=(1, 2, 3)) / 255
@@ -215,7 +215,7 @@ def test_occlusion_finds_what_the_model_looks_at():
 
 
 def test_middle_and_surround_have_the_same_area():
-    """What one greys out the other leaves, about half of each picture."""
+    """Each pixel is greyed in exactly one of the two versions, about half in each."""
     pictures = np.random.default_rng(0).integers(128, 255, (2, 128, 128, 3)).astype("uint8")
     within, around = (metrics.greyed(pictures, middle) for middle in (True, False))
     assert ((within == 127) ^ (around == 127)).all()
@@ -235,7 +235,7 @@ def crops():
 
 
 def test_slices_count_and_score_each_kind(crops):
-    """Every kind has its crops, photos and accuracy; kinds that do not occur have no row."""
+    """Each value that occurs has a row with its crops, photos and accuracy."""
     table = metrics.slices(crops, TRUTH, PROBABILITIES).set_index(["Property", "Value"])
     assert table.loc[("All", "all"), "Crops"] == 10
     assert table.loc[("Occluded", "yes"), ["Crops", "Photos", "Accuracy"]].tolist() == [2, 1, 1]
@@ -248,7 +248,7 @@ def test_slices_count_and_score_each_kind(crops):
 
 
 def test_other_categories_and_leaks_are_named():
-    """What is refused is named, and so is the way out."""
+    """The error names the categories or leaked crops, and the notebook to run."""
     with pytest.raises(BadInput, match=r"Apple, Dog.*build-model"):
         metrics.check_categories(["Cat", "Dog"], ["Apple", "Dog"])
     with pytest.raises(BadInput, match=r"2 of 3 test crops were trained on \(a, c\)"):
@@ -257,6 +257,6 @@ def test_other_categories_and_leaks_are_named():
 
 
 def test_photos_must_match_crops():
-    """One photo name too few is an error, not a silently shorter sample."""
+    """A missing ImageID is an error; the sample is not shortened."""
     with pytest.raises(BadInput, match="2 crops, but 1 ImageIDs"):
         metrics.interval([1, 0], ["a"])

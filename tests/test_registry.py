@@ -1,4 +1,4 @@
-"""A Quilt registry in a folder, and what a stranger does with it on the command line."""
+"""A Quilt registry in a folder, and its use by others with quilt3 on the command line."""
 
 import errno
 import hashlib
@@ -37,7 +37,7 @@ def place(tmp_path):
 
 
 def quilt(*arguments, cwd=None):
-    """Run the quilt3 command line as a stranger would."""
+    """Run the quilt3 command line, as other people would."""
     done = subprocess.run(
         [QUILT, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=180
     )
@@ -53,7 +53,7 @@ def install(place, folder, top_hash=None):
 
 @pytest.mark.slow
 def test_stranger_installs_and_verifies(tree, place, tmp_path):
-    """The README's lines work as written, from a relative address; a changed byte is noticed."""
+    """The README's commands work as written with a relative path; a changed byte is found."""
     pushed = push(tree, place)
     clone = make_tree(tmp_path / "fresh" / "clone")
     shutil.rmtree(clone / "data")
@@ -95,7 +95,7 @@ def test_stranger_installs_and_verifies(tree, place, tmp_path):
 
 @pytest.mark.slow
 def test_stranger_installs_only_the_model(tree, place, tmp_path):
-    """--path models --dest models brings the models and nothing else."""
+    """--path models --dest models installs only the models."""
     push(tree, place)
     line = ("install", NAME, "--registry", place, "--path", "models", "--dest", "models")
     status, said = quilt(*line, cwd=tmp_path)
@@ -105,7 +105,7 @@ def test_stranger_installs_only_the_model(tree, place, tmp_path):
 
 
 def test_bytes_are_in_the_registry(tree, place, tmp_path):
-    """The registry needs nothing of the tree that it was made from."""
+    """The registry does not depend on the files that it was pushed from."""
     push(tree, place)
     before = files_below(tree)
     shutil.rmtree(tree)
@@ -114,7 +114,7 @@ def test_bytes_are_in_the_registry(tree, place, tmp_path):
 
 
 def test_second_push_copies_and_adds_nothing(tree, place):
-    """Pushing the same again leaves the registry byte for byte as it is."""
+    """Pushing the same files again leaves the registry unchanged."""
     first = push(tree, place)
     assert first.new and first.copied_files > 0 and first.copied_size > 0
     before = {p: p.stat().st_mtime_ns for p in place.rglob("*") if p.is_file()}
@@ -125,7 +125,7 @@ def test_second_push_copies_and_adds_nothing(tree, place):
 
 
 def test_one_changed_file_is_one_copy(tree, place):
-    """Only what changed is copied, however much there is."""
+    """Only changed files are copied."""
     push(tree, place)
     (tree / "models" / "latest.keras").write_bytes(b"a better model")
     pushed = push(tree, place, "better")
@@ -133,7 +133,7 @@ def test_one_changed_file_is_one_copy(tree, place):
 
 
 def test_old_revision_stays_whole(tree, place, tmp_path):
-    """After a new revision, the old one installs with the bytes that it was pushed with."""
+    """After a new revision, the old one still installs with its original bytes."""
     old = push(tree, place).top_hash
     before = files_below(tree)
     for path in ("data/crops.csv", "models/latest.keras"):
@@ -148,7 +148,7 @@ def test_old_revision_stays_whole(tree, place, tmp_path):
 
 
 def test_revisions_within_one_second_are_all_listed(tree, place):
-    """Three pushes in a row are three rows, with their messages, and the last is the latest."""
+    """Three fast pushes give three rows with their messages; only the last is Latest."""
     for number in range(3):
         (tree / "README.md").write_text(f"# {number}\n", encoding="utf-8")
         push(tree, place, f"number {number}")
@@ -159,7 +159,7 @@ def test_revisions_within_one_second_are_all_listed(tree, place):
 
 
 def test_moved_registry_is_re_pointed(tree, place, tmp_path):
-    """With the old folder gone, every revision installs from the new one under its top hash."""
+    """After a move, every revision installs from the new folder under its top hash."""
     old = push(tree, place).top_hash
     first = files_below(tree)
     (tree / "README.md").write_text("# changed\n", encoding="utf-8")
@@ -178,7 +178,7 @@ def test_moved_registry_is_re_pointed(tree, place, tmp_path):
 
 
 def test_moved_registry_takes_new_revisions(tree, place, tmp_path):
-    """What is pushed after re-pointing joins the history; the same as before adds nothing."""
+    """Pushes after re-pointing join the history; pushing the same files adds nothing."""
     old = push(tree, place).top_hash
     moved = place.rename(tmp_path / "moved")
     registry.repoint(moved)
@@ -189,12 +189,12 @@ def test_moved_registry_takes_new_revisions(tree, place, tmp_path):
 
 
 def test_re_pointing_an_incomplete_copy_changes_nothing(tree, place, tmp_path, capsys):
-    """A registry that lost a file on the way is refused with the file's name, and left alone."""
+    """A registry with a missing file is refused with the file's name and left unchanged."""
     hashes = []
     for text in ("# one\n", "# two\n"):
         (tree / "README.md").write_text(text, encoding="utf-8")
         hashes.append(push(tree, place, text).top_hash)
-    # What is lost is of the manifest that is looked at last.
+    # The missing file belongs to the manifest that is read last.
     found = import_quilt().Package.browse(NAME, str(place), max(hashes))
     lost = Path(found["README.md"].physical_key.path)
     lost.unlink()
@@ -206,7 +206,7 @@ def test_re_pointing_an_incomplete_copy_changes_nothing(tree, place, tmp_path, c
 
 
 def test_rolling_back_brings_the_old_bytes(tree, place, tmp_path):
-    """After a rollback, installing without a top hash gives the revision rolled back to."""
+    """After a rollback, installing without a top hash installs the earlier revision."""
     old = push(tree, place).top_hash
     before = files_below(tree)
     (tree / "models" / "latest.keras").write_bytes(b"a worse model")
@@ -218,7 +218,7 @@ def test_rolling_back_brings_the_old_bytes(tree, place, tmp_path):
 
 @pytest.mark.parametrize("lacking", ["categories", "licence", "metrics"])
 def test_workflow_refuses_what_says_too_little(tree, place, lacking):
-    """Without categories, licence or metrics nothing is pushed, and no byte is copied."""
+    """Without categories, licence or metrics, the push is refused before any copy."""
     metadata = {name: value for name, value in METADATA.items() if name != lacking}
     with pytest.raises(BadInput, match=lacking):
         registry.push(everything(tree), NAME, place, metadata, "too little")
@@ -226,7 +226,7 @@ def test_workflow_refuses_what_says_too_little(tree, place, lacking):
 
 
 def test_registry_holds_others_to_the_rules_too(tree, place):
-    """quilt3 itself, without our push, can't add a revision that says too little."""
+    """quilt3 itself cannot add a revision without the required metadata either."""
     push(tree, place)
     quilt3 = import_quilt()
     with pytest.raises(quilt3.util.QuiltException, match="'categories' is a required"):
@@ -234,7 +234,7 @@ def test_registry_holds_others_to_the_rules_too(tree, place):
 
 
 def test_a_registry_s_own_workflows_stay(tree, place):
-    """Ours joins the rules that a registry has; its default stays."""
+    """Our workflow is added to the existing ones, and their default is kept."""
     config = place / ".quilt" / "workflows" / "config.yml"
     config.parent.mkdir(parents=True)
     theirs = "version: '1'\ndefault_workflow: theirs\nworkflows:\n  theirs: {name: Theirs}\n"
@@ -245,7 +245,7 @@ def test_a_registry_s_own_workflows_stay(tree, place):
 
 
 def test_schemas_of_others_move_with_the_registry(place):
-    """A schema beside the rules is found where the registry is now; others keep their address."""
+    """Addresses of schemas inside the registry are updated; other addresses are kept."""
     config = place / ".quilt" / "workflows" / "config.yml"
     config.parent.mkdir(parents=True)
     text = "version: '1'\nworkflows: {}\nschemas:\n"
@@ -258,7 +258,7 @@ def test_schemas_of_others_move_with_the_registry(place):
 
 
 def test_bar_shows_bytes_and_speed(tree, place, monkeypatch):
-    """Pushing and installing count bytes, all of them."""
+    """The bars of pushing and installing count all bytes."""
     shown = []
 
     class Bar(objects.tqdm):
@@ -279,7 +279,7 @@ def test_bar_shows_bytes_and_speed(tree, place, monkeypatch):
 
 
 def test_file_address_is_the_folder(tree, place):
-    """file:// and the plain path are one registry."""
+    """A file:// URL and the plain path are the same registry."""
     push(tree, place)
     assert not push(tree, place.as_uri()).new
     assert registry.check(place.as_uri()) == registry.check(place)
@@ -287,7 +287,7 @@ def test_file_address_is_the_folder(tree, place):
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
 def test_registry_that_may_only_be_read(tree, place, monkeypatch, number):
-    """A push into a folder that cannot be written is one sentence, which names the folder."""
+    """A push into a read-only folder gives a one-line error that names the folder."""
 
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), str(place / "objects"))
@@ -299,7 +299,7 @@ def test_registry_that_may_only_be_read(tree, place, monkeypatch, number):
 
 
 def test_addresses_that_are_no_registry(tmp_path):
-    """A missing drive, a file, a path in a bucket and other schemes each get their sentence."""
+    """A missing folder, a file, a path in a bucket and other schemes have their own errors."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     cases = {
         tmp_path / "no" / "drive": "no folder",
@@ -314,14 +314,14 @@ def test_addresses_that_are_no_registry(tmp_path):
 
 
 def test_command_line_says_what_is_wrong(tmp_path, capsys):
-    """A folder without manifests exits with 2 and one line."""
+    """A folder without manifests gives status 2 and one line."""
     assert registry.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, (8 << 20) - 1, 8 << 20, (17 << 20) + 5])
 def test_hash_is_quilt_s_own(size):
-    """Our hash is the one that quilt3 computes, around its 8 MiB parts as well."""
+    """Our hash equals quilt3's, also near its chunk size of 8 MiB."""
     import_quilt()
     from quilt3.checksums import calculate_multipart_checksum_bytes
 
@@ -332,7 +332,7 @@ def test_hash_is_quilt_s_own(size):
 
 @pytest.mark.slow
 def test_no_usage_statistics():
-    """quilt3, imported by us, has its usage statistics off."""
+    """Importing quilt3 through openimager turns off its usage statistics."""
     script = "from openimager.package.objects import import_quilt; import_quilt();"
     script += "from quilt3.telemetry import ApiTelemetry; print(ApiTelemetry.telemetry_disabled)"
     environment = {k: v for k, v in os.environ.items() if k != "QUILT_DISABLE_USAGE_METRICS"}
