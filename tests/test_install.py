@@ -1,4 +1,4 @@
-"""Installing a package, from a folder and from S3: verified, whole, and never over one's own."""
+"""Installing a package from a folder or S3: files are verified, complete, and never overwritten."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A clone, and a registry that has its package; neither is changed."""
+    """A clone and a registry with its package; tests change neither."""
     root = tmp_path_factory.mktemp("original")
     make_tree(root / "clone")
     write_croissant(root / "clone" / "data")
@@ -33,7 +33,7 @@ def original(tmp_path_factory):
 
 @pytest.fixture
 def place(original, tmp_path):
-    """A copy of the registry, whose manifests still name the original's place."""
+    """A copy of the registry; its manifests still have the original's addresses."""
     shutil.copytree(original[1] / "registry", tmp_path / "registry")
     return tmp_path / "registry"
 
@@ -51,14 +51,14 @@ def files_of(tree):
 
 
 def refused(word, *arguments, kind=BadInput, **options):
-    """Check that an installation is refused in one sentence with this word."""
+    """Check that an installation fails with a one-line error that contains this word."""
     with pytest.raises(kind, match=word) as caught:
         install.install_package(*arguments, **options)
     assert "\n" not in str(caught.value)
 
 
 def test_installs_data_and_models(original, place, tmp_path):
-    """All files of data/ and models/ arrive byte for byte; a second time none is written."""
+    """All files of data/ and models/ are installed; a second installation writes none."""
     pushed, root = original
     found = openimager.install_package(place, tmp_path / "new")
     wanted = files_of(root / "clone")
@@ -71,7 +71,7 @@ def test_installs_data_and_models(original, place, tmp_path):
 
 
 def test_moved_and_read_only_registry_installs(original, place, tmp_path):
-    """A registry folder that was moved needs no correcting, and nothing in it is changed."""
+    """A moved registry installs without re-pointing, and is not changed."""
     moved = place.rename(tmp_path / "a stick #1")
     before = files_below(moved)
     for path in moved.rglob("*"):
@@ -83,7 +83,7 @@ def test_moved_and_read_only_registry_installs(original, place, tmp_path):
 
 
 def test_installed_crops_are_read_by_mlcroissant(place, tmp_path):
-    """Croissant's hashes are those of the installed tables, and its crops are there."""
+    """Croissant's hashes equal those of the installed tables, and its crops exist."""
     openimager.install_package(place, tmp_path / "new", "data")
     dataset = mlcroissant.Dataset(tmp_path / "new" / "data" / "croissant.json")
     assert [row["crops/image"].size for row in dataset.records("crops")] == 6 * [(32, 32)]
@@ -91,13 +91,13 @@ def test_installed_crops_are_read_by_mlcroissant(place, tmp_path):
 
 
 def test_a_deeper_part(place, tmp_path):
-    """Only the crops, as with quilt3's --path."""
+    """A part may be a folder inside data/, as with quilt3's --path."""
     openimager.install_package(place, tmp_path, "data/crops/train")
     assert len(list((tmp_path / "data").rglob("*.jpg"))) == 3
 
 
 def test_files_that_differ_are_kept(original, place, tmp_path):
-    """Without overwrite nothing at all is written, and the sentence names what was kept."""
+    """Without overwrite nothing is written, and the error names the files that differ."""
     own = tmp_path / "new" / "data" / "crops.csv"
     own.parent.mkdir(parents=True)
     own.write_text("mine", encoding="utf-8")
@@ -108,7 +108,7 @@ def test_files_that_differ_are_kept(original, place, tmp_path):
 
 
 def test_other_files_stay(place, tmp_path):
-    """What the package does not have is none of the installer's business."""
+    """Files that are not in the package are left alone."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mine.keras").write_bytes(b"mine")
     openimager.install_package(place, tmp_path, "models", overwrite=True)
@@ -116,7 +116,7 @@ def test_other_files_stay(place, tmp_path):
 
 
 def test_damaged_and_missing_bytes_are_noticed(place, tmp_path):
-    """A changed byte in the registry stops it before the file has its name; so does a lost one."""
+    """A changed or missing object in the registry is an error before the file is written."""
     (model,) = (place / "objects").rglob("*.txt")
     content = model.read_bytes()
     model.write_bytes(content[:-1] + b"x")
@@ -127,7 +127,7 @@ def test_damaged_and_missing_bytes_are_noticed(place, tmp_path):
 
 
 def test_old_revision_by_its_top_hash(original, place, tmp_path):
-    """A top hash, or its first digits, chooses the revision; the latest is the default."""
+    """A top hash, or its first digits, selects the revision; the default is the latest."""
     pushed, root = original
     shutil.copytree(root / "clone", tmp_path / "clone")
     (tmp_path / "clone" / "data" / "summaries" / "top-image-labels.csv").write_text("other")
@@ -141,7 +141,7 @@ def test_old_revision_by_its_top_hash(original, place, tmp_path):
 
 
 def test_wrong_addresses_and_names(original, place, tmp_path):
-    """Missing registry, package or part: one sentence that says what there is."""
+    """If the registry, package or part is missing, the error lists what exists."""
     refused("no registry", tmp_path / "nothing", tmp_path)
     refused("no registry", original[1] / "clone", tmp_path)
     refused("give a folder or s3://bucket", "ftp://host/x", tmp_path)
@@ -154,7 +154,7 @@ def test_wrong_addresses_and_names(original, place, tmp_path):
 
 
 def test_path_tricks_in_a_manifest(place, tmp_path):
-    """A manifest that names a file outside of the folder is refused."""
+    """A manifest with a path outside the folder is refused."""
     (manifest,) = (place / ".quilt" / "packages").iterdir()
     text = manifest.read_text(encoding="utf-8")
     manifest.write_text(text.replace("models/latest.keras", "models/../../x"), encoding="utf-8")
@@ -163,7 +163,7 @@ def test_path_tricks_in_a_manifest(place, tmp_path):
 
 
 def test_command_line(place, tmp_path, monkeypatch, capsys):
-    """A stranger's two lines: exit status 0 and the top hash; 2 and one sentence."""
+    """Success gives status 0 and the top hash; differing files give status 2 and one line."""
     monkeypatch.chdir(tmp_path)
     assert install.main([str(place), "--part", "models"]) == 0
     said = capsys.readouterr()
@@ -177,7 +177,7 @@ def test_command_line(place, tmp_path, monkeypatch, capsys):
 
 
 def test_interrupted_installation_goes_on(place, tmp_path, monkeypatch):
-    """Ctrl-C in the middle leaves only whole files; the same call installs the rest."""
+    """After Ctrl-C all files on disk are complete; the same call installs the rest."""
     count = []
 
     def stop(*arguments):
@@ -202,7 +202,7 @@ FRUIT = Path(__file__).resolve().parents[2] / "shared" / "mirror" / "fruit" / "2
 @pytest.mark.slow
 @pytest.mark.parametrize("site", ["sample", "fruit"])
 def test_stranger_gets_a_whole_site(site, tmp_path):
-    """Downloaded, cropped, described and pushed; a stranger reads crops and boxes as they were."""
+    """After download, cropping and push, the installed crops and boxes equal the original."""
     if site == "fruit" and not FRUIT.is_dir():
         pytest.skip("../shared/mirror with real photos is not here")
     names = ["Apple", "Banana", "Orange"] if site == "fruit" else ["Cat", "Dog"]
@@ -244,7 +244,7 @@ def s3(s3_server, monkeypatch):
 
 
 def test_installs_from_s3_with_the_right_to_read(original, s3, tmp_path):
-    """Who may only read installs and cannot push, each said in one sentence."""
+    """A user with read rights can install, but not push; the error is one sentence."""
     tree = original[1] / "clone"
     push(tree, "s3://versioned")
     s3.setenv("AWS_ACCESS_KEY_ID", seaweed.READER)
@@ -258,7 +258,7 @@ def test_installs_from_s3_with_the_right_to_read(original, s3, tmp_path):
 
 
 def test_installs_from_an_unversioned_bucket(original, s3, tmp_path):
-    """Reading needs no versioning; a bucket without a package says so, and so does a wrong one."""
+    """Installing needs no versioning; missing packages, buckets and rights are named."""
     refused("has these packages: none", "s3://unversioned", tmp_path)
     refused("no such bucket", "s3://no-such-bucket", tmp_path)
     s3.setenv("AWS_SECRET_ACCESS_KEY", "wrong")

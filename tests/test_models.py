@@ -45,7 +45,7 @@ SECONDS = 120
 
 
 def make_crops(data):
-    """Write folders of noisy pictures of two colours with their tables; a fifth are depictions."""
+    """Write crops of noise in two colours, with tables; a fifth are depictions."""
     rng, rows = np.random.default_rng(0), []
     for folder, category, colour, numbers in KINDS:
         for subset, number in zip(("train", "validation", "test"), numbers, strict=True):
@@ -77,7 +77,7 @@ def make_crops(data):
 
 
 def script_of(name, folder, **parameters):
-    """Write a notebook's code with other parameters as a script, and return its path."""
+    """Write a notebook's code with changed parameters as a script; return its path."""
     notebook = read(NOTEBOOKS / f"{name}.ipynb")
     cell = parameters_cell(notebook)
     parameters |= {"DATA_DIR": str(folder / "data"), "MODELS_DIR": str(folder / "models")}
@@ -103,14 +103,14 @@ def run(script, **environment):
 
 
 SMALL = {"IMAGE_SIZE": 32, "BATCH_SIZE": 8, "LEARNING_RATE": 2e-3, "BACKBONE": "mobilenet_v2"}
-# Every request goes to a closed port on this machine.
+# These proxies send every request to a closed port.
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
 OLD = ("metrics.json", "predictions.csv", "confusion-matrix.png", "README.md")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with data/ and models/ after build-model with a backbone, and its output."""
+    """Run build-model with a backbone; return its folder and output."""
     folder = tmp_path_factory.mktemp("trained")
     make_crops(folder / "data")
     (folder / "models").mkdir()
@@ -132,7 +132,7 @@ def history_of(folder):
 
 
 def test_saved_file_has_the_scores_that_it_was_chosen_by(trained):
-    """Loaded in safe mode, with raw pixels in, it scores the same."""
+    """Loaded in safe mode, the model has the recorded scores on raw pixels."""
     folder, _ = trained
     keras = predict.import_keras()
     path = folder / "models" / "latest.keras"
@@ -150,7 +150,7 @@ def test_saved_file_has_the_scores_that_it_was_chosen_by(trained):
 
 
 def test_what_is_recorded(trained):
-    """History and trained_on.txt say what was trained on; no state of the training is left."""
+    """history.json and trained_on.txt describe the training; no temporary state is left."""
     folder, said = trained
     history, models = history_of(folder), folder / "models"
     assert history["categories"] == ["Cat", "Hot_dog"] and history["majority"] == "Cat"
@@ -166,7 +166,7 @@ def test_what_is_recorded(trained):
 
 
 def test_new_model_removes_the_old_ones_numbers(trained):
-    """A new model is never beside the metrics, predictions or confusion matrix of an old one."""
+    """A new model removes the metrics, predictions and confusion matrix of the old one."""
     folder, _ = trained
     left = {path.name for path in (folder / "models").iterdir()} - {"metrics.json"}
     assert {"latest.keras", "original.keras", "history.json", "trained_on.txt"} <= left
@@ -178,7 +178,7 @@ def test_new_model_removes_the_old_ones_numbers(trained):
 
 
 def test_backbone_is_a_candidate_when_it_has_weights(trained):
-    """With weights there are two candidates; validation chooses, and both are recorded."""
+    """With weights there are two candidates; the better on validation is chosen."""
     history = history_of(trained[0])
     assert list(history["candidates"]) == ["small", "mobilenet_v2"]
     best = max(one["validation"]["accuracy"] for one in history["candidates"].values())
@@ -187,7 +187,7 @@ def test_backbone_is_a_candidate_when_it_has_weights(trained):
 
 
 def test_named_weights_that_cannot_be_used_are_an_error(tmp_path):
-    """A file that was named and does not fit the network does not become a smaller model."""
+    """Named weights that do not fit are an error; the small network is not used instead."""
     make_crops(tmp_path / "data")
     (tmp_path / "other.weights.h5").write_bytes(b"no weights")
     script = script_of("build-model", tmp_path, **SMALL, WEIGHTS="other.weights.h5")
@@ -198,7 +198,7 @@ def test_named_weights_that_cannot_be_used_are_an_error(tmp_path):
 
 @pytest.mark.parametrize("pause", [0, 0.2])
 def test_download_of_weights_is_bounded(tmp_path, monkeypatch, pause):
-    """A file that arrives in time is kept in Keras's cache; a slow download is given up."""
+    """A file that arrives in time is kept in Keras's cache; a slow download is stopped."""
     blocks = [b"x" * 70_000] * 5
 
     class Answer(BaseHTTPRequestHandler):
@@ -237,7 +237,7 @@ def test_download_of_weights_is_bounded(tmp_path, monkeypatch, pause):
 
 
 def make_unknown(data):
-    """Crops of another category, as build-dataset leaves them in data/unknown."""
+    """Write crops of another category to data/unknown, as build-dataset does."""
     rows = []
     for k in range(3):
         photo = image_id(900 + k)
@@ -252,7 +252,7 @@ def make_unknown(data):
 
 
 def test_evaluation(trained):
-    """Every number is written, those of other categories and of the ticked crops included."""
+    """All metrics are written, including those on unknown categories and excluded crops."""
     folder, _ = trained
     data, models = folder / "data", folder / "models"
     make_unknown(data)
@@ -284,14 +284,14 @@ def test_evaluation(trained):
     left = ~tested["ImageID"].isin(ticked["ImageID"])
     assert report["excluded_test"]["accuracy"] == right[left].mean()
 
-    # Whoever classifies a crop's file with the model gets the probabilities of the notebook.
+    # Predicting a crop's file gives the probabilities that the notebook wrote.
     crop = data / "crops" / "test" / "Cat" / f"{tested['ImageID'].iloc[0]}_0.jpg"
     answer = openimager.load_model(models).predict(crop)
     assert answer["P(Hot dog)"][0] == pytest.approx(tested["P(Hot dog)"].iloc[0], abs=2e-6)
 
 
 def test_evaluation_refuses_crops_that_were_trained_on(trained):
-    """A train crop under a test crop's name would be recognised from memory."""
+    """A test crop with the content of a training crop is an error."""
     folder, _ = trained
     crops = folder / "data" / "crops"
     crop = next((crops / "test" / "Cat").glob("*.jpg"))
@@ -305,13 +305,13 @@ def test_evaluation_refuses_crops_that_were_trained_on(trained):
 
 
 def rows_of(log):
-    """Return the whole lines of a training's log below its header."""
+    """Return the complete lines of a training log, without its header."""
     return log.read_text(encoding="utf-8").split("\n")[1:-1] if log.exists() else []
 
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """A folder after a training without a network that was killed and run again.
+    """A folder where build-model, without a network, was killed and run again.
 
     Returns it, what both runs printed, and the log of the first.
     """
@@ -320,7 +320,7 @@ def resumed(tmp_path_factory):
     script = script_of("build-model", folder, **SMALL, EPOCHS=12, BASELINE_EPOCHS=0)
     state = folder / "models" / ".training"
     log = state / "small" / "log.csv"
-    # What another training left, of other parameters, is of no use and must go first.
+    # State of an earlier training with other parameters must be removed first.
     files.write_table(pd.DataFrame({"epoch": range(9), "val_loss": 0.0}), log)
     (state / "basis.json").write_text("{}", encoding="utf-8")
     environment = NO_NETWORK | {"KERAS_HOME": str(folder / "keras")}
@@ -343,7 +343,7 @@ def resumed(tmp_path_factory):
 
 
 def test_killed_training_is_taken_up_again(resumed):
-    """Killed between epochs and run again, it goes on from there and has the whole curve."""
+    """Training killed between epochs continues there, and its history is complete."""
     folder, (first, second), before = resumed
     assert "starting again" in first and "starting again" not in second
     assert "Resuming 'small' after epoch" in second
@@ -354,7 +354,7 @@ def test_killed_training_is_taken_up_again(resumed):
 
 
 def test_without_a_network_the_small_network_is_trained(resumed):
-    """Weights that cannot be downloaded are one sentence."""
+    """If weights cannot be downloaded, one line says so and the small network is trained."""
     folder, (_, said), _ = resumed
     assert "The small network is the only candidate: no weights for mobilenet_v2" in said
     assert history_of(folder)["backbone"] is None

@@ -1,4 +1,4 @@
-"""What goes into the package, whether it belongs together, and its two cards."""
+"""Contents of the package, their consistency, and the data and model cards."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ from openimager.package import cards, contents
 from openimager.store import Store
 from tools.documents import FOLDER
 
-# From the Hub's documentation of the front matter, for the values that we use and their kin.
+# From the Hub's documentation of the front matter: the values we use and similar ones.
 HUB = {
     "license": {"apache-2.0", "mit", "cc-by-2.0", "cc-by-4.0", "cc0-1.0", "other"},
     "task_categories": {"image-classification", "object-detection", "image-segmentation"},
@@ -55,7 +55,7 @@ def edit(tree, name, change, folder="data"):
 
 
 def test_package_holds_the_documented_tree(tree):
-    """Images, crops, tables, credits, query, models, summaries and the repository's three."""
+    """The package has images, crops, tables, credits, query, models, summaries and README.md."""
     write_coco(tree / "data")
     write_croissant(tree / "data")
     paths = list(collect(tree))
@@ -72,7 +72,7 @@ def test_package_holds_the_documented_tree(tree):
 
 
 def test_folders_of_other_names_keep_the_paths(tree):
-    """data/ and models/ may be called anything on this machine; the package says data/, models/."""
+    """Whatever the folders are called here, their paths in the package are data/ and models/."""
     (tree / "data").rename(tree / "cats")
     (tree / "models").rename(tree / "best")
     files = contents.collect(tree, tree / "cats", tree / "best")
@@ -81,7 +81,7 @@ def test_folders_of_other_names_keep_the_paths(tree):
 
 
 def test_state_of_this_machine_stays_out(tree):
-    """Hidden files, half-written files, data/yolo/ and other people's files are not packaged."""
+    """Hidden, partial and unrelated files and data/yolo/ are not packaged."""
     before = set(collect(tree))
     for path in ("data/.openimager/journal", "models/.resume/a.keras", "data/yolo/data.yaml"):
         (tree / path).parent.mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ def test_state_of_this_machine_stays_out(tree):
 
 
 def test_photos_can_be_left_out(tree):
-    """Without photos the crops, tables and the model stay, and photos/ may be missing."""
+    """Without photos, crops, tables and model remain, and the folder images/ may be missing."""
     photos = {f"data/images/{i}.jpg" for i in IDS}
     assert set(collect(tree)) - set(collect(tree, with_photos=False)) == photos
     shutil.rmtree(tree / "data" / "images")
@@ -101,7 +101,7 @@ def test_photos_can_be_left_out(tree):
 
 
 def test_only_the_current_selection_goes_in(tree):
-    """A photo of an earlier selection stays on disk with its credit, and out of the package."""
+    """Photos of earlier selections stay on disk with their credits, but are not packaged."""
     old = 15 * "0" + "e"
     (tree / "data" / "images" / f"{old}.jpg").write_bytes(jpeg(9))
     edit(tree, "ATTRIBUTION.csv", lambda t: pd.concat([t, t[:1].assign(ImageID=old)]))
@@ -113,7 +113,7 @@ def test_only_the_current_selection_goes_in(tree):
 
 
 def test_changes_say_cropped_where_crops_are_packaged(tree):
-    """Of a photo with crops in the package, Changes says so, after what it said before."""
+    """For photos with crops in the package, "cropped" is appended to Changes."""
     edit(
         tree, "ATTRIBUTION.csv", lambda t: t.assign(Changes=["none", "scaled down"] + 4 * ["none"])
     )
@@ -123,24 +123,24 @@ def test_changes_say_cropped_where_crops_are_packaged(tree):
 
 
 def test_photo_without_credit_stops_and_is_named(tree):
-    """A photo on disk with no row in ATTRIBUTION.csv ends it, with the ImageID in the sentence."""
+    """A photo without a row in ATTRIBUTION.csv is an error that names its ImageID."""
     edit(tree, "ATTRIBUTION.csv", lambda t: t[t["ImageID"] != IDS[3]])
     with pytest.raises(BadInput, match=IDS[3]):
         collect(tree)
-    # Its crop is a copy of a part of it, so leaving the photo out does not help.
+    # Its crop is part of the photo, so leaving out the photo does not help.
     with pytest.raises(BadInput, match=IDS[3]):
         collect(tree, with_photos=False)
 
 
 def test_stray_photo_without_credit_is_named(tree):
-    """A picture that somebody put among the photos is noticed, though no table names it."""
+    """An unlisted picture among the photos is an error that names it."""
     (tree / "data" / "images" / "my-holiday.jpg").write_bytes(jpeg(8))
     with pytest.raises(BadInput, match="my-holiday"):
         collect(tree)
 
 
 def test_photos_of_other_categories_come_with_credits(tree):
-    """data/unknown/ is in the package when it is there, with its own credits."""
+    """data/unknown/ is packaged if it exists, with its own credits."""
     write_data(tree / "other")
     shutil.move(tree / "other" / "data", tree / "data" / "unknown")
     files = collect(tree)
@@ -162,14 +162,14 @@ def test_photos_of_other_categories_come_with_credits(tree):
     ],
 )
 def test_missing_part_names_the_notebook_that_makes_it(tree, path, notebook):
-    """A tree that is not finished is refused with what to run."""
+    """If a file is missing, the error names the notebook that makes it."""
     (tree / path).unlink()
     with pytest.raises(BadInput, match=rf"{path}: run {notebook}"):
         collect(tree)
 
 
 def test_require_tells_an_empty_clone_from_a_partial_install(tree):
-    """A notebook that needs crops says so in an empty clone and after installing models/ only."""
+    """Missing crops are reported in an empty clone and after installing only models/."""
     where = {"data_dir": tree / "data", "models_dir": tree / "models"}
     contents.require("data/crops", "data/crops.csv", "models/latest.keras", **where)
     shutil.rmtree(tree / "data")
@@ -178,11 +178,11 @@ def test_require_tells_an_empty_clone_from_a_partial_install(tree):
         contents.require("models/latest.keras", "data/crops", **where)
 
 
-# Each of these makes a tree whose parts do not belong together, as it happens in practice.
+# Each of these functions makes a tree inconsistent, in a way that happens in practice.
 
 
 def retrained(tree):
-    """Train again and skip evaluate-model."""
+    """Train again and do not run evaluate-model."""
     scores = {name: (tree / "models" / name).read_bytes() for name in SCORES}
     write_model(tree, b"another model")
     for name, content in scores.items():
@@ -198,7 +198,7 @@ def replaced_model(tree):
 
 
 def another_task(tree):
-    """Download other categories, and crop nothing."""
+    """Download other categories without cropping."""
     edit(tree, "boxes.csv", lambda t: t.assign(Category="Apple", LabelName="/m/014j1m"))
     query = {**QUERY, "categories": ["Apple"], "downloaded": True}
     (tree / "data" / "query.json").write_text(json.dumps(query), encoding="utf-8")
@@ -211,7 +211,7 @@ def interrupted_download(tree):
 
 
 def another_query(tree):
-    """Change the query alone."""
+    """Change only the query."""
     query = {**QUERY, "categories": ["Cat", "Dog"], "downloaded": True}
     (tree / "data" / "query.json").write_text(json.dumps(query), encoding="utf-8")
 
@@ -222,13 +222,13 @@ def another_release(tree):
 
 
 def unlisted_photo(tree):
-    """Lose a photo without crops from images.csv."""
+    """Remove a photo without crops from images.csv."""
     edit(tree, "images.csv", lambda t: t[t["ImageID"] != GONE])
     edit(tree, "boxes.csv", lambda t: pd.concat([t, t[:1].assign(ImageID=GONE)]))
 
 
 def larger_selection(tree):
-    """Download one more photo, and crop nothing."""
+    """Download one more photo without cropping."""
     new = 15 * "0" + "b"
     (tree / "data" / "images" / f"{new}.jpg").write_bytes(jpeg(7, (60, 40)))
     for name in ("images.csv", "boxes.csv", "ATTRIBUTION.csv"):
@@ -238,13 +238,13 @@ def larger_selection(tree):
 
 
 def smaller_selection(tree):
-    """Download with a smaller limit, and crop nothing."""
+    """Download with a smaller limit, without cropping."""
     edit(tree, "images.csv", lambda t: t[t["ImageID"] != IDS[0]])
     edit(tree, "boxes.csv", lambda t: t[t["ImageID"] != IDS[0]])
 
 
 def lost_box(tree):
-    """Lose a row of boxes.csv."""
+    """Remove a row of boxes.csv."""
     edit(tree, "boxes.csv", lambda t: t[t["ImageID"] != IDS[4]])
 
 
@@ -265,7 +265,7 @@ def foreign_crop(tree):
 
 
 def new_split(tree):
-    """Crop again with another split, and train nothing."""
+    """Crop again with another split, without training."""
     edit(tree, "crops.csv", lambda t: t.assign(DuplicateGroup="other"))
 
 
@@ -276,7 +276,7 @@ def trained_on_test(tree):
 
 
 def old_croissant(tree):
-    """Describe the tables, then change one."""
+    """Write croissant.json, then change a table."""
     write_croissant(tree / "data")
     edit(tree, "images.csv", lambda t: t.assign(Title="another"))
 
@@ -319,7 +319,7 @@ def old_metrics(tree):
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_parts_that_do_not_belong_together_are_refused(tree, damage, sentence):
-    """One sentence says what does not match and which notebook to run again."""
+    """The error is one line with the inconsistency and the notebook to run again."""
     collect(tree)
     damage(tree)
     with pytest.raises(BadInput, match=sentence) as caught:
@@ -328,7 +328,7 @@ def test_parts_that_do_not_belong_together_are_refused(tree, damage, sentence):
 
 
 def test_boxes_left_out_by_an_option_are_no_mismatch(tree):
-    """A photo whose only box was dropped as a group, or was too small, needs no crop."""
+    """Photos whose only box was dropped or too small need no crop."""
     edit(tree, "crops.csv", lambda t: t[t["ImageID"] != IDS[2]])
     (tree / "data" / "crops" / "train" / "Cat" / f"{IDS[2]}_0.jpg").unlink()
     write_model(tree)
@@ -336,7 +336,7 @@ def test_boxes_left_out_by_an_option_are_no_mismatch(tree):
 
 
 def test_metadata_says_what_there_is(tree):
-    """Categories, subsets, counts, licence, query, options, metrics and hashes are the tree's."""
+    """Categories, subsets, counts, licence, query, options, metrics and hashes are correct."""
     said = describe(tree)
     assert said["categories"] == ["Cat", "Hot dog"]
     assert said["subsets"] == ["train", "validation", "test"]
@@ -352,7 +352,7 @@ def test_metadata_says_what_there_is(tree):
 
 
 def test_name_is_made_from_the_categories():
-    """The sample has a name of its own; others are named by their categories."""
+    """The sample has a fixed name; other packages are named by their categories."""
     validate = pytest.importorskip("quilt3.util").validate_package_name
     lists = [["Apple", "Banana"], ["Café", "Salt/pepper"], ["犬"], ["猫"], ["Cafe"], ["Café"]]
     lists += [["Salt", "pepper"], ["Salt pepper"], ["Salt_pepper"], ["Salt-pepper"]]
@@ -367,7 +367,7 @@ def test_name_is_made_from_the_categories():
 
 
 def test_catalogue_shows_files_that_are_in_the_package(tree):
-    """Every file that quilt_summarize.json names is one that the package takes along."""
+    """Every file that quilt_summarize.json names is in the package."""
     root = FOLDER.parent
     rows = json.loads((root / "quilt_summarize.json").read_text(encoding="utf-8"))
     cells = [cell for row in rows for cell in (row if isinstance(row, list) else [row])]
@@ -381,13 +381,13 @@ def test_catalogue_shows_files_that_are_in_the_package(tree):
 
 
 def test_code_outside_of_git_is_of_unknown_revision(tmp_path, monkeypatch):
-    """Without git or a repository the revision is said to be unknown."""
+    """Without git or a repository, the revision is "unknown" and no error."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert contents.code_revision(tmp_path) == "unknown"
 
 
 def test_data_card_is_what_the_hub_reads(tree):
-    """huggingface_hub loads it; its values are the Hub's, and its text is the tables'."""
+    """huggingface_hub loads the card; its values are valid and its text fits the tables."""
     card = DatasetCard.load(cards.write_data_card(tree / "data", describe(tree), NAME))
     said = card.data.to_dict()
     assert said["license"] == "cc-by-2.0" and said["license"] in HUB["license"]
@@ -410,7 +410,7 @@ def test_data_card_is_what_the_hub_reads(tree):
 
 
 def test_data_card_names_a_licence_that_the_hub_does_not_know(tree):
-    """An unknown licence is "other", with a link to it."""
+    """The licence is then "other", with a link to it."""
     edit(tree, "images.csv", lambda t: t.assign(License="https://example.org/licence"))
     card = DatasetCard.load(cards.write_data_card(tree / "data", describe(tree), NAME))
     said = card.data.to_dict()
@@ -419,7 +419,7 @@ def test_data_card_names_a_licence_that_the_hub_does_not_know(tree):
 
 @pytest.mark.slow
 def test_datasets_loads_the_data_directory_by_its_card(tree, tmp_path):
-    """load_dataset("data") finds the splits and labels that the card's front matter names."""
+    """load_dataset("data") finds the splits and labels named in the card."""
     cards.write_data_card(tree / "data", describe(tree), NAME)
     assert datasets_says(tmp_path / "hf", str(tree / "data")) == [
         "{'train': 3, 'validation': 1, 'test': 2}",
@@ -428,7 +428,7 @@ def test_datasets_loads_the_data_directory_by_its_card(tree, tmp_path):
 
 
 def test_model_card_is_what_the_hub_reads(tree):
-    """huggingface_hub loads it with the accuracy; slices, baselines and intervals are in it."""
+    """huggingface_hub loads the accuracy; the text has slices, baselines and intervals."""
     card = ModelCard.load(cards.write_model_card(tree / "models", describe(tree), NAME))
     for key in ("library_name", "license", "pipeline_tag"):
         assert getattr(card.data, key) in HUB[key]
@@ -446,7 +446,7 @@ def test_model_card_is_what_the_hub_reads(tree):
 
 
 def test_gone_photos_are_in_the_table_alone(tree):
-    """A gone photo keeps its row, and has neither picture nor credit in the package."""
+    """Gone photos are in images.csv, but have no image file and no credit in the package."""
     files = collect(tree)
     assert GONE in files["data/images.csv"].read_text(encoding="utf-8")
     assert GONE not in files["data/ATTRIBUTION.csv"].read_text(encoding="utf-8")

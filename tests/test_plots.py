@@ -1,4 +1,4 @@
-"""Figures draw whatever tables they are given, without a warning."""
+"""Figures can be drawn from any valid table, without warnings."""
 
 import warnings
 
@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 
 @pytest.mark.parametrize("probabilities", [[[0.9, 0.1]] * 3, [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]])
 def test_reliability(probabilities):
-    """One bin is drawn as well as several, each with its number of crops."""
+    """Each bin is drawn with its number of crops, even if there is only one."""
     table = metrics.reliability([0, 0, 1], probabilities, ["a", "b", "c"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -27,12 +27,12 @@ PICTURES = [Image.new("RGB", (40, 20), (shade,) * 3) for shade in (10, 20, 30)]
 
 
 def shades(axes):
-    """Return the first level of each picture that is drawn, by axes."""
+    """Return the first pixel value of each picture, by axes."""
     return [[int(image.get_array().flat[0]) for image in ax.images] for ax in axes]
 
 
 def test_photos_with_boxes():
-    """Each photo has its boxes, on a dark line and in the category's colour, at their pixels."""
+    """Boxes are drawn at their pixels in the category's colour, over a wider dark line."""
     boxes = [[("Dog", (0.25, 0.5, 0.5, 1))], [], [("Cat", (0, 1, 0, 1)), ("Dog", (0, 0.1, 0, 0.1))]]
     figure = plots.photos_with_boxes(PICTURES, boxes, ["Cat", "Dog"], "Photos", columns=2)
     assert shades(figure.axes) == [[10], [20], [30], []]
@@ -45,7 +45,7 @@ def test_photos_with_boxes():
 
 
 def test_contact_sheet():
-    """Pictures stand row by row, with their captions; without pictures the sheet is empty."""
+    """Pictures are drawn row by row with captions; without pictures the sheet is empty."""
     figure = plots.contact_sheet(PICTURES, "Crops", ["a", "b", "c"], columns=2)
     assert shades(figure.axes) == [[10], [20], [30], []]
     assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", ""]
@@ -53,7 +53,7 @@ def test_contact_sheet():
 
 
 def test_occlusion():
-    """Below each picture is its map, over the same picture in grey, on one scale around 0."""
+    """Below each picture is its map over the grey picture, on one scale around 0."""
     maps = [np.full((2, 2), value) for value in (0.1, -0.4, 0.2)]
     figure = plots.occlusion([np.asarray(p) for p in PICTURES], maps, ["a", "b", "c"], "Maps")
     assert shades(figure.axes[:3]) == [[10], [20], [30]]

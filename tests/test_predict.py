@@ -1,4 +1,4 @@
-"""Classifying photos with a saved model whose answers are known: it sees the upper left quarter."""
+"""Prediction with a saved model that measures brightness in the upper left quarter."""
 
 import csv
 import importlib.util
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 SIDE = 8
 CATEGORIES = {"Cat": "Cat", "Hot_dog": "Hot dog"}
-# What turns a picture so that a camera's tag of this number sets it upright again.
+# Rotates an upright picture so that the EXIF orientation with this number undoes it.
 TURNS = {
     1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -34,7 +34,7 @@ TURNS = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A file latest.keras: "Hot dog" the more probable, the whiter the upper left quarter is."""
+    """A file latest.keras: the whiter the upper left quarter, the more probable is "Hot dog"."""
     from openimager import predict
 
     keras = predict.import_keras()
@@ -55,7 +55,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def models(saved, tmp_path, monkeypatch):
-    """The folder models/ in an otherwise empty working directory, with its metrics.json."""
+    """The folder models/ with metrics.json, in an otherwise empty working directory."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "latest.keras").write_bytes(saved.read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -69,14 +69,14 @@ def write_metrics(digest, **changes):
 
 
 def quarter(width=60, height=40, white=255):
-    """A black picture whose upper left quarter is this bright."""
+    """A black picture whose upper left quarter has the given brightness."""
     picture = Image.new("RGB", (width, height))
     picture.paste((white,) * 3, (0, 0, width // 2, height // 2))
     return picture
 
 
 def run(capsys, *arguments):
-    """Run the command; return its exit status, its rows and what it wrote on standard error."""
+    """Run the command; return its exit status, its rows and its standard error."""
     from openimager import predict
 
     status = predict.main([str(argument) for argument in arguments])
@@ -89,7 +89,7 @@ def sure(logit, temperature=2.0):
 
 
 def test_photos_by_path_folder_and_picture(models, tmp_path):
-    """Names, order, calibrated probabilities and human names; a picture that was given stays."""
+    """Photos are in order, with calibrated probabilities; given pictures are not changed."""
     (tmp_path / "photos" / "more").mkdir(parents=True)
     quarter().save(tmp_path / "photos" / "b.png")
     quarter(white=0).save(tmp_path / "photos" / "more" / "a.png")
@@ -109,7 +109,7 @@ def test_photos_by_path_folder_and_picture(models, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_turned_photos_come_out_right(models, tmp_path, suffix):
-    """Turned all eight ways, with the camera's tag, a photo gets the answer of the upright one."""
+    """With any of the eight EXIF orientations, the prediction is that of the upright photo."""
     photos = []
     for tag, turn in TURNS.items():
         picture = quarter(160, 96)
@@ -121,7 +121,7 @@ def test_turned_photos_come_out_right(models, tmp_path, suffix):
     model = openimager.load_model()
     table = model.predict(photos, quiet=True)
     assert table["P(Hot dog)"].tolist() == pytest.approx([sure(4)] * 8, abs=0.02)
-    # In pixels of the upright photo: the black lower right quarter of each.
+    # In pixels of the upright photo: the black lower right quarter.
     boxed = [model.predict(photo, box=(80, 48, 160, 96)) for photo in photos]
     assert [one["Category"][0] for one in boxed] == ["Cat"] * 8
     # Opened by the caller, who may have turned it already.
@@ -132,7 +132,7 @@ def test_turned_photos_come_out_right(models, tmp_path, suffix):
 
 
 def test_box_is_cut_to_the_pixel(models):
-    """The box holds exactly its pixels, also where a fraction of the width is not exact."""
+    """Exactly the pixels of the box are used, even if its fractions are rounded."""
     picture = Image.new("RGB", (49, 49))
     picture.paste((255, 255, 255), (1, 1, 9, 9))
     model = openimager.load_model()
@@ -141,7 +141,7 @@ def test_box_is_cut_to_the_pixel(models):
 
 
 def test_a_box_gives_the_pixels_of_its_crop(models, tmp_path):
-    """A photo of one's own is decoded at the scale of the crops that the model was trained on."""
+    """A box of a photo gives the same pixels as its crop."""
     site = DataDir(tmp_path / "data")
     image_id = site.photo(jpeg(scene(2400, 1800)))
     site.box(image_id, (600 / 2400, 700 / 2400, 900 / 1800, 1000 / 1800))
@@ -153,7 +153,7 @@ def test_a_box_gives_the_pixels_of_its_crop(models, tmp_path):
 
 
 def test_same_probabilities_as_the_model_gives(models, tmp_path):
-    """A crop's file gives what the model gives for its pixels, before and after scaling."""
+    """Probabilities equal those of the model on the pixels, before and after scaling."""
     pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3)).astype("uint8")
     Image.fromarray(pixels).save(tmp_path / "crop.png")
     model = openimager.load_model()
@@ -166,7 +166,7 @@ def test_same_probabilities_as_the_model_gives(models, tmp_path):
 
 
 def test_whole_photo_keeps_its_proportions_if_the_crops_did(saved, tmp_path):
-    """A model of crops that were fitted into a square on black gets photos that are."""
+    """If the crops kept their aspect, whole photos are fitted into a black square too."""
     from openimager import predict
 
     model = openimager.load_model(saved.parent / "latest.keras").model
@@ -178,7 +178,7 @@ def test_whole_photo_keeps_its_proportions_if_the_crops_did(saved, tmp_path):
 
 
 def test_command_prints_csv(models, capsys, tmp_path):
-    """One row per photo on stdout; below the threshold the answer is "none of these"."""
+    """Each photo gives one CSV row; below the threshold it says "none of these"."""
     quarter().save(tmp_path / "a.png")
     quarter(white=132).save(tmp_path / "b.png")
     status, rows, err = run(capsys, tmp_path / "a.png", tmp_path / "b.png")
@@ -191,7 +191,7 @@ def test_command_prints_csv(models, capsys, tmp_path):
 
 
 def test_what_is_no_picture_is_a_row(models, capsys, tmp_path):
-    """Text, a cut-off JPEG and a missing file are rows with an error, and the exit status is 1."""
+    """Text, truncated JPEGs and missing files give rows with errors, and status 1."""
     quarter(400, 400).save(tmp_path / "good.jpg")
     whole = (tmp_path / "good.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -206,7 +206,7 @@ def test_what_is_no_picture_is_a_row(models, capsys, tmp_path):
 
 
 def test_numbers_of_another_model_are_not_used(models, capsys, tmp_path):
-    """Another hash, or no metrics.json: a warning, temperature 1, and no "none of these"."""
+    """If metrics.json is missing or of another model, it is not used, with a warning."""
     Image.new("RGB", (20, 20), (132,) * 3).save(tmp_path / "b.png")
     write_metrics("0" * 64)
     status, rows, err = run(capsys, tmp_path / "b.png")
@@ -220,7 +220,7 @@ def test_numbers_of_another_model_are_not_used(models, capsys, tmp_path):
 
 
 def test_bad_input_is_told_in_a_sentence(models, capsys, tmp_path):
-    """Exit status 2: no model, another model, a box for two photos, an empty folder."""
+    """Missing or invalid models, a box for two photos and an empty folder give status 2."""
     quarter().save(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()
     status, rows, err = run(capsys, tmp_path / "a.png", "--models", tmp_path / "none")
@@ -246,7 +246,7 @@ def test_bad_input_is_told_in_a_sentence(models, capsys, tmp_path):
 
 
 def test_categories_survive_in_the_file_alone(saved, tmp_path):
-    """The file alone, under another name, still knows its categories, in safe mode."""
+    """A model file alone, under another name, has its categories, in safe mode."""
     (tmp_path / "moved.keras").write_bytes(saved.read_bytes())
     with pytest.warns(UserWarning, match="not calibrated"):
         model = openimager.load_model(tmp_path / "moved.keras")
@@ -255,7 +255,7 @@ def test_categories_survive_in_the_file_alone(saved, tmp_path):
 
 
 def test_help_needs_no_keras():
-    """The help comes at once and says what the probabilities are worth."""
+    """The help loads no Keras, and says that probabilities are calibrated on crops."""
     command = [sys.executable, "-X", "importtime", "-m", "openimager.predict", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "calibrated on crops" in " ".join(done.stdout.split())

@@ -1,4 +1,4 @@
-"""A data directory knows its query: repeated offline, extended freely, replaced only when told."""
+"""Repeating, extending and replacing the query of a data directory."""
 
 import json
 import shutil
@@ -24,12 +24,12 @@ def site(tmp_path):
 
 
 def run(categories, data, **options):
-    """Download without a word."""
+    """Download quietly."""
     return download(categories, data, quiet=True, **options)
 
 
 def test_query_json(site, tmp_path):
-    """It holds what was asked for, with the names of the class table; no path of this machine."""
+    """query.json has the query with full category names and no path of this machine."""
     run(["cat", DOG], tmp_path / "data", base_url=site, limit=2)
     text = (tmp_path / "data/query.json").read_text(encoding="utf-8")
     content = json.loads(text)
@@ -38,7 +38,7 @@ def test_query_json(site, tmp_path):
 
 
 def test_repeated_without_tables(site, tmp_path):
-    """An installed data directory answers the same query without any table."""
+    """The query of an installed data directory is repeated without the Open Images tables."""
     data = tmp_path / "data"
     first = run(["Cat", "Dog"], data, base_url=site)
     assert first["Status"].tolist().count("gone") == 1
@@ -60,7 +60,7 @@ def test_repeated_without_tables(site, tmp_path):
     ],
 )
 def test_not_repeated_where_something_is_missing(site, tmp_path, change):
-    """A missing or changed file is repaired from the tables."""
+    """Missing or changed files are restored from the tables."""
     data = tmp_path / "data"
     first = run("Cat", data, base_url=site)
     change(data)
@@ -70,7 +70,7 @@ def test_not_repeated_where_something_is_missing(site, tmp_path, change):
 
 
 def test_another_site_is_not_the_same_query(site, tmp_path):
-    """The same words for another site are looked up there."""
+    """The same query with another base URL is run there."""
     data = tmp_path / "data"
     run("Cat", data, base_url=site)
     other = write_site(tmp_path / "second", [photo_row(9, "../photos/0_o.jpg", jpeg(0))])
@@ -82,7 +82,7 @@ def test_another_site_is_not_the_same_query(site, tmp_path):
 
 
 def test_a_query_that_drops_something_stops(site, tmp_path, capsys):
-    """It says what it would replace, changes nothing, and goes on with --replace."""
+    """The error says what would be dropped, and nothing changes without --replace."""
     data = tmp_path / "data"
     run(["Cat", "Dog"], data, base_url=site)
     before = {path.name: path.read_bytes() for path in data.glob("[!.]*.*")}
@@ -100,7 +100,7 @@ def test_a_query_that_drops_something_stops(site, tmp_path, capsys):
 
 
 def test_a_query_that_only_adds_goes_on(site, tmp_path):
-    """A larger limit and another category need no word."""
+    """A larger limit or another category needs no --replace."""
     data = tmp_path / "data"
     run("Cat", data, base_url=site, limit=1)
     run("Cat", data, base_url=site, limit=2)
@@ -108,7 +108,7 @@ def test_a_query_that_only_adds_goes_on(site, tmp_path):
 
 
 def test_nothing_selected_leaves_the_tables(site, tmp_path):
-    """A category without photos is an error, and the tables on disk stay as they are."""
+    """A category without photos is an error, and the tables on disk are unchanged."""
     data = tmp_path / "data"
     run("Cat", data, base_url=site)
     before = {path.name: path.read_bytes() for path in data.glob("[!.]*.*")}
@@ -118,7 +118,7 @@ def test_nothing_selected_leaves_the_tables(site, tmp_path):
 
 
 def test_what_a_notebook_chooses(site, tmp_path):
-    """None is what query.json records, or Cat and Dog of the sample; a choice is recorded."""
+    """The default is query.json, or else Cat and Dog of the sample; choices are recorded."""
     data = tmp_path / "data"
     choice, place = query.chosen(data)
     assert (choice.categories, choice.release, len(choice.subsets)) == (("Cat", "Dog"), "sample", 3)
@@ -131,7 +131,7 @@ def test_what_a_notebook_chooses(site, tmp_path):
     choice, place = query.chosen(data, ["Dog"], limit=3)
     query.record(choice, data)
     assert query.chosen(data)[0] == choice
-    # It is not what the tables hold.
+    # The recorded choice does not change what the tables hold.
     assert set(run("Cat", data, base_url=site, limit=2)["ImageID"]) <= {
         image_id(n) for n in range(3)
     }
@@ -139,7 +139,7 @@ def test_what_a_notebook_chooses(site, tmp_path):
 
 
 def test_a_recorded_choice_is_not_downloaded(site, tmp_path):
-    """What the exploration records is not taken for what the tables hold."""
+    """A query that is recorded but not downloaded is not taken for a repeated one."""
     data = tmp_path / "data"
     run("Cat", data, base_url=site)
     choice, _ = query.chosen(data, ["Cat", "Dog"])
