@@ -1,4 +1,4 @@
-"""The same registry in S3: a real server (SeaweedFS) on loopback, and addresses that are wrong."""
+"""A registry in S3 (SeaweedFS on loopback), and wrong addresses or credentials."""
 
 import shutil
 import socket
@@ -25,10 +25,10 @@ BUCKET = "s3://versioned"
 
 @pytest.fixture
 def aws(tmp_path, monkeypatch, quilt_home):
-    """No credentials, profile or cache of whoever runs the tests."""
+    """Remove the credentials, profile and cache of the user who runs the tests."""
     seaweed.use(monkeypatch, {})
     import_quilt()
-    # Where quilt3 keeps what it has fetched was settled when it was imported.
+    # quilt3 sets its cache folder when it is imported, so patch it too.
     monkeypatch.setattr("quilt3.packages.CACHE_PATH", tmp_path / "cache")
     return monkeypatch
 
@@ -40,7 +40,7 @@ def s3(s3_server, aws):
 
 
 def test_stranger_installs_from_s3(s3, tmp_path):
-    """What was pushed to S3 is installed and verified by quilt3's own command line."""
+    """A package pushed to S3 can be installed and verified by quilt3's command line."""
     tree = make_tree(tmp_path / "clone")
     pushed = push(tree, BUCKET)
     quilt = shutil.which("quilt3", path=str(Path(sys.executable).parent))
@@ -58,7 +58,7 @@ def test_stranger_installs_from_s3(s3, tmp_path):
 
 
 def test_second_push_to_s3_uploads_nothing(s3, tmp_path):
-    """No object gets another version, and the revision is the one that was there."""
+    """A second push adds no version of any object, and gives the same revision."""
     tree = make_tree(tmp_path / "clone")
     first = push(tree, BUCKET, name="quilt/twice")
     versions = s3.list_object_versions(Bucket="versioned")["Versions"]
@@ -69,7 +69,7 @@ def test_second_push_to_s3_uploads_nothing(s3, tmp_path):
 
 
 def test_registry_in_s3_holds_others_to_the_rules_too(s3, tmp_path):
-    """quilt3's own push of a revision that says too little is refused."""
+    """quilt3 itself cannot push a revision without the required metadata."""
     push(make_tree(tmp_path / "clone"), BUCKET)
     quilt3 = import_quilt()
     with pytest.raises(quilt3.util.QuiltException, match="'categories' is a required"):
@@ -77,7 +77,7 @@ def test_registry_in_s3_holds_others_to_the_rules_too(s3, tmp_path):
 
 
 def test_old_revision_in_s3_stays_whole(s3, tmp_path):
-    """One changed file is one upload, and the old revision still brings the old bytes."""
+    """One changed file is uploaded alone, and the old revision keeps its bytes."""
     tree = make_tree(tmp_path / "clone")
     old = push(tree, BUCKET, name="quilt/old").top_hash
     before = (tree / "models" / "latest.keras").read_bytes()
@@ -87,13 +87,13 @@ def test_old_revision_in_s3_stays_whole(s3, tmp_path):
     found = import_quilt().Package.browse("quilt/old", BUCKET, old)
     assert found["models/latest.keras"].get_bytes() == before
     assert registry.revisions("quilt/old", BUCKET)["Message"].tolist() == ["first", "better"]
-    # What an older revision holds is not uploaded again either.
+    # Bytes of an older revision are not uploaded again either.
     (tree / "models" / "latest.keras").write_bytes(before)
     assert push(tree, BUCKET, "back again", "quilt/old").copied_files == 0
 
 
 def test_folder_and_s3_hold_equal_entries(s3, tmp_path):
-    """A revision in a folder and one in S3 of the same files do not differ in any entry."""
+    """Revisions of the same files in a folder and in S3 have equal entries."""
     tree = make_tree(tmp_path / "clone")
     push(tree, BUCKET, name="quilt/same")
     push(tree, tmp_path / "registry", name="quilt/same")
@@ -103,7 +103,7 @@ def test_folder_and_s3_hold_equal_entries(s3, tmp_path):
 
 
 def test_old_revision_in_an_unversioned_bucket_stays_whole(s3, tmp_path):
-    """A bucket that forgets what is replaced will do, because no object is."""
+    """Old revisions work without versioning, because no object is ever replaced."""
     tree = make_tree(tmp_path / "clone")
     old = push(tree, "s3://unversioned").top_hash
     before = (tree / "models" / "latest.keras").read_bytes()
@@ -114,7 +114,7 @@ def test_old_revision_in_an_unversioned_bucket_stays_whole(s3, tmp_path):
 
 
 def test_registry_that_was_copied_into_a_bucket(s3, tmp_path):
-    """A folder's files, uploaded as they are, are a registry to install from."""
+    """A registry folder uploaded to a bucket can be installed from."""
     tree = make_tree(tmp_path / "clone")
     push(tree, tmp_path / "registry")
     s3.create_bucket(Bucket="copied")
@@ -125,7 +125,7 @@ def test_registry_that_was_copied_into_a_bucket(s3, tmp_path):
 
 
 def one_sentence(aws, address, kind, word):
-    """Check that an address is refused after one request at most, in one line that names it."""
+    """Check that an address fails after at most one request, with a one-line error naming it."""
     sent = []
 
     def counted(session, request):
@@ -142,12 +142,12 @@ def one_sentence(aws, address, kind, word):
 
 
 def test_bucket_that_is_not_there(s3, aws):
-    """A name that no bucket has."""
+    """The bucket does not exist."""
     one_sentence(aws, "s3://no-such-bucket", BadInput, "no such bucket")
 
 
 def test_refused_credentials(s3, aws):
-    """A wrong secret, and a key that nobody has."""
+    """A wrong secret, and an unknown key."""
     aws.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     one_sentence(aws, BUCKET, BadInput, "credentials are missing or were refused")
     aws.setenv("AWS_ACCESS_KEY_ID", "nobody")
@@ -155,14 +155,14 @@ def test_refused_credentials(s3, aws):
 
 
 def test_no_credentials(s3, aws):
-    """Neither keys nor a profile."""
+    """There are neither keys nor a profile."""
     aws.delenv("AWS_ACCESS_KEY_ID")
     aws.delenv("AWS_SECRET_ACCESS_KEY")
     one_sentence(aws, BUCKET, BadInput, "credentials are missing")
 
 
 def test_nothing_listens(aws):
-    """A port at which no server is."""
+    """No server listens at the port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         pretend(aws, taken.getsockname()[1])
@@ -170,7 +170,7 @@ def test_nothing_listens(aws):
 
 
 def test_server_that_never_answers(aws):
-    """A server that takes the connection and says nothing is asked once and given up on."""
+    """A server that accepts the connection but does not answer is tried only once."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -185,14 +185,14 @@ def test_server_that_never_answers(aws):
 
 
 def test_address_that_is_none(aws):
-    """An endpoint that is not a URL."""
+    """The endpoint is not a URL."""
     pretend(aws, 1)
     aws.setenv("AWS_ENDPOINT_URL_S3", "not an address")
     one_sentence(aws, BUCKET, BadInput, "not an address")
 
 
 def pretend(aws, port):
-    """Point boto3 at a port of this machine, with keys."""
+    """Point boto3 at a local port, with some keys."""
     aws.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
     aws.setenv("AWS_ACCESS_KEY_ID", "key")
     aws.setenv("AWS_SECRET_ACCESS_KEY", "secret")

@@ -1,4 +1,4 @@
-"""Tables are fetched once, two at a time, resumed, checked, converted, and never half there."""
+"""Tables are downloaded once, resumed, checked, converted, and never left incomplete."""
 
 import base64
 import contextlib
@@ -25,7 +25,7 @@ BOXES, PHOTOS = (table_path(*one) for one in (BOX, PHOTO))
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Blocks so small that a part of a small file is whole blocks."""
+    """Use small blocks, so that part of a small file still has several of them."""
     monkeypatch.setattr(fetch, "_BLOCK", 64)
 
 
@@ -38,7 +38,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def server(site, monkeypatch):
-    """A server of these tables that counts as a distant one: its tables go into the cache."""
+    """Serve these tables as if from a remote host, so that they go into the cache."""
     monkeypatch.setattr(catalogue, "is_loopback", lambda url: False)
     with web() as running:
         for path in site.rglob("*.*"):
@@ -47,7 +47,7 @@ def server(site, monkeypatch):
 
 
 def with_ranges(data, etag, keep=None):
-    """Serve `data` with Range and If-Range as RFC 9110 has it; cut off the first answer."""
+    """Serve `data` with Range and If-Range as in RFC 9110; cut off the first response."""
 
     def answer(handler, times):
         wanted = handler.headers.get("Range")
@@ -80,13 +80,13 @@ def rows(path, kind="boxes"):
 
 
 def fetch_one(url, target, check=lambda part: None, stop=None):
-    """Fetch one file without a pause between tries."""
+    """Download one file, with hardly any pause between tries."""
     stop = stop or threading.Event()
     fetch.fetch_file(url, target, {}, check, stop, quiet=True, backoff=0.001)
 
 
 def test_fetched_once(site, server, tmp_path):
-    """A second run takes the tables from the cache, where they are Parquet and no longer CSV."""
+    """A second run takes the tables from the cache, where they are Parquet instead of CSV."""
     base = server.url + "/2018_04"
     for _ in range(2):
         paths = local([BOX, PHOTO], base, tmp_path / "cache")
@@ -98,7 +98,7 @@ def test_fetched_once(site, server, tmp_path):
 
 
 def test_two_at_a_time(server, tmp_path):
-    """Two tables are under way at once, and not more."""
+    """At most two tables are downloaded at the same time."""
     together, most = [], []
 
     def slow(data):
@@ -119,7 +119,7 @@ def test_two_at_a_time(server, tmp_path):
 
 
 def test_each_base_url_has_its_folder(server, tmp_path):
-    """Tables of two sites do not mix in the cache."""
+    """Tables of two sites are kept apart in the cache."""
     server.pages[f"/other/{BOXES}"] = server.pages[f"/2018_04/{BOXES}"]
     one = local([BOX], server.url + "/2018_04/", tmp_path)
     two = local([BOX], server.url + "/other/", tmp_path)
@@ -127,7 +127,7 @@ def test_each_base_url_has_its_folder(server, tmp_path):
 
 
 def test_loopback_is_fetched_anew(site, tmp_path):
-    """Another site at the same loopback address is not mistaken for the earlier one."""
+    """Tables from a loopback address are not reused by later runs."""
     with web() as server:
         for size in (1, 2):
             lines = (site / BOXES).read_bytes().splitlines(keepends=True)
@@ -138,14 +138,14 @@ def test_loopback_is_fetched_anew(site, tmp_path):
 
 
 def test_directory_is_read_in_place(site):
-    """A directory's tables are neither copied nor fetched."""
+    """Tables of a local directory are neither copied nor downloaded."""
     assert local([BOX], site) == [site / BOXES]
     with pytest.raises(cache.MissingTable, match=r"labels-boxable\.csv"):
         local([("labels", "train")], site)
 
 
 def test_directory_with_parquet(site):
-    """A directory may hold Parquet in place of CSV."""
+    """A directory may have Parquet files instead of CSV files."""
     parquet = (site / BOXES).with_suffix(".parquet")
     views.convert(
         site / BOXES,
@@ -159,7 +159,7 @@ def test_directory_with_parquet(site):
 
 
 def test_resumed_where_it_broke_off(tmp_path):
-    """Bytes that have arrived are not requested again."""
+    """After an interruption, only the missing bytes are requested."""
     data = bytes(range(256)) * 40
     with web() as server:
         server.pages["/a"] = with_ranges(data, '"one"', keep=0.5)
@@ -170,7 +170,7 @@ def test_resumed_where_it_broke_off(tmp_path):
 
 
 def test_resumed_by_a_later_run(tmp_path, monkeypatch):
-    """A run that gave up leaves what arrived, and the next one goes on from there."""
+    """A later run resumes the partial file of a run that gave up."""
     data = b"0123456789" * 1000
     with web() as server:
         monkeypatch.setattr(fetch, "_TRIES", 1)
@@ -199,7 +199,7 @@ def test_changed_meanwhile(tmp_path):
 
 
 def test_cut_without_ranges(tmp_path):
-    """A server that knows no ranges is asked for the whole again."""
+    """If the server does not support ranges, the file is downloaded again from the start."""
     data = b"x" * 10_000
     with web() as server:
         server.pages["/a"] = lambda handler, times: (cut(data) if times == 1 else body(data))(
@@ -210,7 +210,7 @@ def test_cut_without_ranges(tmp_path):
 
 
 def test_failing_the_check(tmp_path):
-    """A file that fails its check never takes its name."""
+    """A file that fails its check never appears under its final name."""
 
     def refuse(part):
         raise BadInput("it is no table")
@@ -223,7 +223,7 @@ def test_failing_the_check(tmp_path):
 
 
 def test_known_sizes_and_hashes(tmp_path, monkeypatch):
-    """What claims to be a table of Open Images has its recorded size and hash."""
+    """Tables of Open Images are checked against their recorded size and hash."""
     data = (",".join(BOX_COLUMNS) + "\n").encode()
     with web() as server:
         base = server.url + "/2018_04/"
@@ -238,7 +238,7 @@ def test_known_sizes_and_hashes(tmp_path, monkeypatch):
 
 
 def test_ranges_that_end_early(tmp_path):
-    """A server may answer with less than the rest; the file is whole when its length is."""
+    """If a range ends early, requests continue until the file has its full length."""
     data = b"0123456789"
 
     def some(handler, times):
@@ -260,7 +260,7 @@ def test_ranges_that_end_early(tmp_path):
 
 
 def test_announced_md5(tmp_path):
-    """A file without a published hash is compared with the MD5 that its server announces."""
+    """Without a published hash, the MD5 in the server's headers is checked."""
     data = b"0123456789"
     for digest, fails in [(hashlib.md5(data).digest(), False), (bytes(16), True)]:
         md5 = base64.b64encode(digest).decode()
@@ -273,7 +273,7 @@ def test_announced_md5(tmp_path):
 
 
 def test_killed_during_the_check(tmp_path):
-    """A whole file whose check was cut off is not fetched again."""
+    """A complete file whose check was interrupted is not downloaded again."""
     data = b"0123456789" * 1000
     (tmp_path / "a.part").write_bytes(data)
     (tmp_path / "a.part.tag").write_text('"one"', encoding="utf-8")
@@ -290,7 +290,7 @@ def test_killed_during_the_check(tmp_path):
 
 
 def test_a_cache_of_version_0_1(site, server, tmp_path):
-    """CSV tables that an earlier version left in the cache are converted, not fetched again."""
+    """CSV tables in the cache of an earlier version are converted, not downloaded again."""
     base = server.url + "/2018_04/"
     old = cache.folder_of(base, tmp_path) / BOXES
     old.parent.mkdir(parents=True)
@@ -300,7 +300,7 @@ def test_a_cache_of_version_0_1(site, server, tmp_path):
 
 
 def test_killed_during_the_conversion(server, tmp_path, monkeypatch):
-    """A run that ends during the conversion leaves the CSV for the next, and nothing half done."""
+    """After an interrupted conversion the CSV is kept, and no partial Parquet file."""
 
     def killed(*args, **options):
         raise KeyboardInterrupt
@@ -315,7 +315,7 @@ def test_killed_during_the_conversion(server, tmp_path, monkeypatch):
 
 
 def test_unreadable_lines_are_reported_when_converted(server, tmp_path):
-    """Lines that are left out of the Parquet file are counted and named, with their numbers."""
+    """Lines left out of the Parquet file are counted and listed with their numbers."""
     page = f"/2018_04/{BOXES}"
     lines = [",".join(BOX_COLUMNS), "0000000000000001,xclick"]
     server.pages[page] = "\n".join(lines).encode()
@@ -324,7 +324,7 @@ def test_unreadable_lines_are_reported_when_converted(server, tmp_path):
 
 
 def test_releases_share_tables(tmp_path, monkeypatch):
-    """V7 takes the photos that V4 left in the cache, and its own boxes and classes."""
+    """V7 reuses the photo tables that V4 cached, but downloads its own boxes and classes."""
     monkeypatch.setattr(catalogue, "is_loopback", lambda url: False)
     tables = write_site(tmp_path, [photo_row(n, "a.jpg", subset="test") for n in range(3)])
     with web() as server:
@@ -345,7 +345,7 @@ def test_releases_share_tables(tmp_path, monkeypatch):
 
 
 def test_a_page_is_no_table(server, tmp_path):
-    """A page with status 200 in place of a table is refused by its missing columns."""
+    """An HTML page instead of a table is refused, because columns are missing."""
     server.pages[f"/2018_04/{BOXES}"] = b"<html>Please log in</html>"
     with pytest.raises(TryAgain, match=r"lacks the columns .*Confidence"):
         local([BOX], server.url + "/2018_04", tmp_path / "cache")
@@ -353,20 +353,20 @@ def test_a_page_is_no_table(server, tmp_path):
 
 
 def test_missing_on_the_site(server, tmp_path):
-    """A 404 says that the base URL may be the wrong folder, and is not tried again."""
+    """After a 404, the error says that the base URL may be wrong; there is no retry."""
     with pytest.raises(cache.MissingTable, match="For v4 it ends in the folder"):
         local([BOX], server.url + "/elsewhere", tmp_path)
     assert len(server.asked) == 1
 
 
 def test_nobody_there(tmp_path):
-    """A site that can't be reached is a matter of trying again."""
+    """If the site cannot be reached, the error says to try again."""
     with pytest.raises(TryAgain, match="can't be reached"):
         fetch_one(f"http://127.0.0.1:{closed_port()}/a", tmp_path / "a")
 
 
 def test_stopped(tmp_path):
-    """A stopped fetch ends soon and keeps what has arrived."""
+    """A stopped download ends soon and keeps the bytes received."""
     stop = threading.Event()
     stop.set()
     with web() as server:
@@ -377,7 +377,7 @@ def test_stopped(tmp_path):
 
 
 def test_interrupted_while_another_run_fetches(server, tmp_path):
-    """Ctrl-C ends the wait for a table that another process is fetching."""
+    """Ctrl-C ends the wait for a table that another process is downloading."""
     base = f"{server.url}/2018_04/"
     target = cache.folder_of(base, tmp_path / "cache") / BOXES
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
@@ -388,7 +388,7 @@ def test_interrupted_while_another_run_fetches(server, tmp_path):
             held.set()
             return ended.wait(30)
 
-    # A wait that Ctrl-C does not end would otherwise last for ever.
+    # Without the time limit, a wait that ignores Ctrl-C would never end.
     with ThreadPoolExecutor(1) as pool:
         in_time = pool.submit(hold)
         assert held.wait(30)
@@ -400,7 +400,7 @@ def test_interrupted_while_another_run_fetches(server, tmp_path):
 
 
 def test_two_runs_share_the_cache(server, tmp_path):
-    """Of two runs that want one table at once, one asks for it and both have it."""
+    """If two runs need the same table, it is downloaded once."""
     page = server.pages[f"/2018_04/{BOXES}"]
     server.pages[f"/2018_04/{BOXES}"] = lambda handler, times: (
         time.sleep(0.2),
@@ -415,13 +415,13 @@ def test_two_runs_share_the_cache(server, tmp_path):
 
 @pytest.mark.parametrize("base", ["ftp://host/2018_04", "http:///2018_04", "no/such/folder"])
 def test_what_is_no_base(base):
-    """A base that is neither a web address nor a directory is bad input."""
+    """A base that is neither a URL nor a directory is bad input."""
     with pytest.raises(BadInput, match=r"http://|directory"):
         local([BOX], base)
 
 
 def test_boxes_and_photos_arrive_together(server, tmp_path):
-    """A selection from one subset fetches its two tables at the same time."""
+    """The two tables of a subset are downloaded at the same time."""
     meet = threading.Barrier(2, timeout=20)
     for path in (BOXES, PHOTOS):
         page = server.pages[f"/2018_04/{path}"]

@@ -1,4 +1,4 @@
-"""The command line: what it prints where, and how it exits."""
+"""The command line: its output on stdout and stderr, and its exit status."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def process(*arguments, cwd, program=("-m", "openimager")):
-    """Run the command in a process of its own; no traceback may ever show."""
+    """Run the command in a process; it must never print a traceback."""
     done = subprocess.run(
         [sys.executable, *program, *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True, timeout=60, encoding="utf-8",
@@ -28,7 +28,7 @@ def process(*arguments, cwd, program=("-m", "openimager")):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Return a function that runs the command in this process, in the test's own folder."""
+    """Return a function that runs the command in this process, in a temporary folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(download, "_DEFAULTS", Settings(backoff=0.01))
 
@@ -45,7 +45,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A served site of three cats, the second of them gone; yields its tables and its server."""
+    """Serve three photos of cats, the second one gone; yield tables and server."""
     with web() as server:
         photos = [jpeg(n) for n in range(3)]
         urls = [f"{server.url}/{n}_o.jpg" for n in range(3)]
@@ -55,7 +55,7 @@ def site(tmp_path_factory):
 
 
 def test_a_download(site, tmp_path):
-    """Everything ends on disk, counts go to stderr, stdout stays clean, the status is 0."""
+    """Photos and tables are written, counts go to stderr, stdout is empty, the status is 0."""
     tables, _ = site
     done = process("cat", "--base-url", tables, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -77,7 +77,7 @@ def test_as_a_folder(site, tmp_path):
 
 
 def test_something_failed(run, tmp_path):
-    """A photo that could still be fetched makes the status 1."""
+    """If a photo may still be downloaded later, the status is 1."""
     with web() as server:
         server.pages["/a_o.jpg"] = jpeg(0)
         server.pages["/b_o.jpg"] = status(500)
@@ -89,7 +89,7 @@ def test_something_failed(run, tmp_path):
 
 
 def test_report(run, tmp_path):
-    """The report has a line for each source, why others were used, and three reasons at most."""
+    """The report lists each source, why it was used, and the reasons of failures."""
     with web() as server:
         rows = []
         for number in range(12):
@@ -114,7 +114,7 @@ def test_report(run, tmp_path):
 
 
 def test_three_reasons_at_most():
-    """Of many reasons the three most common are named, the most common first."""
+    """Only the three most common reasons are listed, the most common first."""
     errors = [f"reason {n}" for n in range(5) for _ in range(n + 1)]
     photos = pd.DataFrame({"Status": "gone", "Source": "", "Error": errors})
     lines = [" ".join(line.split()) for line in report.outcome(photos)]
@@ -123,7 +123,7 @@ def test_three_reasons_at_most():
 
 
 def test_options_are_keywords():
-    """Only what was given is passed on; an option that is repeatable is a list."""
+    """Only given options are passed on; repeatable options are lists."""
     names = ("subset", "drop", "without", "merge", "source")
     words = [word for name in names for value in "ab" for word in (f"--{name}", value)]
     found = vars(cli.parser().parse_args([*words, "--limit", "3", "--rate", "0.5"]))
@@ -132,7 +132,7 @@ def test_options_are_keywords():
 
 
 def test_forecast():
-    """Durations are in seconds, minutes or hours; the mirror's copies have about 294 kB."""
+    """Durations are in seconds, minutes or hours; a copy is estimated at 294 kB."""
     counts = {"in all": {"photos": 9000, "boxes": 1, "unknown": 0, "bytes": 30e9, "unsized": 0}}
     counts["in all"]["licences"] = {}
     lines = list(report.forecast(counts))
@@ -142,14 +142,14 @@ def test_forecast():
 
 
 def test_nothing_on_disk(run, tmp_path):
-    """All gone is nothing on disk: status 1."""
+    """If all photos are gone, nothing is on disk and the status is 1."""
     with web() as server:
         tables = write_site(tmp_path, [photo_row(0, f"{server.url}/a_o.jpg")])
         assert run("Cat", "--base-url", tables).returncode == 1
 
 
 def test_dry_run(run, site, tmp_path):
-    """The counts go to stdout, and no photo is asked for."""
+    """The counts go to stdout, and no photo is requested."""
     tables, server = site
     before = len(server.asked)
     done = run("Cat", "Dog", "--dry-run", "--base-url", tables)
@@ -162,7 +162,7 @@ def test_dry_run(run, site, tmp_path):
 
 
 def test_list(run, site, tmp_path):
-    """Hits go to stdout, one a line: MID, name, children."""
+    """Matches go to stdout, one per line: MID, name, children."""
     tables, _ = site
     done = run("--list", "OG", "--base-url", tables)
     assert (done.returncode, done.stdout) == (0, "/m/0bt9lr\tDog\t\n")
@@ -175,7 +175,7 @@ def test_list(run, site, tmp_path):
 
 
 def test_list_of_names_on_disk(run, tmp_path):
-    """With --class-names no table of classes is needed, nor a hierarchy."""
+    """With --class-names, neither the class table nor the hierarchy is needed."""
     (tmp_path / "mine.csv").write_text("/m/01yrx,Moggy\n", encoding="utf-8")
     with web() as server:
         done = run("--list", "--class-names", "mine.csv", "--base-url", server.url)
@@ -184,7 +184,7 @@ def test_list_of_names_on_disk(run, tmp_path):
 
 
 def test_reader_that_hangs_up(tmp_path):
-    """`openimager --list | head` ends without a complaint."""
+    """`openimager --list | head` ends without an error."""
     rows = "".join(f"/m/0{n},{'Cat' * 100} {n}\n" for n in range(2000))
     (tmp_path / "mine.csv").write_text(rows, encoding="utf-8")
     tables = write_site(tmp_path, [])
@@ -199,7 +199,7 @@ def test_reader_that_hangs_up(tmp_path):
 
 
 def test_merged_and_without(run, site, tmp_path):
-    """--merge and --without reach the selection."""
+    """--merge and --without change the selection."""
     tables, _ = site
     words = ["--dry-run", "--merge", "Pet=Cat,Dog", "--without", "Dog", "--base-url", tables]
     done = run("Cat", *words)
@@ -239,7 +239,7 @@ def test_merged_and_without(run, site, tmp_path):
     ],
 )
 def test_bad_input(run, site, tmp_path, arguments, word):
-    """Bad input is one sentence with the offending value, status 2, and loses nothing."""
+    """Bad input gives an error with the value and status 2, and changes no file."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "images.csv").write_text("mine", encoding="utf-8")
     tables, _ = site
@@ -250,7 +250,7 @@ def test_bad_input(run, site, tmp_path, arguments, word):
 
 
 def test_bad_places(run, tmp_path):
-    """A base that is no folder of tables, and a data directory that is a file, are told."""
+    """A base URL that is a missing folder, or one without tables, is bad input."""
     done = run("Cat", "--base-url", tmp_path / "none")
     assert done.returncode == 2 and "There is no directory" in done.stderr
     done = run("Cat", "--base-url", tmp_path)
@@ -258,7 +258,7 @@ def test_bad_places(run, tmp_path):
 
 
 def test_data_dir_is_a_file(run, site, tmp_path):
-    """A data directory that is a file is bad input, and the file stays as it is."""
+    """A data directory that is a file is bad input, and the file is unchanged."""
     tables, _ = site
     (tmp_path / "data").write_text("mine", encoding="utf-8")
     done = run("Cat", "--base-url", tables)
@@ -267,7 +267,7 @@ def test_data_dir_is_a_file(run, site, tmp_path):
 
 
 def test_warnings_are_plain_lines(run, site, tmp_path):
-    """A warning is a line for a person, without the place in the code."""
+    """Warnings are printed as one line, without file and line number."""
     tables, _ = site
     broken = tmp_path / "boxes.csv"
     lines = (tables / "train/train-annotations-bbox.csv").read_text(encoding="utf-8").splitlines()
@@ -278,7 +278,7 @@ def test_warnings_are_plain_lines(run, site, tmp_path):
 
 
 def test_import_is_light():
-    """Importing openimager loads none of the heavy packages, nor does --help."""
+    """Neither importing openimager nor --help loads heavy packages."""
     code = (
         "import sys; from openimager import cli; cli.parser().format_help(); "
         "print(sorted({'pandas', 'numpy', 'requests', 'keras'} & set(sys.modules)))"

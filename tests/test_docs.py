@@ -19,7 +19,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def blocks(path):
-    """Return the shell blocks of a page, each a list of commands without their comments."""
+    """Return the shell blocks of a page, each as a list of commands without comments."""
     text = path.read_text(encoding="utf-8")
     found = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = (block.replace("\\\n", " ").splitlines() for block in found)
@@ -27,7 +27,7 @@ def blocks(path):
 
 
 def commands(start):
-    """Return the words after `start` of each command of the pages that begins so."""
+    """Return the arguments of each command in the pages that begins with `start`."""
     found = []
     for path in PAGES:
         for line in (line for block in blocks(path) for line in block):
@@ -40,21 +40,21 @@ def commands(start):
 
 
 def anchors(path):
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors that GitHub makes for a page's headings."""
     heads = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse's layout differs by version")
 def test_options_page():
-    """docs/options.md is what the commands' --help says."""
+    """docs/options.md has the current --help texts."""
     page = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert docs.options() == page, "run: .venv/bin/python tools/docs.py"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links(path):
-    """Every link within the repository leads to a file and, where it names one, to a heading."""
+    """Every link inside the repository leads to an existing file and heading."""
     for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", path.read_text("utf-8")):
         name, _, anchor = target.partition("#")
         file = (path.parent / name).resolve() if name else path
@@ -64,14 +64,14 @@ def test_links(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_files(path):
-    """Every file of the repository that a page names exists."""
+    """Every repository file named in a page exists."""
     text = re.sub(r"https?://\S+", "", path.read_text(encoding="utf-8"))
     for name in re.findall(r"\b(?:tools|benchmarks|notebooks|src|docs|tests)/[\w./-]+\.\w+", text):
         assert (ROOT / name).exists(), name
 
 
 def examples():
-    """Return the examples of the pages that query the tables, each of a Python block."""
+    """Return the Python blocks of the pages that call connect()."""
     found = []
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
@@ -84,13 +84,13 @@ def examples():
 
 @pytest.mark.parametrize(("test", "block"), examples())
 def test_questions_in_sql(test, block):
-    """Each question gives the answer that the page shows; none is there without its prompt."""
+    """Each query gives the result shown in the page, and each has a prompt."""
     failed, asked = doctest.DocTestRunner(verbose=False).run(test)
     assert not failed and asked >= block.count("SELECT") >= 1
 
 
 def test_every_question_is_run():
-    """connect() is shown in Python blocks alone, which are run, and the README has three."""
+    """connect() is only shown in Python blocks, which are run; the README has three queries."""
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
         outside = re.sub(r"^```(python|pycon)\n.*?^```", "", text, flags=re.M | re.S)
@@ -100,14 +100,14 @@ def test_every_question_is_run():
 
 
 def test_readme_begins_with_what_ci_runs():
-    """The first block is make targets alone: CI runs these lines as they are."""
+    """The README's first block begins with the make targets that CI runs."""
     first = blocks(ROOT / "README.md")[0]
     assert first[:2] == ["make demo", "make test"]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_make_targets(path):
-    """Every make target that a page names is in the Makefile."""
+    """Every make target named in a page is in the Makefile."""
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"(?:`|^ {4}|^)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
@@ -115,7 +115,7 @@ def test_make_targets(path):
 
 @pytest.mark.parametrize("words", commands(["openimager"]))
 def test_openimager_commands(words, tmp_path, monkeypatch, capsys):
-    """Each command does what it says, with the sample in place of the real tables and photos."""
+    """Each command runs without error, on the sample instead of real data."""
     monkeypatch.chdir(tmp_path)
     for option in ("--release", "--source", "--base-url", "--data-dir", "--dask"):
         while option in words:
@@ -127,14 +127,14 @@ def test_openimager_commands(words, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("words", commands(["quilt3"]))
 def test_quilt_commands(words):
-    """quilt3 knows the options; test_registry runs such lines on a registry."""
+    """quilt3 accepts the options; test_registry runs such commands on a registry."""
     quilt_main = pytest.importorskip("quilt3.main")
     assert quilt_main.create_parser().parse_args([w.replace("REGISTRY", "s3://b") for w in words])
 
 
 @pytest.mark.parametrize("words", commands(["python", "-m"]))
 def test_modules(words):
-    """Modules that are run exist, and know the options that they are given."""
+    """The modules exist, and their help has the options used."""
     assert importlib.util.find_spec(words[0]), words[0]
     if f"python -m {words[0]}" in docs.COMMANDS:
         text = docs.help_of(docs.COMMANDS[f"python -m {words[0]}"][0])

@@ -1,4 +1,4 @@
-"""environment.yml: read by conda's rules, and in agreement with setup.py."""
+"""environment.yml is valid for conda and agrees with setup.py."""
 
 import runpy
 from pathlib import Path
@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "environment.yml").read_text(encoding="utf-8")
-# Packages that conda-forge calls otherwise than PyPI.
+# Packages with another name on conda-forge than on PyPI.
 PYPI = {"python-duckdb": "duckdb"}
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
@@ -24,7 +24,7 @@ def environment():
 
 @pytest.fixture
 def setup(monkeypatch):
-    """What setup.py hands to setuptools."""
+    """The arguments that setup.py passes to setuptools."""
     given = {}
     monkeypatch.setattr(setuptools, "setup", given.update)
     monkeypatch.chdir(ROOT)
@@ -33,7 +33,7 @@ def setup(monkeypatch):
 
 
 def conda_specs(environment):
-    """Return (name, versions) for each line that conda reads."""
+    """Return (name, versions) of each line for conda."""
     lines = [line for line in environment["dependencies"] if isinstance(line, str)]
     specs = [rattler.MatchSpec(line, strict=True) for line in lines]
     return [(spec.name.normalized, str(spec.version or "")) for spec in specs]
@@ -46,19 +46,19 @@ def pip_lines(environment):
 
 
 def parts(versions):
-    """Return a version specifier's parts: their order and spaces mean nothing."""
+    """Return the parts of a version specifier, without order and spaces."""
     return {part.strip() for part in str(versions).split(",") if part.strip()}
 
 
 def test_keys_and_channels(environment):
-    """Only keys that conda knows; the name that the README says; one channel."""
+    """There are only keys that conda knows, the documented name, and one channel."""
     assert set(environment) == {"name", "channels", "dependencies"}
     assert environment["name"] == "openimager"
     assert environment["channels"] == ["conda-forge"]
 
 
 def test_each_spec_is_read_by_conda_and_pip(environment):
-    """Every line parses, no package stands twice, and pip itself is asked for."""
+    """Every line can be parsed, no package is listed twice, and pip is listed."""
     lines = pip_lines(environment)
     assert lines[-1] == "--editable ."
     names = [name for name, _ in conda_specs(environment)]
@@ -68,7 +68,7 @@ def test_each_spec_is_read_by_conda_and_pip(environment):
 
 
 def test_agrees_with_setup(environment, setup):
-    """The same packages and versions as setup.py, for the module and the notebooks."""
+    """Packages and versions are those of setup.py, for the module and the notebooks."""
     wanted = [*setup["install_requires"], *setup["extras_require"]["notebooks"]]
     wanted = {canonicalize_name(r.name): parts(r.specifier) for r in map(Requirement, wanted)}
     here = {PYPI.get(name, name): parts(v) for name, v in conda_specs(environment)}
@@ -80,7 +80,7 @@ def test_agrees_with_setup(environment, setup):
 
 
 def test_every_direct_dependency_has_a_lower_bound(setup):
-    """CI installs the lowest versions that setup.py allows, so each must be stated."""
+    """CI installs the lowest versions that setup.py allows, so each needs a lower bound."""
     extras = setup["extras_require"]
     named = [*setup["install_requires"], *(r for n in extras if n != "test" for r in extras[n])]
     unbounded = [r for r in named if ">=" not in r]
