@@ -1,4 +1,4 @@
-"""The data in other tools' formats, read back by those tools: COCO, YOLO, Croissant, folders."""
+"""Exports to COCO, YOLO, Croissant and class folders, read with the tools of these formats."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def loaded(data, capsys):
 
 
 def test_pycocotools_reads_boxes_in_pixels(loaded):
-    """Every box with an area is there, left, upper, width, height in the stored photo's pixels."""
+    """COCO has every box with an area, in pixels of the stored photo."""
     assert len(loaded.anns) == 6
     assert all(a["bbox"] == [0, 4, 30, 36] and a["area"] == 1080 for a in loaded.anns.values())
     cat = loaded.getCatIds(catNms=["Cat"])
@@ -40,7 +40,7 @@ def test_pycocotools_reads_boxes_in_pixels(loaded):
 
 
 def test_coco_photos_have_the_recorded_size(loaded, data):
-    """file_name is relative to the data directory; width and height are the stored picture's."""
+    """file_name is relative to the data directory; width and height are the stored photo's."""
     assert len(loaded.imgs) == 6
     for photo in loaded.imgs.values():
         with Image.open(data / photo["file_name"]) as picture:
@@ -49,7 +49,7 @@ def test_coco_photos_have_the_recorded_size(loaded, data):
 
 
 def test_coco_licences_are_filled_in(loaded):
-    """Every photo names a licence that the file spells out, and its page at Flickr."""
+    """Every photo has a licence from the file's list, and its page on Flickr."""
     licences = {licence["id"]: licence for licence in loaded.dataset["licenses"]}
     for photo in loaded.imgs.values():
         assert licences[photo["license"]]["name"] == "CC BY 2.0"
@@ -57,7 +57,7 @@ def test_coco_licences_are_filled_in(loaded):
 
 
 def test_coco_url_is_where_the_photo_came_from(data):
-    """A relative OriginalURL is no address, so there is no coco_url; others are spelled out."""
+    """Photos with a relative OriginalURL have no coco_url; for others it depends on Source."""
     store = Store(data)
     assert not any("coco_url" in photo for photo in write_coco(data)["images"])
     photos = store.read_table("images.csv").drop(index=6)
@@ -71,7 +71,7 @@ def test_coco_url_is_where_the_photo_came_from(data):
 
 
 def test_coco_groups_are_crowds_and_flags_are_kept(loaded):
-    """IsGroupOf is COCO's iscrowd; the five flags stay, unknown (-1) as well."""
+    """IsGroupOf becomes iscrowd; all five flags are kept, including unknown (-1)."""
     crowds = [a for a in loaded.anns.values() if a["iscrowd"]]
     assert [loaded.imgs[a["image_id"]]["file_name"] for a in crowds] == [f"images/{IDS[2]}.jpg"]
     assert crowds[0]["attributes"]["IsGroupOf"] == 1
@@ -79,21 +79,21 @@ def test_coco_groups_are_crowds_and_flags_are_kept(loaded):
 
 
 def test_coco_boxes_are_cut_at_the_edge(data):
-    """A box that leaves the photo ends at its edge."""
+    """Boxes that extend beyond the photo are clipped to it."""
     boxes = Store(data).read_table("boxes.csv")
     Store(data).write_table(boxes.assign(XMin=-0.1, XMax=1.25, YMin=0.1, YMax=1.0), "boxes.csv")
     assert {tuple(a["bbox"]) for a in write_coco(data)["annotations"]} == {(0, 4, 60, 36)}
 
 
 def test_yolo_labels_are_the_table_turned_upright(data):
-    """Read back, every box of the table is in its photo's label file, turned with the photo."""
+    """Every box is in the label file of its photo, rotated with the photo."""
     done = write_yolo(data, quiet=True)
     assert (done.photos, done.linked, done.boxes, done.left_out) == (6, 2, 6, 0)
     assert [label.stem for label in sorted(check_yolo(Store(data)), key=lambda p: p.stem)] == IDS
 
 
 def test_yolo_photos_are_upright_without_exif(data):
-    """A reader that applies EXIF and one that does not see the same picture, set upright."""
+    """YOLO's photos are upright and have no EXIF orientation, so all readers agree."""
     write_yolo(data, quiet=True)
     for image_id, rotation in zip(IDS, [rotation or 0 for rotation in ROTATIONS], strict=True):
         (path,) = data.glob(f"yolo/images/*/{image_id}.jpg")
@@ -108,7 +108,7 @@ def test_yolo_photos_are_upright_without_exif(data):
 
 
 def test_yolo_is_split_as_the_crops_are(data):
-    """The crops' split counts; a photo without a crop is left out, and an old export replaced."""
+    """Photos follow the split of their crops or are left out; old exports are replaced."""
     write_yolo(data, quiet=True)
     store = Store(data)
     crops = store.read_table("crops.csv")
@@ -134,7 +134,7 @@ def test_croissant_is_valid_for_its_own_validator(data):
 
 
 def test_croissant_iterates_crops_photos_and_tables(data):
-    """mlcroissant reads the crops with split, category and ids, and the rows of the tables."""
+    """mlcroissant reads crops with split, category and ids, and the rows of all tables."""
     write_croissant(data)
     dataset = mlcroissant.Dataset(data / "croissant.json")
     crops = {row["crops/path"].decode(): row for row in dataset.records("crops")}
@@ -156,7 +156,7 @@ def test_croissant_iterates_crops_photos_and_tables(data):
 
 
 def test_croissant_notices_a_changed_table(data):
-    """The SHA256 of each table is in the description, so a changed table is refused."""
+    """A table that no longer has the recorded SHA256 is refused."""
     write_croissant(data)
     with open(data / "images.csv", "ab") as stream:
         stream.write(b"\n")
@@ -165,7 +165,7 @@ def test_croissant_notices_a_changed_table(data):
 
 
 def test_croissant_has_licence_citation_and_is_repeatable(data):
-    """Licences are those of the photos and of the annotations; equal data give equal bytes."""
+    """Licences are those of photos and annotations; datePublished is kept when rewritten."""
     found = write_croissant(data)
     by = "https://creativecommons.org/licenses/by/"
     assert found["license"] == [f"{by}2.0/", f"{by}4.0/"]
@@ -179,7 +179,7 @@ def test_croissant_has_licence_citation_and_is_repeatable(data):
 
 
 def test_command_writes_each_format(data, capsys):
-    """python -m openimager.export FORMAT --data-dir DIR; without tables it says what to run."""
+    """Each format is written by its command; without tables, the error is one line."""
     for name, path in (
         ("coco", "boxes.coco.json"), ("yolo", "yolo/data.yaml"), ("croissant", "croissant.json")
     ):  # fmt: skip
@@ -191,7 +191,7 @@ def test_command_writes_each_format(data, capsys):
 
 
 def test_yolo_of_a_bucket_is_refused():
-    """YOLO needs local files."""
+    """YOLO needs local files, so the error says to copy the bucket."""
     pytest.importorskip("upath")
     with pytest.raises(BadInput, match="copy memory://pets"):
         write_yolo("memory://pets")
@@ -199,7 +199,7 @@ def test_yolo_of_a_bucket_is_refused():
 
 @pytest.mark.slow
 def test_datasets_reads_the_crops_as_imagefolder(data, tmp_path):
-    """Hugging Face finds the three splits and the categories as labels, offline."""
+    """Hugging Face's datasets finds the splits and labels offline."""
     assert datasets_says(tmp_path / "hf", "imagefolder", data_dir=str(data / "crops")) == [
         "{'train': 3, 'validation': 1, 'test': 2}",
         "['Cat', 'Hot dog'] (32, 32)",
@@ -207,7 +207,7 @@ def test_datasets_reads_the_crops_as_imagefolder(data, tmp_path):
 
 
 def test_crops_are_laid_out_as_torchvision_wants_them(data):
-    """ImageFolder's rule: root/class/picture, and nothing but pictures in a class's folder."""
+    """Class folders contain only pictures, as torchvision's ImageFolder expects."""
     pictures = [p for p in (data / "crops" / "train").rglob("*") if p.is_file()]
     assert len(pictures) == 3
     assert {p.parent.parent for p in pictures} == {data / "crops" / "train"}

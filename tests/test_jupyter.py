@@ -1,4 +1,4 @@
-"""The notebooks in a real browser: JupyterLab on this machine, opened in headless Chromium.
+"""The notebooks in JupyterLab, opened in headless Chromium.
 
 Skipped where Playwright or a Chromium is missing, but never in CI. OPENIMAGER_SCREENSHOTS names a
 folder for pictures of the whole pages; OPENIMAGER_CHROMIUM the browser, where it is not found.
@@ -27,14 +27,14 @@ from tools.notebooks import replace_values
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [path.stem for path in documents.find()]
-# Whatever the parameters cells have of these: enough to draw each figure, not to learn anything.
+# Small values for the parameters: enough to draw each figure, not to learn anything.
 SMALL = {"LIMIT": 20, "EPOCHS": 2, "BASELINE_EPOCHS": 1, "IMAGE_SIZE": 48, "BACKBONE": None}
 WITH_BARS = {"build-dataset", "distribute-model"}
 NOTEBOOK_SECONDS = 240
 NOT_COPIED = (".*", "data", "models", "registry", "build", "dist", "__pycache__", "*.egg-info")
 
-# What a person sees: the number beside each code cell, what is red (errors and warnings, which
-# JupyterLab shows in the same way), dialogs, bars.
+# What a user sees: the numbers of code cells, red outputs (errors and warnings look the same
+# in JupyterLab), dialogs and progress bars.
 LOOK = """() => {
     const all = (css) => [...document.querySelectorAll('.jp-Notebook ' + css)];
     const prompts = all('.jp-CodeCell .jp-InputPrompt').map((p) => p.textContent.trim());
@@ -56,14 +56,14 @@ PICTURES = """() => [...document.querySelectorAll('.jp-Notebook .jp-RenderedImag
 
 @pytest.fixture(scope="module")
 def page():
-    """A page of a headless Chromium that notes every request that leaves this machine."""
+    """A page of headless Chromium that records requests to other machines."""
     with browser.chromium() as chromium:
         yield browser.new_page(chromium, viewport={"width": 1200, "height": 1000})
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A copy of the clone without what runs have made, its notebooks set to a few photos."""
+    """A copy of the clone without outputs of runs; its notebooks use a few photos."""
     folder = tmp_path_factory.mktemp("jupyter")
     clone = folder / "clone"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(*NOT_COPIED))
@@ -79,13 +79,13 @@ def clone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(clone, page):
-    """A JupyterLab over the clone; yields its address and the headers that let us in.
+    """Run JupyterLab on the copy; yield its address and the headers for authentication.
 
     Its home, settings and caches are in the temporary folder. It depends on the browser, so that
     nothing is started where there is none.
     """
     home = clone.parent / "home"
-    # Every cell stays in the page, seen or not, so that we can look at all of them; no news.
+    # Keep every cell in the page, so that all can be inspected; fetch no news.
     for plugin, values in {
         "notebook-extension/tracker": {"windowingMode": "none"},
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -137,7 +137,7 @@ def wait_for_server(server, base, headers, log):
 
 
 def stop(server, base, headers):
-    """Ask the server to end, kernels included; end it if it does not."""
+    """Shut down the server and its kernels; kill it if it does not react."""
     try:
         requests.post(f"{base}/api/shutdown", headers=headers, timeout=10)
         server.wait(15)
@@ -166,7 +166,7 @@ def wait_for_kernel(page, base, headers, name):
 
 
 def run_all_cells(page, base, headers, name):
-    """Open a notebook and choose "Run All Cells" once its kernel is idle; return what is seen."""
+    """Open a notebook, choose "Run All Cells" and return what the page shows."""
     page.goto(f"{base}/lab/tree/notebooks/{name}.ipynb?reset")
     wait_for_kernel(page, base, headers, name)
     page.click('.lm-MenuBar-itemLabel:text-is("Run")')
@@ -183,7 +183,7 @@ def run_all_cells(page, base, headers, name):
 
 
 def take_screenshot(page, name):
-    """Write a picture of the whole notebook where OPENIMAGER_SCREENSHOTS asks for it."""
+    """Save a picture of the whole notebook to the folder OPENIMAGER_SCREENSHOTS, if set."""
     if folder := os.environ.get("OPENIMAGER_SCREENSHOTS"):
         css = ".jp-NotebookPanel .jp-WindowedPanel-outer"
         height = page.eval_on_selector(css, "panel => panel.scrollHeight")
@@ -196,14 +196,14 @@ def take_screenshot(page, name):
 
 
 def is_drawn(data, width):
-    """Tell whether a picture in the page is visible and more than one flat colour."""
+    """Return whether a picture is visible in the page and has more than a few colours."""
     picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
     return width > 50 and picture.resize((64, 64)).getcolors(8) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_in_browser(lab, page, clone, name):
-    """All cells run to a number, none to an error; figures and progress bars are really there."""
+    """All cells run without errors; figures and progress bars are visible."""
     base, headers = lab
     for before in NAMES[: NAMES.index(name)]:
         if not (clone / f"{before}.ran").exists():

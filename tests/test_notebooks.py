@@ -1,4 +1,4 @@
-"""Notebooks: run in order with other parameters, tidied, checked, linked; and those in git."""
+"""Running, tidying and checking notebooks, and the committed notebooks themselves."""
 
 import json
 
@@ -28,7 +28,7 @@ def make(folder, *sources, name="initial-exploration", title="Look"):
 
 
 def mark_as_run(path):
-    """Number the cells and note the hash, as executing the notebook would have done."""
+    """Number the cells and record the hash, as if the notebook had been run."""
     notebook = documents.read(path)
     for number, cell in enumerate(documents.code_cells(notebook), 1):
         cell.execution_count = number
@@ -55,7 +55,7 @@ def folder(tmp_path):
 
 @pytest.mark.slow
 def test_execute_replaces_parameters_and_only_these(folder):
-    """A given parameter reaches the later cells, the others and the file on disk stay."""
+    """The given parameter is replaced for the run; other parameters and the file are unchanged."""
     path = make(folder, "print(SEED, NAMES)")
     before = path.read_bytes()
     notebook = notebooks.execute(path, {"NAMES": ["Apple"]}, out=folder / "out.ipynb")
@@ -66,14 +66,14 @@ def test_execute_replaces_parameters_and_only_these(folder):
 
 
 def test_execute_refuses_unknown_parameter(folder):
-    """A name that the cell does not assign is refused before a kernel starts."""
+    """A parameter that the cell does not assign is refused before a kernel starts."""
     with pytest.raises(BadInput, match=r"no parameter SIZE.*SEED, NAMES"):
         notebooks.execute(make(folder, "1"), {"SIZE": 1})
 
 
 @pytest.mark.slow
 def test_executed_notebook_is_tidy_and_passes_the_check(folder):
-    """Bars, widgets, addresses and this machine's paths are gone, and the hash is noted."""
+    """Progress bars, widgets, addresses and local paths are removed; the hash is recorded."""
     path = make(
         folder,
         "import os, sys, warnings\nfrom tqdm.auto import tqdm as auto\nfrom tqdm import tqdm",
@@ -96,7 +96,7 @@ def test_executed_notebook_is_tidy_and_passes_the_check(folder):
 
 @pytest.mark.slow
 def test_failing_cell_names_itself_and_keeps_the_notebook(folder, tmp_path, capsys):
-    """The command says which cell and error, exits with 1, and the notebook stays as it was."""
+    """The error names cell and exception, the status is 1, and the notebook is unchanged."""
     path = make(folder, "print(SEED)", "NAMES[7]")
     before = path.read_bytes()
     base = ["run", "exploration", "--folder", str(folder)]
@@ -118,14 +118,14 @@ def test_failing_cell_names_itself_and_keeps_the_notebook(folder, tmp_path, caps
     ],
 )
 def test_dead_or_stuck_kernel_is_reported(folder, source, message):
-    """A kernel that dies, or a cell that does not end, is a failure and no wait for ever."""
+    """A kernel that dies and a cell that does not end are reported as failures."""
     with pytest.raises(notebooks.Failed, match=message):
         notebooks.execute(make(folder, source), timeout=2)
 
 
 @pytest.mark.slow
 def test_run_goes_in_reading_order_and_sets_where_it_fits(folder, tmp_path, capsys):
-    """Notebooks run in the order of reading; a parameter is set in each that has it."""
+    """Notebooks run in reading order; a parameter is set in each notebook that has it."""
     make(folder, "print(SEED)", name="build-dataset")
     path = make(folder, "print(SEED)")
     notebook = documents.read(path)
@@ -142,7 +142,7 @@ def test_run_goes_in_reading_order_and_sets_where_it_fits(folder, tmp_path, caps
 
 @pytest.mark.slow
 def test_strict_run_fails_on_a_warning_but_not_on_a_bar(folder, capsys):
-    """With --strict what a cell leaves on standard error is a failure; progress bars are not."""
+    """With --strict, output on standard error is a failure, except for progress bars."""
     make(folder, "from tqdm import tqdm\nfor _ in tqdm(range(2)):\n    pass")
     command = ["run", "--strict", "--folder", str(folder)]
     assert notebooks.main(command) == 0
@@ -161,7 +161,7 @@ def test_strict_run_fails_on_a_warning_but_not_on_a_bar(folder, capsys):
     ],
 )
 def test_bad_input_exits_with_2(folder, capsys, arguments, message):
-    """What cannot be used is said in one line, without a traceback."""
+    """Bad input is reported in one line, without a traceback."""
     make(folder, "1")
     assert notebooks.main([*arguments, "--folder", str(folder)]) == 2
     said = capsys.readouterr().err
@@ -169,7 +169,7 @@ def test_bad_input_exits_with_2(folder, capsys, arguments, message):
 
 
 def test_value_that_is_no_json_is_refused(capsys):
-    """--set shows how a value is written."""
+    """The error of --set shows the format of a value."""
     with pytest.raises(SystemExit) as ended:
         notebooks.main(["run", "--set", "NAMES=Apple"])
     assert ended.value.code == 2
@@ -182,7 +182,7 @@ def break_source(notebook):
 
 
 def break_numbers(notebook):
-    """Leave out a number, as running cells by hand does."""
+    """Give a cell another number, as running cells by hand does."""
     notebook.cells[2].execution_count = 9
 
 
@@ -192,47 +192,47 @@ def break_lines(notebook):
 
 
 def break_magic(notebook):
-    """Call the shell by magic."""
+    """Call the shell with a magic."""
     notebook.cells[2].source = "!ls"
 
 
 def break_shell(notebook):
-    """Call the shell by a function."""
+    """Call the shell with a function."""
     notebook.cells[2].source = "import os\nos.system('ls')"
 
 
 def break_bullets(notebook):
-    """End with other bullets."""
+    """Change the bullets at the end."""
     notebook.cells[-1].source = "- one\n- two\n- four"
 
 
 def break_tag(notebook):
-    """Lose the tag of the parameters."""
+    """Remove the tag of the parameters."""
     del notebook.cells[1].metadata["tags"]
 
 
 def break_output(notebook):
-    """Keep an error."""
+    """Keep an output with an error."""
     notebook.cells[2].outputs = [new_output("error", ename="E", evalue="e", traceback=["t"])]
 
 
 def break_warning(notebook):
-    """Keep a warning."""
+    """Keep an output with a warning."""
     notebook.cells[2].outputs = [new_output("stream", name="stderr", text="a.py:1: W: old\n")]
 
 
 def break_path(notebook):
-    """Show a path of somebody's machine."""
+    """Keep an output with a path of one machine."""
     notebook.cells[2].outputs = [new_output("stream", text="from file:///Users/me/data/a.jpg\n")]
 
 
 def break_windows_path(notebook):
-    """Name a path of somebody's Windows machine."""
+    """Use a Windows path of one machine in the code."""
     notebook.cells[2].source = 'DATA = "C:\\\\Users\\\\me"'
 
 
 def break_size(notebook):
-    """Carry too large an output."""
+    """Keep an output that is too large."""
     notebook.cells[2].outputs = [new_output("stream", text="x" * 500_000)]
 
 
@@ -255,7 +255,7 @@ def break_size(notebook):
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_check_notices(folder, damage, word):
-    """Each thing that a committed notebook must not have is found, and said in words."""
+    """Each problem of a committed notebook is found and described."""
     path = mark_as_run(make(folder, "1 + 1"))
     assert documents.problems(path, folder) == []
     notebook = documents.read(path)
@@ -265,13 +265,13 @@ def test_check_notices(folder, damage, word):
 
 
 def test_check_allows_addresses_and_mids(folder):
-    """A web address with a folder named home, and a MID, are no paths of a machine."""
+    """URLs with a folder named home, and MIDs, are not taken for local paths."""
     path = make(folder, 'A = "https://example.org/home/x"\nB = "/m/01yrx"\nC = "../data"')
     assert documents.problems(mark_as_run(path), folder) == []
 
 
 def test_missing_links_are_noticed(folder):
-    """A notebook links to its neighbours at both ends."""
+    """A notebook must link to its neighbours at both ends."""
     first = mark_as_run(make(folder, "1"))
     mark_as_run(make(folder, "2", name="build-dataset"))
     assert documents.problems(first, folder) == [
@@ -285,19 +285,19 @@ def test_missing_links_are_noticed(folder):
 
 
 def test_replaced_notebook_is_still_valid_json_of_version_4_5(folder):
-    """What is written passes the format's own check and ends with a line end."""
+    """A written notebook is valid and ends with a line end."""
     path = mark_as_run(make(folder, "1"))
     nbformat.validate(json.loads(path.read_text(encoding="utf-8")))
     assert path.read_bytes().endswith(b"}\n")
 
 
 def test_all_notebooks_are_there_and_no_other():
-    """The five notebooks of the README, each with a place in the order of reading."""
+    """The folder has exactly the five notebooks in the order of reading."""
     found = {path.stem for path in documents.FOLDER.glob("*.ipynb")}
     assert found == set(documents.ORDER.values())
 
 
 @pytest.mark.parametrize("path", documents.find(), ids=lambda path: path.stem)
 def test_committed_notebook(path):
-    """Each notebook in git is small, tidy, linked, and executed as it stands."""
+    """Each committed notebook passes the check."""
     assert documents.problems(path) == []

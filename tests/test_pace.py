@@ -1,4 +1,4 @@
-"""The pace of one domain: times go in and delays come out, without any waiting."""
+"""Rate limits of one domain, tested with simulated times."""
 
 import math
 
@@ -22,7 +22,7 @@ from openimager.photos.pace import Pace, registered_domain, retry_after
     ],
 )
 def test_registered_domain(url, domain):
-    """Hosts of one owner count as one; addresses and bare names stand for themselves."""
+    """Hosts under one registered domain share a limit; addresses and bare names have their own."""
     assert registered_domain(url) == domain
 
 
@@ -31,12 +31,12 @@ def test_registered_domain(url, domain):
     [("3", 3.0), (" 0 ", 0.0), ("-3", None), ("1.5", None), ("", None), (None, None), ("x", None)],
 )
 def test_retry_after(value, seconds):
-    """Whole seconds are taken, nonsense is not."""
+    """Whole seconds are accepted, other values are ignored."""
     assert retry_after(value) == seconds
 
 
 def test_retry_after_date_in_the_past():
-    """A date that has passed asks for no wait, not for a negative one."""
+    """A date in the past gives a wait of 0, not a negative one."""
     assert retry_after("Thu, 01 Jan 1970 00:00:10 GMT") == 0.0
 
 
@@ -48,7 +48,7 @@ def refused(domain, now, after=None, busy=True):
 
 
 def test_rate():
-    """At ten per second, the sixth request goes half a second after the first."""
+    """At ten per second, the sixth request is sent half a second after the first."""
     domain, now = Pace(rate=10), 0.0
     for _ in range(5):
         domain.sent(now)
@@ -57,7 +57,7 @@ def test_rate():
 
 
 def test_rate_does_not_save_up():
-    """A pause is not made up for by a burst."""
+    """After an idle time, requests are still sent at the given rate."""
     domain = Pace(rate=10)
     domain.sent(0.0)
     assert domain.delay(9.0) == 0.0
@@ -66,7 +66,7 @@ def test_rate_does_not_save_up():
 
 
 def test_no_cap():
-    """A rate of 0 lets everything go at once."""
+    """A rate of 0 means no limit."""
     domain = Pace(rate=0)
     for _ in range(100):
         assert domain.delay(0.0) == 0.0
@@ -74,7 +74,7 @@ def test_no_cap():
 
 
 def test_few_requests_in_flight_at_first():
-    """A domain that throttles after 20 to 30 photos refuses few; one that does not is opened."""
+    """At first few requests are in flight; after 36 good answers there is no such limit."""
     domain = Pace(window=12)
     for _ in range(12):
         domain.sent(0.0)
@@ -90,14 +90,14 @@ def test_few_requests_in_flight_at_first():
 
 @pytest.mark.parametrize("after", [0.5, 5.0, 7200.0])
 def test_retry_after_is_honoured(after):
-    """The domain waits exactly as long as it asks after a first refusal."""
+    """After a first refusal, the domain waits exactly as long as Retry-After says."""
     domain = Pace()
     assert refused(domain, 0.0, after) == pytest.approx(after)
     assert domain.waits(after) and not domain.waits(after + 0.11)
 
 
 def test_retry_after_of_another_status():
-    """A 503 with Retry-After makes the domain wait; without it, one photo alone."""
+    """After a 503, the domain waits only if there is a Retry-After."""
     assert refused(Pace(), 0.0, 5.0, busy=False) == pytest.approx(5.0)
     domain = Pace()
     refused(domain, 0.0, None, busy=False)
@@ -105,7 +105,7 @@ def test_retry_after_of_another_status():
 
 
 def test_pause_grows():
-    """Without Retry-After the pause is 30 s, doubles, and ends at ten minutes."""
+    """Without Retry-After, the pause starts at 30 s and doubles up to ten minutes."""
     domain, now, pauses = Pace(), 0.0, []
     for _ in range(7):
         pauses.append(round(refused(domain, now), 3))
@@ -114,7 +114,7 @@ def test_pause_grows():
 
 
 def test_wrong_retry_after_grows_too():
-    """A domain that refuses again and again after its own Retry-After is asked more seldom."""
+    """If a domain keeps refusing after its own Retry-After, the pauses grow."""
     domain, now, pauses = Pace(), 0.0, []
     for _ in range(8):
         pauses.append(refused(domain, now, 1.0))
@@ -124,7 +124,7 @@ def test_wrong_retry_after_grows_too():
 
 
 def test_one_probe_at_a_time_and_open_after_an_answer():
-    """After the pause one request goes; each answer lets one more go at once."""
+    """After the pause one request is sent, and each answer allows one more."""
     domain = Pace()
     refused(domain, 0.0)
     assert domain.waits(30.0) and not domain.waits(30.2)
@@ -135,13 +135,13 @@ def test_one_probe_at_a_time_and_open_after_an_answer():
     domain.sent(31.0)
     domain.sent(31.0)
     assert not domain.waits(31.0) and domain.delay(31.0) == math.inf
-    # The pause starts from its first length.
+    # The next pause has the initial length again.
     domain.answered(31.0, 31.1, busy=True)
     assert domain.until == pytest.approx(61.1)
 
 
 def test_burst_is_one_refusal():
-    """429s to requests that were in flight when the first arrived do not lengthen the pause."""
+    """Several 429s to requests that were in flight together count as one refusal."""
     domain = Pace()
     for _ in range(16):
         domain.sent(0.0)
@@ -153,7 +153,7 @@ def test_burst_is_one_refusal():
 
 @pytest.mark.parametrize("busy", [False, None])
 def test_old_answers_do_not_count(busy):
-    """An answer to a request from before the 429 does not end the wait."""
+    """An answer to a request sent before the 429 does not end the pause."""
     domain = Pace()
     domain.sent(0.0)
     domain.sent(0.1)
@@ -163,7 +163,7 @@ def test_old_answers_do_not_count(busy):
 
 
 def test_silent_domain_waits_and_is_given_up():
-    """A domain that answers nothing is probed a few times, then given up; an answer resets it."""
+    """A domain without answers is probed a few times, then given up; an answer resets this."""
     domain, now = Pace(), 0.0
     for _ in range(7):
         refused(domain, now, busy=None)

@@ -1,4 +1,4 @@
-"""`make demo` and `make all`: what they refuse to replace, and the commands that they run."""
+"""`make demo` and `make all`: the commands they run, and what they refuse to replace."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tools import pipeline
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """An empty clone; the commands are recorded in place of being run."""
+    """An empty clone; commands are recorded instead of run."""
     monkeypatch.setattr(pipeline, "ROOT", tmp_path)
     ran = []
 
@@ -24,7 +24,7 @@ def clone(tmp_path, monkeypatch):
 
 
 def holds(root, categories, release):
-    """Make the clone hold data and a model of a task."""
+    """Write data and a model of a task into the clone."""
     make_tree(root)
     query = {"categories": categories, "release": release}
     (root / "data" / "query.json").write_text(json.dumps(query), encoding="utf-8")
@@ -33,7 +33,7 @@ def holds(root, categories, release):
 
 
 def test_an_empty_clone_starts_with_the_download(clone):
-    """Names, release and limit reach the command, and a failed download ends the run."""
+    """Names, release and limit are passed to the command; a failed download ends the run."""
     _, ran = clone
     arguments = ["Hamburger, Polar bear", "--release", "v6", "--limit", "150"]
     assert pipeline.main([*arguments, "--options", "--source cvdf"]) == 1
@@ -45,7 +45,7 @@ def test_an_empty_clone_starts_with_the_download(clone):
     ("categories", "release"), [(["Cat", "Fox"], "v4"), (["Cat", "Dog"], "v7"), (["Cat"], "v4")]
 )
 def test_another_task_is_not_replaced(clone, capsys, categories, release):
-    """Nothing runs, and both folders and their fate are named."""
+    """Nothing is run, and the message names both folders and what would happen to them."""
     root, ran = clone
     holds(root, categories, release)
     assert pipeline.main(["Cat,Dog"]) == 2
@@ -55,7 +55,7 @@ def test_another_task_is_not_replaced(clone, capsys, categories, release):
 
 
 def test_replace_goes_on(clone):
-    """--replace runs the download and passes the permission on."""
+    """--replace runs the download and is passed to it."""
     root, ran = clone
     holds(root, ["Cat", "Fox"], "v4")
     assert pipeline.main(["Cat,Dog", "--replace"]) == 1
@@ -63,7 +63,7 @@ def test_replace_goes_on(clone):
 
 
 def test_the_same_task_goes_on(clone):
-    """A repeated run needs no permission, whatever the case of the names."""
+    """Repeating a task needs no --replace, and the case of names does not matter."""
     root, ran = clone
     holds(root, ["Dog", "Cat"], "v4")
     assert pipeline.main(["cat,dog", "--limit", "20"]) == 1
@@ -71,7 +71,7 @@ def test_the_same_task_goes_on(clone):
 
 
 def test_a_model_without_data_is_not_replaced(clone, capsys):
-    """A model of other categories alone is reason enough to stop."""
+    """A model of unknown categories stops the run, even without data."""
     root, ran = clone
     (root / "models").mkdir()
     (root / "models" / "latest.keras").write_bytes(b"model")
@@ -80,14 +80,14 @@ def test_a_model_without_data_is_not_replaced(clone, capsys):
 
 
 def test_one_category_is_no_task(clone, capsys):
-    """A classifier needs two; the message shows how to write them."""
+    """One category is refused; the error shows how to write two."""
     with pytest.raises(SystemExit, match="2"):
         pipeline.main(["Cat"])
     assert 'CATEGORIES="Hamburger,Sandwich"' in capsys.readouterr().err
 
 
 def test_closing_lines_name_drawn_numbers(clone):
-    """Numbers of the sample are called drawn, those of photos are not."""
+    """Results on the sample are marked as drawn, results on photos are not."""
     root, _ = clone
     holds(root, ["Cat", "Dog"], "sample")
     assert "2 DRAWN test crops" in pipeline.closing(root, "sample", 60)
@@ -95,7 +95,7 @@ def test_closing_lines_name_drawn_numbers(clone):
 
 
 def test_makefile_passes_everything_on():
-    """Each variable of `make all` reaches the script."""
+    """`make all` passes each of its variables to the script."""
     text = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
     recipe = text[text.index("\nall:") : text.index("\ntest:")]
     for name in ("CATEGORIES", "RELEASE", "LIMIT", "REPLACE", "OPTIONS", "BACKBONE"):

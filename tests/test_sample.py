@@ -1,4 +1,4 @@
-"""The drawn sample is a true, small Open Images, and its server behaves as the web does."""
+"""The drawn sample has the properties of Open Images, and its server acts like a web server."""
 
 import base64
 import contextlib
@@ -61,13 +61,13 @@ def every(site, kind):
 
 
 def photo_path(site, row):
-    """Return where the photo of a row stands on disk."""
+    """Return the path of the photo of a row."""
     return site / row["OriginalURL"]
 
 
 @pytest.fixture(scope="module")
 def base(site):
-    """Serve the site for all tests of this file; each asks about photos of its own."""
+    """Serve the site for all tests of this file; tests do not request the same photos."""
     with sample.serve(site) as url:
         yield url
 
@@ -76,7 +76,7 @@ def base(site):
 
 
 def test_layout(site):
-    """Tables have the names and columns of V4, the names of classes no header."""
+    """Tables have the names and columns of V4; the class table has no header."""
     assert site.name == "2018_04"
     for subset in SUBSETS:
         assert rows(site, "boxes", subset)[0] == BOX_COLUMNS
@@ -95,14 +95,14 @@ def test_order_of_rows(site):
 
 
 def test_categories_in_every_subset(site):
-    """A small site still has all four categories in all subsets."""
+    """Even a small site has all four categories in all subsets."""
     for subset in SUBSETS:
         found = {row["LabelName"] for row in rows(site, "boxes", subset)[1]}
         assert {MIDS[name] for name in CATEGORIES} <= found
 
 
 def test_boxes_and_photos_belong_together(site):
-    """Each photo has a box in the same subset and each box a photo."""
+    """Each photo has a box in the same subset, and each box has a photo."""
     for subset in SUBSETS:
         boxed = {row["ImageID"] for row in rows(site, "boxes", subset)[1]}
         photos = rows(site, "photos", subset)[1]
@@ -111,7 +111,7 @@ def test_boxes_and_photos_belong_together(site):
 
 
 def test_hierarchy(site):
-    """A hamburger is a kind of sandwich, parts are no kinds, and every node has a name."""
+    """A hamburger is a kind of sandwich, parts are not kinds, and every node has a name."""
     tree = json.loads((site / HIERARCHY).read_text(encoding="utf-8"))
     kinds, parts, seen = defaultdict(set), defaultdict(set), set()
 
@@ -130,7 +130,7 @@ def test_hierarchy(site):
 
 
 def test_size_and_md5_are_true(site):
-    """OriginalSize and OriginalMD5 are those of the bytes on disk."""
+    """OriginalSize and OriginalMD5 match the files on disk."""
     there = 0
     for row in every(site, "photos"):
         if photo_path(site, row).exists():
@@ -143,7 +143,7 @@ def test_size_and_md5_are_true(site):
 
 
 def test_boxes_are_inside(site):
-    """Boxes are fractions within the picture and a few pixels large at least."""
+    """Boxes are fractions between 0 and 1 with a minimum size."""
     for row in every(site, "boxes"):
         xmin, xmax, ymin, ymax = (float(row[name]) for name in ("XMin", "XMax", "YMin", "YMax"))
         assert 0 <= xmin < xmax - 0.005 and xmax <= 1
@@ -151,7 +151,7 @@ def test_boxes_are_inside(site):
 
 
 def test_flags_have_three_values(site):
-    """Every flag is seen as 0, 1 and -1, and -1 holds for all five at once."""
+    """Every flag takes the values 0, 1 and -1; if one flag is -1, all five are."""
     boxes = every(site, "boxes")
     for flag in FLAGS:
         assert {row[flag] for row in boxes} == {"-1", "0", "1"}
@@ -160,14 +160,14 @@ def test_flags_have_three_values(site):
 
 
 def test_sources(site):
-    """Boxes are drawn in three ways, those of a machine only in train."""
+    """There are all three sources of boxes, and activemil only in train."""
     assert {row["Source"] for row in every(site, "boxes")} == {"xclick", "freeform", "activemil"}
     tested = rows(site, "boxes", "test")[1] + rows(site, "boxes", "validation")[1]
     assert "activemil" not in {row["Source"] for row in tested}
 
 
 def test_two_categories_and_several_boxes_in_a_photo(site):
-    """Some photo has two of the four categories, some more than one box of one."""
+    """There are photos with two of the four categories, and with several boxes of one."""
     mids = {MIDS[name] for name in CATEGORIES}
     found = defaultdict(list)
     for row in every(site, "boxes"):
@@ -178,7 +178,7 @@ def test_two_categories_and_several_boxes_in_a_photo(site):
 
 
 def test_credits_are_hard_to_read(site):
-    """Authors and titles have commas, quotes, letters beyond ASCII and HTML entities."""
+    """Authors and titles contain commas, quotes, non-ASCII characters and HTML entities."""
     text = [row["Author"] + row["Title"] for row in every(site, "photos")]
     for mark in (",", '"', "&#x27;", "&amp;"):
         assert any(mark in credit for credit in text)
@@ -186,7 +186,7 @@ def test_credits_are_hard_to_read(site):
 
 
 def test_labels_are_positive_and_negative(site):
-    """What people said of a photo agrees with the boxes in it."""
+    """Image labels of cats and dogs agree with the boxes."""
     boxed = {(row["ImageID"], row["LabelName"]) for row in every(site, "boxes")}
     labels = every(site, "labels")
     assert {row["Confidence"] for row in labels} == {"0", "1"}
@@ -199,7 +199,7 @@ def test_labels_are_positive_and_negative(site):
 
 
 def test_turned_photos(site):
-    """EXIF and Rotation set a photo upright in the same way, and there are all three turns."""
+    """EXIF and Rotation give the same upright photo; all three rotations occur."""
     turned = [row for row in every(site, "photos") if row["Rotation"] not in ("", "0.0")]
     assert {row["Rotation"] for row in turned} == {"90.0", "180.0", "270.0"}
     assert "" in {row["Rotation"] for row in every(site, "photos")}
@@ -212,7 +212,7 @@ def test_turned_photos(site):
 
 
 def test_boxes_hold_for_the_stored_pixels():
-    """Cropped from the stored pixels and then turned, a subject looks as in the upright photo."""
+    """Crops from the stored pixels, rotated afterwards, equal crops from the upright photo."""
     plan = next(plan for plan in plans_for(0, 60) if plan.thumbnail and not plan.grey)
     crops = {}
     for plan.rotation in (0, 90, 180, 270):
@@ -230,7 +230,7 @@ def test_boxes_hold_for_the_stored_pixels():
 
 
 def test_grey_photo(site):
-    """There is a real grey photo, with one channel."""
+    """Some photos are grey, with one channel."""
     modes = set()
     for path in (site.parent / "photos").glob("*_o.jpg"):
         with Image.open(path) as photo:
@@ -239,7 +239,7 @@ def test_grey_photo(site):
 
 
 def test_near_duplicates(site):
-    """A burst by one author is in the tables, and one of them straddles the subsets."""
+    """There are bursts of photos by one author, some of them in two subsets."""
     plans = plans_for(0, 60)
     takes = defaultdict(list)
     for plan in plans:
@@ -253,7 +253,7 @@ def test_near_duplicates(site):
 
 
 def test_equal_seeds_equal_bytes(tmp_path):
-    """The same seed draws the same bytes, another one others."""
+    """The same seed gives the same bytes, another seed gives others."""
 
     def content(name, seed):
         root = sample.build(tmp_path / name, seed=seed, photos=12).parent
@@ -266,7 +266,7 @@ def test_equal_seeds_equal_bytes(tmp_path):
 
 
 def test_build_is_kept_in_the_cache(tmp_path, monkeypatch):
-    """A sample that is in the cache is not drawn again, and nothing half made is left."""
+    """A cached sample is not drawn again, and no partial folder is left."""
     monkeypatch.setenv("OPENIMAGER_CACHE", str(tmp_path))
     first = sample.build(photos=12)
     monkeypatch.setattr(drawing, "draw", None)
@@ -275,7 +275,7 @@ def test_build_is_kept_in_the_cache(tmp_path, monkeypatch):
 
 
 def test_build_refuses(tmp_path):
-    """A folder with something else in it is left alone; too few photos are refused."""
+    """A folder that is not empty is refused and unchanged; too few photos are refused."""
     (tmp_path / "letter.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(BadInput, match="not empty"):
         sample.build(tmp_path, photos=12)
@@ -285,7 +285,7 @@ def test_build_refuses(tmp_path):
 
 
 def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
-    """What was drawn before an interruption is not taken for a site."""
+    """An interrupted build leaves no files."""
     monkeypatch.setattr(drawing, "_photo_row", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         sample.build(tmp_path / "site", photos=12)
@@ -296,7 +296,7 @@ def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_serves_what_is_on_disk(base, site):
-    """A photo and a table arrive byte for byte; a relative OriginalURL leads to the photo."""
+    """Photos and tables are served byte for byte; relative OriginalURLs lead to the photos."""
     odd = json.loads((site.parent / "responses.json").read_text(encoding="utf-8"))
     row = next(r for r in every(site, "photos") if r["OriginalURL"].removeprefix("../") not in odd)
     url = requests.compat.urljoin(base, row["OriginalURL"])
@@ -307,7 +307,7 @@ def test_serves_what_is_on_disk(base, site):
 
 
 def test_head(base, site):
-    """HEAD says how large a file is and sends none of it."""
+    """HEAD returns the length of a file without its content."""
     answer = requests.head(base + HIERARCHY)
     size = (site / HIERARCHY).stat().st_size
     assert answer.headers["Content-Length"] == str(size)
