@@ -1,4 +1,4 @@
-"""Accuracy and calibration of our models on unseen crops, beside the original's recipe of 2018.
+"""Accuracy and calibration of our models on unseen crops, compared with the recipe of 2018.
 
     python benchmarks/accuracy.py SITE CATEGORY... [--seeds N] [--weights FILE] [--folder DIR]
     python benchmarks/accuracy.py sample [--seeds N] [--folder DIR]
@@ -11,8 +11,8 @@ photos, trains the recipe of 2018 on them, and runs build-model and evaluate-mod
 The second form compares our small network with the original's network on the drawn sample; both
 are trained by build-model.
 
-With --folder everything is kept there, and what is finished is not repeated. The exit status is 1
-where a goal is missed; test sets too small to decide anything are only reported.
+With --folder everything is kept there, and finished parts are not repeated. The exit status is 1
+if a goal is missed; results on test sets that are too small are only reported.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from tools import pipeline
 
 ROOT = pipeline.ROOT
 RECIPE, SMALL, BACKBONE, ORIGINAL = "recipe of 2018", "our CNN", "backbone", "original network"
-# Share of the recipe's error, and of its CPU-seconds of fitting, that may be reached.
+# Goals: the highest ratio of the recipe's error, and of its CPU-seconds of fitting.
 GOALS = {SMALL: (0.60, 1.0), BACKBONE: (0.20, 1.0)}
 CALIBRATED = 0.05  # expected calibration error after scaling, mean over the seeds
 ENOUGH = 300  # test crops; with fewer, one standard error is some three points
@@ -44,16 +44,16 @@ EPOCHS, PATIENCE = 50, 4
 
 
 def import_keras():
-    """Import Keras without what TensorFlow logs as it starts."""
+    """Import Keras without TensorFlow's log messages."""
     keras = predict.import_keras()
     import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")  # one model after another is what this is for
+    tf.get_logger().setLevel("ERROR")  # training several models would log warnings
     return keras, tf
 
 
 def fit_recipe(crops, out, seed):
-    """Train as the original did in 2018; save the model and what fitting cost.
+    """Train the recipe of 2018; save the model and the cost of fitting.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def fit_recipe(crops, out, seed):
     )  # fmt: skip
     options = dict(directory=str(Path(crops) / "train"), target_size=SIZE, batch_size=16)
     train = augmented.flow_from_directory(**options, seed=seed)
-    # It stopped by the loss on the very folder that it trained on. That is the recipe.
+    # The recipe stops by the loss on the folder that it was trained on.
     judged_on = generator_class(rescale=1 / 255).flow_from_directory(**options, shuffle=False)
     layers = keras.layers
     model = keras.Sequential([keras.Input((*SIZE, 3))])
@@ -88,7 +88,7 @@ def fit_recipe(crops, out, seed):
     began = time.process_time()
     fitted = model.fit(train, validation_data=judged_on, epochs=EPOCHS, callbacks=[stop], verbose=0)
     spent = time.process_time() - began
-    # It takes pixels from 0 to 1, as the generator made them; from here on they are raw.
+    # The recipe was trained on pixels from 0 to 1; the saved model takes raw pixels.
     inputs = keras.Input((*SIZE, 3))
     raw = keras.Model(inputs, model(layers.Rescaling(1 / 255)(inputs)))
     raw.save(Path(out) / "recipe.keras")
@@ -108,7 +108,7 @@ def measured(command):
 
 
 def run_recipe(data, out, seed):
-    """Train the recipe in a process of its own; return its model's file and what it cost."""
+    """Train the recipe in a separate process; return the model's file and the cost."""
     out.mkdir(parents=True, exist_ok=True)
     script = [sys.executable, __file__, "--recipe", str(out), "--seed", str(seed), str(data)]
     memory = measured(script)
@@ -117,7 +117,7 @@ def run_recipe(data, out, seed):
 
 
 def run_notebooks(data, out, parameters):
-    """Run build-model and evaluate-model; return the model's file, its costs and calibration."""
+    """Run build-model and evaluate-model; return the model's file, the costs and calibration."""
     parameters = {"DATA_DIR": str(data), "MODELS_DIR": str(out)} | parameters
     command = [sys.executable, str(ROOT / "tools" / "notebooks.py"), "run", "model", "evaluation"]
     for name, value in parameters.items():
@@ -171,7 +171,7 @@ def methods_of(site, weights):
 
 
 def compare(methods, seeds, folder):
-    """Run what is not finished; return a dict of method to the results of its seeds."""
+    """Run what is not finished yet; return the results of the seeds for each method."""
     data, results = folder / "data", {}
     for seed in seeds:
         for name, changes in methods.items():
@@ -197,7 +197,7 @@ def compare(methods, seeds, folder):
 
 
 def report(results):
-    """Print the tables; return the goals that were missed, a sentence each, and the crops."""
+    """Print the tables; return one sentence per missed goal, and the crops."""
     reference = RECIPE if RECIPE in results else ORIGINAL
     photos = results[reference][0]["photos"]
     base = np.mean([one["right"] for one in results[reference]], axis=0)

@@ -1,16 +1,16 @@
-"""Downloading and cropping on a Dask cluster on this machine, and what that means for all photos.
+"""Downloading and cropping on a local Dask cluster, and an extrapolation to all photos.
 
     python benchmarks/cluster.py [--photos N] [--crops N] [--rows N] [--only PART]
 
-A scheduler and one or two workers, each a process of its own that runs one partition at a time,
-the client, an S3 server (SeaweedFS) and a photo server that waits 150 ms before each answer share
-this machine; the CPU time of each is printed. Goals, as ratios within this one run:
+A scheduler and one or two workers, each a process that runs one partition at a time, the client,
+an S3 server (SeaweedFS) and a photo server that waits 150 ms before each answer share this
+machine; the CPU time of each is printed. Goals, as ratios within one run:
 
 - download: 5,000 photos into the bucket on 8 threads per worker: two workers at least 1.8 times as
   fast as one, and Dask at most 10 % slower than two processes without it,
 - crops: 300 photos of 3000 x 2000, one thread per worker: two workers at least 1.5 times as fast,
 - memory: 200,000 rows through a function that only returns outcomes: client and scheduler at most
-  0.5 GB, and the client no larger at the end than after the first tenth, but for the outcomes.
+  0.5 GB, and the client no larger at the end than after the first tenth, without the outcomes.
 
 The last lines extrapolate CPU and bytes per photo to 1.74 million photos and 14.6 million crops.
 """
@@ -115,7 +115,7 @@ def cluster(workers: int, environment: dict[str, str]):
 
 
 def client(environment: dict[str, str], *words) -> dict:
-    """Run a function of `cluster_clients` in a process of its own; return what it measured."""
+    """Run a function of `cluster_clients` in a separate process; return its measurements."""
     command = [sys.executable, __file__, "--client", *map(str, words)]
     done = subprocess.run(
         command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True
@@ -133,7 +133,7 @@ def cpu(processes: dict) -> dict[str, float]:
 
 
 def measured(what: str, processes: dict, environment: dict[str, str], *words) -> dict:
-    """Run a client; print the wall time and the CPU that each process used meanwhile."""
+    """Run a client; print the wall time and the CPU time of each process."""
     before = cpu(processes)
     run = client(environment, *words)
     used = {name: seconds - before[name] for name, seconds in cpu(processes).items()}
@@ -157,7 +157,7 @@ def downloads(folder: Path, photos: int, paper: dict) -> list[tuple]:
     print(f"{photos:,} photos of {size / 1e3:.0f} kB, {LATENCY * 1e3:.0f} ms each")
     runs = {}
     for workers in (1, 2, 0):
-        # Each with a new S3 server, because a full one is slower.
+        # Start a new S3 server each time, because a full one is slower.
         weed = folder / f"weed{workers}"
         weed.mkdir()
         what = f"{workers} workers" if workers else "2 processes without Dask"
@@ -246,7 +246,7 @@ def croppings(folder: Path, photos: int, paper: dict) -> list[tuple]:
 
 
 def write_copies(data_dir: Path, count: int) -> None:
-    """Write photos of 1024 pixels with as many boxes each as Open Images has on average."""
+    """Write photos of 1024 pixels with the mean number of boxes in Open Images."""
     data = builders.DataDir(data_dir)
     rng = np.random.default_rng(0)
     for seed in range(count):
@@ -260,7 +260,7 @@ def write_copies(data_dir: Path, count: int) -> None:
 
 
 def memory(rows: int, paper: dict) -> list[tuple]:
-    """Send rows through workers that do nothing; look at the client and the scheduler."""
+    """Send rows through workers that do nothing; measure the memory of client and scheduler."""
     with cluster(2, {}) as (address, processes):
         run = measured(f"{rows:,} rows", processes, {}, "memory", address, rows)
         scheduler = processes["scheduler"].memory_info().rss

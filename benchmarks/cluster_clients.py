@@ -1,4 +1,4 @@
-"""What the client of benchmarks/cluster.py does, in a process of its own, and its workers."""
+"""The clients of benchmarks/cluster.py, which run in separate processes, and their workers."""
 
 import contextlib
 import multiprocessing
@@ -18,13 +18,13 @@ THREADS = 8  # per worker
 
 
 def imported(seconds: float = 0) -> None:
-    """Sleep, in a process that has imported this module and so what it imports."""
+    """Sleep in a process that has imported this module and its dependencies."""
     time.sleep(seconds)
 
 
 @contextlib.contextmanager
 def timed():
-    """Yield a dict that has, afterwards, the wall time and the CPU of this process."""
+    """Yield a dict that later has the wall time and the CPU time of this process."""
     found, wall, used = {}, time.perf_counter(), time.process_time()
     yield found
     found |= {"wall": time.perf_counter() - wall, "cpu": time.process_time() - used}
@@ -90,6 +90,6 @@ def memory(address: str, rows: str) -> dict:
 
 
 def nothing(rows):
-    """Return the outcomes of photos that nobody fetched."""
+    """Return outcomes of photos without downloading them."""
     outcomes = [Outcome(name, "ok", "cvdf", 1024, 768, 294_000) for name in rows["ImageID"]]
     return pd.DataFrame(outcomes, columns=Outcome._fields)

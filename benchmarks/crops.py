@@ -1,13 +1,13 @@
-"""Cropping photos the size that cameras make, beside the decoding that it cannot avoid.
+"""Cropping photos of a camera's size, compared with the time that decoding alone takes.
 
     python benchmarks/crops.py [--photos N] [--repeat N] [--no-bucket]
 
 Real photos of ../shared/mirror are enlarged to 3000 x 2000, with noise like a camera's, and cropped
 to 128 pixels by `openimager.write_crops` on two threads. The floor is decoding the same photos at
-1/8 of their size with Pillow on two threads. Every run is a process of its own. Then the same into
-a bucket of SeaweedFS on this machine, and how far the crops are, before they are written, from a
-full decode and the same resize. The exit status is 1 where a goal is missed. Without the mirror
-the photos are drawn, and it says so.
+1/8 of their size with Pillow on two threads. Each run is a separate process. The same is measured
+in a bucket of SeaweedFS on this machine, and the crops, before they are written, are compared with
+those of a full decode and the same resize. The exit status is 1 if a goal is missed. Without the
+mirror the photos are drawn, and a message says so.
 """
 
 import argparse
@@ -65,15 +65,15 @@ def main() -> int:
 
 
 def write_photos(data_dir: Path, count: int) -> tuple[int, int]:
-    """Make photos and tables as the downloader leaves them; return how many photos and boxes."""
+    """Write photos and tables as the downloader does; return the numbers of photos and boxes."""
     (data_dir / "images").mkdir(parents=True)
     photos, boxes = mirrored(count) if MIRROR.is_dir() else drawn(count)
     random = np.random.default_rng(0)
     for image_id, picture in photos:
         enlarged = picture.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
         light = np.asarray(enlarged, dtype=np.float32)
-        # Noise of light grows with its square root; a lens blurs what falls on the sensor, not
-        # the noise of the sensor, so it comes last and is as fine as the pixels.
+        # Noise grows with the square root of light. It is added last, because a lens blurs light,
+        # but not the noise of the sensor, which differs between neighbouring pixels.
         light += random.standard_normal(light.shape, dtype=np.float32) * (1 + 0.35 * light**0.5)
         noisy = Image.fromarray(light.clip(0, 255).astype(np.uint8))
         noisy.save(data_dir / "images" / f"{image_id}.jpg", quality=92)
@@ -99,7 +99,7 @@ def mirrored(count: int):
 
 
 def drawn(count: int):
-    """Return drawn pictures with two boxes each, for where there are no real photos."""
+    """Return drawn pictures with two boxes each, used if there are no real photos."""
     print(
         "There is no ../shared/mirror: these photos are DRAWN, the figures are no figures on photos"
     )
@@ -122,7 +122,7 @@ def drawn(count: int):
 
 
 def child(way: str, data_dir: Path, url: str, environment: dict) -> dict[str, float]:
-    """Measure one way in a process of its own."""
+    """Measure one way in a separate process."""
     command = [sys.executable, __file__, "--run", way, str(data_dir), url]
     environment = {**os.environ, **environment}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -130,7 +130,7 @@ def child(way: str, data_dir: Path, url: str, environment: dict) -> dict[str, fl
 
 
 def measured(way: str, data_dir: str, url: str) -> int:
-    """Do it in this process; print seconds, CPU seconds and peak gigabytes."""
+    """Run one way in this process; print seconds, CPU seconds and peak gigabytes."""
     with tempfile.TemporaryDirectory() as folder:
         target = Store(url if way == "bucket" else folder)
 
@@ -140,14 +140,14 @@ def measured(way: str, data_dir: str, url: str) -> int:
         files = [path for path in Path(data_dir).rglob("*") if path.is_file()]
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(copy, files))
-        peak = Path("/proc/self/clear_refs")  # what copying took is not to be counted
+        peak = Path("/proc/self/clear_refs")  # do not count the memory of copying
         with contextlib.suppress(OSError):
             peak.write_text("5")
         begun, used = time.perf_counter(), time.process_time()
         if way == "floor":
             floor(Path(folder))
         else:
-            # In a bucket threads also wait for the server, so there are more of them.
+            # In a bucket threads also wait for the server, so the default of more threads is used.
             workers = THREADS if way == "folder" else None
             crops.write_crops(target, workers=workers, quiet=True)
         seconds, cpu = time.perf_counter() - begun, time.process_time() - used
@@ -156,9 +156,9 @@ def measured(way: str, data_dir: str, url: str) -> int:
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process held."""
+    """Return the peak memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the parent held when it started us
+    if status.exists():  # getrusage would count the parent's memory at the fork
         line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     import resource
@@ -167,7 +167,7 @@ def peak_memory() -> int:
 
 
 def floor(data_dir: Path) -> None:
-    """Decode every photo at 1/8 of its size, and nothing else."""
+    """Decode every photo at 1/8 of its size, without cropping."""
 
     def decode(path: Path) -> None:
         with Image.open(path) as photo:
@@ -179,7 +179,7 @@ def floor(data_dir: Path) -> None:
 
 
 def psnr(data_dir: Path) -> list[float]:
-    """Return the PSNR in dB of each crop, before it is written, from a full decode's."""
+    """Return the PSNR in dB of each unwritten crop, compared with that of a full decode."""
     found = []
     for image_id, boxes in pd.read_csv(data_dir / "boxes.csv").groupby("ImageID"):
         path = data_dir / "images" / f"{image_id}.jpg"
@@ -199,14 +199,14 @@ def psnr(data_dir: Path) -> list[float]:
 
 
 def missed(ways, decibels) -> bool:
-    """Print the figures beside their goals; return whether one is missed."""
+    """Print the figures and their goals; return whether one is missed."""
     for way, runs in ways.items():
         seconds, cpu = (min(run[name] for run in runs) for name in ("seconds", "cpu"))
         memory = max(run["gigabytes"] for run in runs)
         print(f"{way:8} {seconds:6.2f} s, {cpu:6.2f} CPU-seconds, at most {memory:.2f} GB")
 
     def ratio(way: str, other: str) -> float:
-        """Return the median of the ratios of neighbouring runs, of which load slows both."""
+        """Return the median ratio of neighbouring runs, which other load slows equally."""
         pairs = zip(ways[way], ways[other], strict=True)
         return statistics.median(one["seconds"] / two["seconds"] for one, two in pairs)
 

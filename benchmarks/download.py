@@ -1,8 +1,8 @@
-"""How fast photos arrive: from a source that throttles, in bulk beside img2dataset, with latency.
+"""Speed of downloads: from a throttled source, in bulk beside img2dataset, and with latency.
 
     python benchmarks/download.py [throttled] [bulk] [latency]
 
-Whole `download()` runs are measured in processes of their own, after imports and selection. Goals:
+`download()` is measured in separate processes, after imports and selection. Goals:
 
 - throttled: 1,000 photos from a source that serves 30, then one every 10 s, and from a mirror that
   needs 50 ms: at most twice the time of the mirror alone plus 20 s, at most 20 responses of 429,
@@ -33,7 +33,7 @@ WORKERS, LATENCY, MIRROR_LATENCY = 32, 0.150, 0.050
 THROTTLED, BULK, FEW, DELAYED = 1000, 20_000, 2000, 2000
 BURST, REFILL = 30, 10.0
 
-# The tables are read before the clock starts: selection has a benchmark of its own.
+# The tables are read before the measurement, because selection has its own benchmark.
 CLIENT = """
 import json, resource, sys, time
 import openimager.photos.download as module
@@ -85,7 +85,7 @@ http {{
 
 
 def photo(size=96_000):
-    """Return a JPEG of about `size` bytes, as large in pixels as Flickr's photos of that size."""
+    """Return a JPEG of about `size` bytes, with as many pixels as Flickr's photos of that size."""
     import numpy as np
     from PIL import Image
 
@@ -102,7 +102,7 @@ def photo(size=96_000):
 
 
 def serve(ready, latency, throttled, retry_after):
-    """Answer GETs after `latency` seconds; if throttled, with 429 once the budget is spent.
+    """Answer GETs after `latency` seconds; if throttled, with 429 when the budget is spent.
 
     ``GET /counts`` returns the numbers of both kinds of answers, and resets them.
     """
@@ -177,7 +177,7 @@ def write_tables(folder, url, count):
 
 
 def ours(folder, tables, **options):
-    """Measure one download in a process of its own."""
+    """Measure one download in a separate process."""
     data = Path(tempfile.mkdtemp(dir=folder))
     options = json.dumps({"workers": WORKERS} | options)
     command = [sys.executable, "-c", CLIENT, str(tables), str(data), options]
@@ -207,7 +207,7 @@ def throttled(folder):
 
 
 def latency(folder):
-    """Yield the goal of the source that answers late."""
+    """Yield the goal of the source with latency."""
     with Server(LATENCY) as server:
         run = ours(folder, write_tables(folder, server.url, DELAYED))
     best = LATENCY * DELAYED / WORKERS
@@ -216,7 +216,7 @@ def latency(folder):
 
 
 def bulk(folder):
-    """Yield the goals of a source without limits, beside img2dataset."""
+    """Yield the goals of a source without limits, compared with img2dataset."""
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     if not Path(nginx).exists():
         raise SystemExit("bulk: needs nginx (apt-get install nginx-light)")
@@ -272,7 +272,7 @@ def rival(folder, url):
 
 
 def requests_at(folder):
-    """Return when nginx answered each request, in seconds."""
+    """Return the times at which nginx answered the requests, in seconds."""
     time.sleep(0.2)
     path = folder / "access.log"
     return [float(line) for line in path.read_text(encoding="utf-8").split()]
@@ -286,7 +286,7 @@ def main():
     wanted = parser.parse_args().kinds or list(kinds)
     missed = 0
     with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)  # nginx's worker is another user
+        os.chmod(name, 0o755)  # nginx's worker runs as another user
         for kind in wanted:
             for what, value, bound, sign in kinds[kind](Path(name)):
                 met = value * sign <= bound * sign

@@ -1,12 +1,12 @@
-"""How large the gallery page is, how soon it shows tiles, and how smoothly it scrolls.
+"""Size of the gallery page, time until it shows tiles, and smoothness of scrolling.
 
     python benchmarks/gallery.py [--photos N ...] [--repeat N]
 
 Writes pages of 3,000 and 10,000 photos with two boxes each, opens them in headless Chromium and
 scrolls through them by mouse wheel. The photos are drawn, as large as those of CVDF's mirror
-(1,024 x 683 pixels, about 290 kB): their content makes no difference here. A task of the page's
-main thread is measured in CPU time, beside the wall time that it took on a machine that may have
-other work. The exit status is 1 where a goal is missed.
+(1,024 x 683 pixels, about 290 kB): their content makes no difference here. Tasks of the page's
+main thread are measured in CPU time; their wall time is printed too, but depends on other load.
+The exit status is 1 if a goal is missed.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WATCH = """() => {
     };
     requestAnimationFrame(frame);
 }"""
-# The first tiles are there once every image that touches the window has been decoded.
+# The first tiles are shown when every image in the window has been decoded.
 FIRST_TILES = """async () => {
     const visible = [...document.querySelectorAll('#grid img')]
         .filter((image) => image.getBoundingClientRect().top < innerHeight);
@@ -109,7 +109,7 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def look(path: Path) -> dict[str, float]:
-    """Open the page in a new browser, scroll through it and filter it; return what was measured."""
+    """Open the page in a new browser, scroll through it and filter it; return the measurements."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as play:
         browser = play.chromium.launch(
@@ -155,7 +155,7 @@ def main_thread_tasks(events: list[dict]) -> list[dict]:
 
 
 def report(count: int, size: int, runs: list[dict[str, float]]) -> bool:
-    """Print the figures beside their goals; return whether one is missed."""
+    """Print the figures and their goals; return whether one is missed."""
     best = {name: min(run[name] for run in runs) for name in runs[0]}
     figures = {
         "page without photos": (size / 1e6, 2.0, "MB"),
@@ -164,7 +164,7 @@ def report(count: int, size: int, runs: list[dict[str, float]]) -> bool:
     }
     missed = False
     for name, (figure, goal, unit) in figures.items():
-        # Size and first tiles have goals for 3,000 photos alone.
+        # There are goals for size and first tiles only with 3,000 photos.
         goal = goal if count <= SIZED or unit == "ms of CPU" else np.inf
         verdict = "" if goal == np.inf else "   ok" if figure <= goal else "   MISSED"
         print(

@@ -1,9 +1,9 @@
-"""How long a push into a registry folder takes, beside copying and hashing the same files.
+"""Time of a push into a registry folder, compared with copying and hashing the same files.
 
     python benchmarks/registry.py [--files 3000] [--megabytes 100] [--rounds 3]
 
 The reference reads each file once, hashes it (SHA256) and writes it elsewhere, with the standard
-library. Ratios are of the same run, the best of some rounds each. Exits with 1 where a goal is
+library. Ratios are within one run, of the best of several rounds. Exits with 1 if a goal is
 missed: a first push at most 3 times the reference, a repeated push at most 0.35 of the first.
 """
 
@@ -52,7 +52,7 @@ def copy_and_hash(files: dict[str, Path], folder: Path) -> None:
 
 
 def seconds(work, *arguments) -> float:
-    """Return how long a call takes, in seconds of wall time."""
+    """Return the wall time of a call in seconds."""
     began = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - began
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=float, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    import_quilt()  # its import is not what is measured
+    import_quilt()  # do not measure the import
     plain, first, again = [], [], []
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)

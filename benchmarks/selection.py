@@ -1,4 +1,4 @@
-"""Selecting from full-size tables, beside the pandas lines of 2018 on the same tables.
+"""Selection from full-size tables, compared with the pandas code of 2018 on the same tables.
 
     python benchmarks/selection.py [--rows N] [--runs N] [--keep DIR]
 
@@ -23,7 +23,7 @@ import numpy as np
 
 BOXES, PHOTOS, CATEGORIES = 14_610_229, 1_743_042, 601
 RARE, COMMON = ("category 588", "category 599"), ("category 5", "category 10")
-# Title, categories, limit, dry run; the most that wall and peak memory may be of pandas'.
+# Title, categories, limit, dry run; the highest ratios of wall time and peak memory to pandas.
 CASES = (
     ("two rare categories, dry run", RARE, None, True, 0.25, 0.10),
     ("two common ones, limit 1500, dry run", COMMON, 1500, True, 0.40, 0.25),
@@ -141,14 +141,14 @@ def _write_photos(path: Path, ids, rng) -> None:
 
 
 def run(code: str, *arguments) -> tuple[float, float, str]:
-    """Run code in a process of its own; return wall seconds, peak megabytes, what it printed."""
+    """Run code in a separate process; return wall seconds, peak megabytes and its output."""
     begin = time.perf_counter()
     command = [sys.executable, "-c", code, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     printed = process.stdout.read().strip()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        # Such as one that needed more memory than there is: the others are still measured.
+        # For example if it ran out of memory; the other runs are still measured.
         printed = f"ended with status {os.waitstatus_to_exitcode(status)}"
     # Linux counts in KiB, macOS in bytes.
     scale = 1e6 if sys.platform == "darwin" else 1e3
@@ -182,7 +182,7 @@ def main() -> int:
         folder = Path(options.keep or scratch)
         if not (folder / "class-descriptions-boxable.csv").exists():
             print(f"making tables of {options.rows:,} boxes ...", flush=True)
-            # In a process of its own: a child's peak memory counts what its parent holds.
+            # In a separate process, because a child's peak memory includes its parent's.
             make = [sys.executable, __file__, "--make", str(folder), "--rows", str(options.rows)]
             subprocess.run(make, check=True)
         met = [convert(folder, Path(scratch, "parquet"))]
@@ -203,7 +203,7 @@ def measure(folder, parquet, runs, title, names, limit, dry_run, *goals) -> tupl
         for _ in range(runs)
     ]
     said = [{printed for _, _, printed in side} for side in zip(*pairs, strict=True)]
-    # Under a limit there are fewer rows than pandas selects.
+    # With a limit, fewer rows are selected than by pandas.
     good = (limit is not None or said[0] == said[1]) and "ended" not in str(said)
     print(f"{title}: {' '.join(sorted(said[0]))} boxes and photos", end="")
     print("" if limit or good else f", pandas: {' '.join(sorted(said[1]))}")

@@ -1,19 +1,19 @@
-"""What feeding the model costs beside the model itself, and how much memory training takes.
+"""The cost of feeding batches, compared with the model's, and the memory that training takes.
 
     python benchmarks/training.py
 
-5,000 noisy drawn crops are written to a temporary folder, and a process of its own runs the cells
-of notebooks/build-model.ipynb as far as the batches and our small CNN, trains it, and measures
-CPU-seconds, the least of two rounds, of
-    reading      decoding all crops and filling the cache, once in a training
-    feeding      an epoch of batches from that cache, shuffled, with no model to take them
-    model        as many steps as an epoch has on one and the same batch, augmentation included
+5,000 noisy drawn crops are written to a temporary folder. A separate process runs the cells of
+notebooks/build-model.ipynb up to the batches and the small CNN, trains it, and measures
+CPU-seconds, the smaller of two rounds, of
+    reading      decoding all crops and filling the cache, once per training
+    feeding      an epoch of shuffled batches from that cache, without a model
+    model        as many steps as in an epoch, all on one batch, with augmentation
     fit          an epoch of `model.fit` on the batches
-Judged is feeding, with reading shared out over the notebook's EPOCHS, as a share of model: it is
-measured by itself. What fit costs beyond model is printed only: a small difference of two large
-numbers, it moves by several per cent from run to run, many times what feeding takes.
+The goal is (feeding + reading / EPOCHS) / model. What fit costs beyond model is only printed: it
+is a small difference of two large numbers, and varies by several per cent from run to run, which
+is much more than feeding costs.
 
-The exit status is 1 where a goal is missed. It takes about three minutes on two cores.
+The exit status is 1 if a goal is missed. It takes about three minutes on two cores.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def write_crops(data_dir: Path) -> None:
-    """Draw crops of two categories, as noisy as photos, and the table that goes with them."""
+    """Draw crops of two categories with noise, and write their table."""
     random = np.random.default_rng(0)
     found = []
     for number in range(CROPS):
@@ -107,7 +107,7 @@ def measured(data_dir: Path) -> dict:
     with contextlib.redirect_stdout(sys.stderr):
         names, epochs, reading = cells_until_needed(data_dir)
         batches, model = names["train_batches"], names["compiled"](names["make_small"], 10)
-    # The cells take one batch, which may leave the cache unfilled.
+    # The cells read only one batch, so the cache may not be filled yet.
     reading += cpu_seconds(lambda: sum(1 for _ in batches))
     model.fit(batches, validation_data=names["validation_batches"], verbose=0)
     batch = next(iter(batches))
@@ -124,14 +124,14 @@ def measured(data_dir: Path) -> dict:
 
 
 def cpu_seconds(run) -> float:
-    """Return what a call costs, all threads together."""
+    """Return the CPU time of a call, over all threads."""
     began = time.process_time()
     run()
     return time.process_time() - began
 
 
 def missed(spent: dict, epochs: int, gigabytes: float) -> bool:
-    """Print the figures beside their goals; return whether one is missed."""
+    """Print the figures and their goals; return whether one is missed."""
     for way, seconds in spent.items():
         print(f"{way:8} {' and '.join(f'{one:.2f}' for one in seconds)} CPU-seconds")
     reading, feeding, model, fit = map(min, spent.values())

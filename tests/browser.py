@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests that look at pages; nothing may leave this machine."""
+"""A headless Chromium for tests of pages, without access to other machines."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ FLAGS = [
 
 
 def missing(what):
-    """Skip on a person's machine; fail in CI, where everything must be there."""
+    """Skip the test on a user's machine; fail in CI, where everything must be installed."""
     if os.environ.get("CI", "").lower() in ("1", "true"):
         pytest.fail(f"{what} is missing, and CI never skips this test.")
     pytest.skip(f"{what} is missing; the page was not opened in a browser.")
@@ -28,7 +28,7 @@ def missing(what):
 
 @contextlib.contextmanager
 def chromium():
-    """Yield a browser. OPENIMAGER_CHROMIUM names the program, where it is not found."""
+    """Yield a browser. OPENIMAGER_CHROMIUM names the program if Playwright has none."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -45,7 +45,7 @@ def chromium():
 
 
 def new_page(browser, **options):
-    """Return a page that lists in `outside` every request that leaves this machine."""
+    """Return a page; its list `outside` has all requests to other machines."""
     page = browser.new_page(**options)
     page.outside = []
     page.on("request", lambda request: _note(page.outside, request.url))

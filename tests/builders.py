@@ -81,7 +81,7 @@ def scene(width=320, height=240, seed=0):
 
 
 def bomb():
-    """Return a small JPEG whose header announces 3.6 thousand million pixels."""
+    """Return a small JPEG whose header claims 3.6 thousand million pixels."""
     data = bytearray(jpeg())
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = (60_000).to_bytes(2, "big") * 2

@@ -1,28 +1,28 @@
-"""What more than one test file needs."""
+"""Fixtures and hooks that several test files use."""
 
 import pytest
 
 from openimager import sample
 
-# What `make test-fast` leaves out: kernels, browsers, training, clusters and S3, whole files and
-# whatever uses a fixture. A longer run is marked where it stands.
+# `make test-fast` leaves out kernels, browsers, training, clusters and S3, as entire files or by
+# fixture. Other long tests are marked in their files.
 SLOW_FILES = (
     *("test_jupyter.py", "test_models.py", "test_cluster.py", "test_bucket_data.py"),
     *("test_bucket.py", "test_predict.py"),
 )
 SLOW_FIXTURES = {"chromium", "page", "lab", "explored", "s3_server"}
-# The files that take longest come first, so that two workers end together.
+# The slowest files come first, so that two workers finish at about the same time.
 ORDER = (*SLOW_FILES, "test_gallery.py", "test_download.py", "test_selection.py")
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Do not even import slow files, nor Dask and boto3, where none of their tests runs."""
+    """Do not import slow files, nor Dask and boto3, if their tests are not run."""
     slow = collection_path.name in SLOW_FILES
     return True if slow and config.option.markexpr == "not slow" else None
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the slow tests, and begin with the longest files."""
+    """Mark the slow tests, and sort the slowest files first."""
     order = {name: number for number, name in enumerate(ORDER)}
     for item in items:
         slow = item.path.name in SLOW_FILES
@@ -33,13 +33,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """Return the folder of the tables of a small drawn site, one for the whole session."""
+    """Return the folder of the tables of a small drawn site, shared by the session."""
     return sample.build(tmp_path_factory.mktemp("site") / "drawn", photos=60)
 
 
 @pytest.fixture(scope="module")
 def s3_server(tmp_path_factory):
-    """Yield the environment that reaches a real S3 server, one for each file of tests."""
+    """Yield the environment of a real S3 server, one for each test file."""
     import seaweed
 
     with seaweed.serving(tmp_path_factory.mktemp("weed")) as environment:
@@ -48,7 +48,7 @@ def s3_server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quilt_home(tmp_path_factory):
-    """Keep what quilt3 writes for a user in a folder of the tests."""
+    """Redirect the files that quilt3 writes for a user to a temporary folder."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(home / "data"))

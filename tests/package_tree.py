@@ -1,4 +1,4 @@
-"""A clone as the five notebooks leave it, with data/, models/ and what the package needs."""
+"""A clone as the five notebooks leave it, with data/, models/ and the files of the package."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 from openimager import registry
 from openimager.crops.geometry import rotate_box
 
-# Ending in a letter, so that a reader without a schema does not take them for numbers.
+# The IDs end with a letter, so that readers without a schema do not parse them as numbers.
 IDS = [image_id(16 * number + 10) for number in range(6)]
 GONE = image_id(16 * 6 + 10)
 SUBSETS = ["train", "train", "train", "validation", "test", "test"]
@@ -115,7 +115,7 @@ def make_tree(root):
 
 
 def everything(tree):
-    """Return every file of a tree by its path, to push what need not belong together."""
+    """Return every file of a tree by its path, without the check of consistency."""
     return {p.relative_to(tree).as_posix(): p for p in sorted(tree.rglob("*")) if p.is_file()}
 
 
@@ -125,7 +125,7 @@ def push(tree, place, message="first", name=NAME):
 
 
 def check_yolo(store):
-    """Compare every label of a YOLO export with the table of boxes, turned photos included."""
+    """Compare every label of a YOLO export with the table of boxes, with rotated photos."""
     text = store.path("yolo/data.yaml").read_text(encoding="utf-8")
     names = yaml.safe_load(text)["names"]
     photos = store.read_table("images.csv").set_index("ImageID")
@@ -145,7 +145,7 @@ def check_yolo(store):
 
 
 def datasets_says(home, *arguments, **options):
-    """Load with Hugging Face's datasets, offline, in a process; return what it found."""
+    """Load with Hugging Face's datasets, offline, in a process; return what it prints."""
     script = f"""
 import datasets
 found = datasets.load_dataset(*{arguments!r}, **{options!r})

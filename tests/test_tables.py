@@ -1,4 +1,4 @@
-"""Published tables are read whatever their form, and the rows that break it are named."""
+"""Reading published tables in their various forms, and reporting rows with errors."""
 
 import contextlib
 import csv
@@ -29,7 +29,7 @@ def write(path, records, header=None, encoding="utf-8", **dialect):
 
 
 def read(path, kind):
-    """Return the good rows of a table and what is said about the others."""
+    """Return the valid rows of a table, and the warning about the others."""
     with (
         contextlib.closing(views.open_database(path.parent / "cache")) as con,
         warnings.catch_warnings(record=True) as said,
@@ -54,7 +54,7 @@ def read(path, kind):
     ids=str,
 )
 def test_forms_of_a_table(tmp_path, form):
-    """Line ends, quotes, a byte order mark, another order and more columns make no difference."""
+    """Line ends, quotes, a byte order mark, column order and more columns do not matter."""
     record = GOOD | {"XClick1X": 0.3}
     path = write(tmp_path / "b.csv", [record] * 2, **{"header": [*GOOD]} | form)
     path.write_bytes(path.read_bytes().rstrip())
@@ -78,7 +78,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("word", BROKEN)
 def test_a_broken_row_is_named(tmp_path, word):
-    """A row that breaks the format is left out, counted and named, also in the Parquet file."""
+    """Invalid rows are left out, counted and named, in CSV as in Parquet files."""
     path = write(tmp_path / "b.csv", [GOOD, BROKEN[word], GOOD])
     good, said = read(path, "boxes")
     assert good == [GOOD] * 2 and said.startswith("b.csv: 1 row breaks") and word in said
@@ -92,7 +92,7 @@ def test_a_broken_row_is_named(tmp_path, word):
 
 
 def test_many_broken_rows(tmp_path):
-    """All broken rows are counted, the first five are named."""
+    """All invalid rows are counted, but only the first five are named."""
     broken = [[*VALUES, 0]] * 3 + [GOOD | {"XMin": 2}] * 27
     good, said = read(write(tmp_path / "b.csv", [GOOD, *broken]), "boxes")
     assert len(good) == 1 and said.startswith("b.csv: 30 rows break")
@@ -100,7 +100,7 @@ def test_many_broken_rows(tmp_path):
 
 
 def test_missing_columns(tmp_path):
-    """A table without its columns is an error that names them; so is a file that is no table."""
+    """The error names the missing columns; files that are not tables are errors too."""
     path = write(tmp_path / "b.csv", [], header=BOX_COLUMNS[:-2])
     with pytest.raises(BadInput, match="lacks the columns IsDepiction, IsInside"):
         views.source(path, "boxes")
@@ -113,7 +113,7 @@ def test_missing_columns(tmp_path):
 
 
 def test_photos(tmp_path):
-    """Quotes, commas, line ends and entities survive; size and rotation may be empty."""
+    """Quotes, commas, line ends and entities are kept; size and rotation may be empty."""
     records = [
         PICTURE | {"Title": 'é, "x" &amp;\nb', "OriginalSize": 10, "Rotation": 90.0},
         PICTURE,
@@ -128,7 +128,7 @@ def test_photos(tmp_path):
 
 @pytest.mark.parametrize("at", [5, 2000])
 def test_unbalanced_quotes(tmp_path, at):
-    """A stray quote costs no more than the rows up to the next one, also in the last row."""
+    """A stray quote affects only the rows up to the next quote."""
     path = write(tmp_path / "p.csv", [PICTURE | {"Title": "t"}] * 2000)
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[at] = lines[at].replace(",t,", ',"t,')
@@ -139,7 +139,7 @@ def test_unbalanced_quotes(tmp_path, at):
 
 
 def test_a_quoted_line_end_anywhere(tmp_path):
-    """A quoted line end belongs to its row, also where a reader's block may end."""
+    """A quoted line end is part of its row, even at the end of a reader's block."""
     titles = [f"{n}\n" + "x" * (n % 4099) for n in range(2000)]
     path = write(tmp_path / "p.csv", [PICTURE | {"Title": title} for title in titles])
     good, said = read(path, "photos")
@@ -154,7 +154,7 @@ mirrored = pytest.mark.skipif(not MIRROR.exists(), reason="the mirror of real ro
 @pytest.mark.parametrize("subset", SUBSETS)
 @pytest.mark.parametrize("kind", ["photos", "boxes"])
 def test_real_rows(kind, subset):
-    """Real titles, authors, quotes and URLs are read as Python's own csv reads them."""
+    """Real titles, authors, quotes and URLs are read as by Python's csv module."""
     path = MIRROR / "flickr-rows" / table_path(kind, subset)
     with open(path, encoding="utf-8", newline="") as stream:
         expected = list(csv.DictReader(stream))
@@ -168,7 +168,7 @@ def test_real_rows(kind, subset):
 
 @pytest.mark.parametrize("header", ["LabelName,DisplayName", "id,name", ""])
 def test_class_table_with_a_header(tmp_path, header):
-    """The class table may begin with a header of two columns."""
+    """The class table may have a header of two columns."""
     path = tmp_path / "classes.csv"
     path.write_text(f"{header}\n/m/01yrx,Cat\n".lstrip(), encoding="utf-8")
     assert categories.read_classes(path) == {CAT: "Cat"}
@@ -176,7 +176,7 @@ def test_class_table_with_a_header(tmp_path, header):
 
 @pytest.mark.parametrize("text", ["id,name\n", "/m/01yrx,Cat\nDog\n", "<html>\n/m/01yrx,Cat\n"])
 def test_not_a_class_table(tmp_path, text):
-    """Rows that are not MID and name are named."""
+    """Rows other than MID and name are errors."""
     path = tmp_path / "classes.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BadInput, match="is not a MID and a name"):
@@ -184,7 +184,7 @@ def test_not_a_class_table(tmp_path, text):
 
 
 def test_a_graph_with_a_ring():
-    """A hierarchy that runs in a ring is followed once."""
+    """A hierarchy with a cycle does not cause endless recursion."""
     tree = {"LabelName": "b", "Subcategory": [{"LabelName": "a"}]}
     tree = {"LabelName": "a", "Subcategory": [tree]}
     assert categories.Hierarchy(tree).descendants("a") == {"b": 1}
@@ -192,7 +192,7 @@ def test_a_graph_with_a_ring():
 
 @mirrored
 def test_real_hierarchy():
-    """In the real hierarchy a hamburger is a sandwich, and a human nose is not a person."""
+    """In the real hierarchy a hamburger is a sandwich, and a nose is not a person."""
     tables = MIRROR / "fruit/2018_04"
     classes = categories.read_classes(tables / table_path("classes"))
     hierarchy = categories.read_hierarchy(tables / table_path("hierarchy"))

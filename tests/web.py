@@ -1,4 +1,4 @@
-"""A server on loopback that misbehaves on demand; `builders` makes what it serves."""
+"""A server on loopback with configurable faults; `builders` makes the pages it serves."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Web(ThreadingHTTPServer):
-    """Serves `pages`: path to bytes or to a function of the handler and how often it was asked.
+    """Serves `pages`: path to bytes, or to a function of handler and number of the request.
 
     `asked` lists (path, seconds) of all requests.
     """
@@ -23,11 +23,11 @@ class Web(ThreadingHTTPServer):
         self.agents, self.guard = set(), threading.Lock()
 
     def times(self, path):
-        """Return how often `path` was asked for."""
+        """Return how often `path` was requested."""
         return sum(asked == path for asked, _ in self.asked)
 
     def handle_error(self, request, client_address):
-        """Clients that hang up are what the tests are about."""
+        """Ignore clients that disconnect, because many tests do this on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -85,17 +85,17 @@ def status(code, **headers):
 
 
 def redirect(location, code=302):
-    """Send the client elsewhere."""
+    """Redirect the client."""
     return status(code, Location=location)
 
 
 def once(trouble, data):
-    """Make `trouble` on the first request, then answer with `data`."""
+    """Answer the first request with `trouble`, the next ones with `data`."""
     return lambda handler, times: (trouble if times == 1 else body(data))(handler, times)
 
 
 def cut(data, keep=0.5):
-    """Promise all of `data` and hang up after a part of it."""
+    """Announce the length of `data`, but close the connection after a part of it."""
 
     def answer(handler, times):
         handler.send_response(200)
@@ -108,12 +108,12 @@ def cut(data, keep=0.5):
 
 
 def unframed(data):
-    """Answer with `data`, its end told by hanging up alone."""
+    """Answer with `data` without a length, so that only closing the connection ends it."""
     return lambda handler, times: _send(handler, 200, data, framed=False)
 
 
 def chunked(data, whole=True):
-    """Answer with `data` in chunks; without the closing one if it is not to be whole."""
+    """Answer with `data` in chunks; if not `whole`, without the last chunk."""
 
     def answer(handler, times):
         handler.send_response(200)
@@ -130,13 +130,13 @@ def chunked(data, whole=True):
 
 
 def hang(handler, times):
-    """Take the request and say nothing."""
+    """Accept the request and send nothing."""
     handler.server.over.wait(20)
     handler.close_connection = True
 
 
 def drip(data):
-    """Send a byte now and then: never silent for long, never done."""
+    """Send single bytes with short pauses, so that the response never ends."""
 
     def answer(handler, times):
         handler.send_response(200)
@@ -151,7 +151,7 @@ def drip(data):
 
 
 def endless(data, most=64 << 20):
-    """Send `data` and then zeros, until the client hangs up or `most` bytes are out."""
+    """Send `data` and then zeros, until the client disconnects or `most` bytes are sent."""
 
     def answer(handler, times):
         handler.send_response(200)
@@ -166,7 +166,7 @@ def endless(data, most=64 << 20):
 
 
 def closed_port():
-    """Return the port of an address where nobody listens."""
+    """Return a port at which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

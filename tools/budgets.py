@@ -1,6 +1,6 @@
 """Check the size of the code and the direction of its imports.
 
-python tools/budgets.py prints what is over budget or against the flow, and then exits with 1.
+python tools/budgets.py prints each exceeded budget or wrong import, and then exits with 1.
 """
 
 import ast
@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LINES = {"src/openimager": 6600, "src/openimager_sample": 1100}
 FILE_LINES = 300
-# Data flows from left to right, and a module imports only what is to its left. The sample stands
-# aside: it is imported only when it is asked for.
+# Data flows from left to right, and a module imports only modules to its left. The sample is not
+# listed, because it is imported only when it is used.
 FLOW = (
     *("errors", "files", "bucket", "store", "tables", "query", "selection", "cluster"),
     *("photos", "crops", "metrics", "predict", "plots", "gallery", "export"),
@@ -25,7 +25,7 @@ def lines(path: Path) -> int:
 
 
 def imported(path: Path) -> set[str]:
-    """Return the parts of openimager that a file imports, anywhere in it."""
+    """Return the modules of openimager that a file imports, in any scope."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -39,7 +39,7 @@ def imported(path: Path) -> set[str]:
 
 
 def problems() -> list[str]:
-    """Return one line for each budget that does not hold."""
+    """Return one line for each exceeded budget or wrong import."""
     found = []
     for folder, most in LINES.items():
         total = sum(lines(path) for path in (ROOT / folder).rglob("*.py"))

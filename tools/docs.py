@@ -26,7 +26,7 @@ COMMANDS = {
 
 def help_of(module: str) -> str:
     """Return the help text of a command."""
-    # argparse folds lines at the terminal's width; a document has one of its own.
+    # argparse wraps lines at the terminal's width; the page needs a fixed one.
     os.environ["COLUMNS"] = "96"
     stream = io.StringIO()
     with contextlib.redirect_stdout(stream), contextlib.suppress(SystemExit):

@@ -1,4 +1,4 @@
-"""The notebooks in git: read and write them, make them independent of the machine, check them."""
+"""Reading, writing and checking the notebooks in git, and removing traces of the machine."""
 
 import ast
 import hashlib
@@ -51,12 +51,12 @@ def write(notebook, path):
 
 
 def code_cells(notebook):
-    """Return the code cells that hold any code, in order."""
+    """Return the code cells that are not empty, in order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
 def code_hash(notebook):
-    """Return the SHA256 (hex) of the code cells; prose may change without a new run."""
+    """Return the SHA256 (hex) of the code cells; changes of prose do not need a new run."""
     text = "\0".join(cell.source for cell in code_cells(notebook))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -102,9 +102,9 @@ def parameters_cell(notebook):
 
 
 def tidy(notebook, root):
-    """Remove from a notebook what differs between machines and runs; changes it in place.
+    """Remove from a notebook, in place, what differs between machines and runs.
 
-    These are progress bars (in JupyterLab they are widgets, which a reader would see empty),
+    These are progress bars (in JupyterLab they are widgets, which would be shown empty),
     timings, addresses of objects, and paths: the clone `root` becomes ``..``.
     """
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -123,7 +123,7 @@ def tidy(notebook, root):
 
 
 def _change_text(output, change):
-    """Apply `change` to every text in an output; pictures stay as they are."""
+    """Apply `change` to every text in an output; leave pictures unchanged."""
     if output.output_type == "stream":
         output.text = change(output.text)
     for kind, data in output.get("data", {}).items():
@@ -141,7 +141,7 @@ def _without_places(text, places):
 
 
 def warnings_in(notebook):
-    """Return what the code cells wrote to standard error, one line for each such cell."""
+    """Return what the code cells wrote to standard error, one line per cell."""
     return [
         f"code cell {number} wrote on standard error: {out.text.strip().splitlines()[0]}"
         for number, cell in enumerate(code_cells(notebook), 1)
@@ -151,7 +151,7 @@ def warnings_in(notebook):
 
 
 def problems(path, folder=FOLDER):
-    """Return what is wrong with a committed notebook, one sentence each."""
+    """Return the problems of a committed notebook, one sentence each."""
     notebook = read(path)
     cells = code_cells(notebook)
     found = [f"code cell {i} {what}" for i, cell in enumerate(cells, 1) for what in _in_code(cell)]
@@ -184,7 +184,7 @@ def problems(path, folder=FOLDER):
 
 
 def _in_code(cell):
-    """Yield what is wrong with one code cell."""
+    """Yield the problems of one code cell."""
     if (lines := len(cell.source.splitlines())) > MAX_LINES:
         yield f"has {lines} lines; at most {MAX_LINES} are allowed"
     try:

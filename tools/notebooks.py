@@ -1,4 +1,4 @@
-"""Run the notebooks in order, or check what is committed of them.
+"""Run the notebooks in order, or check the committed notebooks.
 
     python tools/notebooks.py run [NAME ...] [--set NAME=JSON ...] [--output-dir DIR | --in-place]
     python tools/notebooks.py check [NAME ...]
@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
-# As a script this file finds its neighbour only from the root of the clone.
+# Run as a script, this file can import its neighbour only if the root is in sys.path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from openimager.errors import BadInput
@@ -27,11 +27,11 @@ from tools.documents import ANSI, FOLDER, ORDER, code_cells, find, problems, rep
 
 
 class Failed(RuntimeError):
-    """A notebook did not run to its end."""
+    """A notebook did not run to the end."""
 
 
 class _SamePython(AsyncKernelManager):
-    """Starts kernels in this Python, whatever the user's kernel spec says."""
+    """Starts kernels in this Python, regardless of the user's kernel spec."""
 
     def format_kernel_cmd(self, extra_arguments=None):
         command = super().format_kernel_cmd(extra_arguments)
@@ -90,7 +90,7 @@ def _describe(error):
 
 
 def run(names=(), parameters=None, output_dir=None, in_place=False, strict=False, folder=FOLDER):
-    """Execute notebooks in order and print how long each took; stop at the first that fails."""
+    """Execute notebooks in order and print how long each took; stop at the first failure."""
     paths, parameters = find(names, folder), parameters or {}
     cells = {path: documents.parameters_cell(documents.read(path)) for path in paths}
     known = {path: set(documents.assigned(cell.source)) for path, cell in cells.items()}

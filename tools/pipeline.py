@@ -1,8 +1,8 @@
-"""From names of categories to a trained model: what `make demo` and `make all` run.
+"""Train a model from names of categories: run by `make demo` and `make all`.
 
     python tools/pipeline.py "Hamburger,Sandwich" --release v4 --limit 1500 [--replace]
 
-Downloads, runs the five notebooks into build/notebooks and prints where everything is. Stops where
+Downloads, runs the five notebooks into build/notebooks and prints where everything is. Stops if
 data/ or models/ belong to other categories or another release, unless --replace is given.
 """
 
@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Parameters of build-model for the sample: drawn pictures are learned in half as many epochs.
+# Parameters of build-model for the sample: drawn pictures need half as many epochs.
 DRAWN = {"EPOCHS": 24}
 
 
 def main(argv=None) -> int:
-    """Run everything; return the exit status."""
+    """Run the pipeline; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("categories", help='names separated by commas: "Hamburger,Sandwich"')
     parser.add_argument("--release", default="v4", help="v4, v5, v6, v7 or sample (%(default)s)")
@@ -30,7 +30,7 @@ def main(argv=None) -> int:
     parser.add_argument("--backbone", help="a pretrained network, such as mobilenet_v2")
     parser.add_argument("--options", default="", help="more options of openimager")
     parser.add_argument("--replace", action="store_true", help="replace data and model")
-    # CI gives no options: it runs the command that a newcomer would type.
+    # CI gives no options, because it runs the command from the README.
     parser.add_argument("--strict", action="store_true", default="CI" in os.environ)
     args = parser.parse_args(argv)
     names = [name.strip() for name in args.categories.split(",") if name.strip()]
@@ -57,8 +57,8 @@ def main(argv=None) -> int:
     model = [f"--set={name}={json.dumps(value)}" for name, value in sets.items()]
     if status := start("-m", "openimager", *download).wait():
         return status
-    # Nothing needs what the first notebook shows, and the prediction needs the model alone: each
-    # runs beside a longer notebook.
+    # No later step needs the first notebook, and prediction needs only the model, so both run
+    # beside a longer notebook.
     exploring = start(*run, "exploration", stderr=subprocess.PIPE, text=True)
     status = start(*run, "dataset", "model", "evaluation", *model).wait()
     said = exploring.communicate()[1]
@@ -78,12 +78,12 @@ def main(argv=None) -> int:
 
 
 def start(*command, **streams) -> subprocess.Popen:
-    """Start this Python with a command, in the root of the clone."""
+    """Start this Python with the given arguments, in the root of the clone."""
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, **streams)
 
 
 def conflicts(root: Path, names: list[str], release: str) -> list[str]:
-    """Return what of another task the clone holds and what would happen to it."""
+    """Return the data and models of another task in the clone, and what would happen to them."""
     data, models = root / "data", root / "models"
     query = _json(data / "query.json")
     held = query.get("categories") or sorted(_column(data / "boxes.csv", "Category"))
@@ -106,7 +106,7 @@ def conflicts(root: Path, names: list[str], release: str) -> list[str]:
 
 
 def closing(root: Path, release: str, seconds: float) -> str:
-    """Return where everything is, and how good the model is."""
+    """Return where everything is, and the accuracy of the model."""
     metrics = _json(root / "models" / "metrics.json")
     score, low, high = (metrics[name] for name in ("accuracy", "low", "high"))
     drawn = release == "sample"
