@@ -44,7 +44,7 @@ from openimager import cluster as glue  # noqa: E402
 
 LATENCY, ROWS = 0.150, 200_000
 PHOTOS, BOXES, COPY = 1_743_042, 14_610_229, 294_000  # of train; bytes of a mirror copy
-MOST_MEMORY, PUTS = 0.5e9, 3500  # what S3 takes per second and prefix
+MOST_MEMORY, PUTS = 0.5e9, 3500  # requests that S3 accepts per second and prefix
 glue._TIMEOUT = 120.0  # processes may take long to start on a busy machine
 
 

@@ -77,7 +77,7 @@ def test_registry_in_s3_holds_others_to_the_rules_too(s3, tmp_path):
 
 
 def test_old_revision_in_s3_stays_whole(s3, tmp_path):
-    """One changed file is uploaded alone, and the old revision keeps its bytes."""
+    """Only the changed file is uploaded, and the old revision keeps its bytes."""
     tree = make_tree(tmp_path / "clone")
     old = push(tree, BUCKET, name="quilt/old").top_hash
     before = (tree / "models" / "latest.keras").read_bytes()

@@ -398,7 +398,7 @@ def test_cancelled():
 
 
 def test_other_executors_need_no_check():
-    """Executors of this process are used without a check of the data directory."""
+    """Executors that run in this process need no check of the data directory."""
     with ThreadPoolExecutor(2) as executor:
         cluster.check(executor, Store("nowhere"))
         assert sorted(n for _, n in cluster.run(len, ["a", "bc"], executor=executor)) == [1, 2]

@@ -170,7 +170,7 @@ def test_ordinary_names_stay_and_others_do_not_collide():
     assert len({folder_name(name) for name in names}) == len(names)
 
 
-# -- whole runs -------------------------------------------------------------------------------
+# -- complete runs ----------------------------------------------------------------------------
 
 
 @pytest.fixture

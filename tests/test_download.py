@@ -81,7 +81,7 @@ def photos_on(server, numbers, data=jpeg, **fields):
 
 
 def asked(server):
-    """Return the paths asked for since the last call."""
+    """Return the paths requested since the last call."""
     paths = [path for path, _ in server.asked]
     server.asked.clear()
     return paths
@@ -912,7 +912,7 @@ def test_no_file_outside_the_folder(tmp_path, server, name):
 
 
 class Rows:
-    """A fake `Selector` with many candidates; it returns only the rows asked for."""
+    """A fake `Selector` with many candidates; it returns only the requested rows."""
 
     query, site, categories = Query(("Cat",), limit=10), Site(), ("Cat",)
 

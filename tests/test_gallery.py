@@ -492,7 +492,7 @@ def test_crops_after_an_evaluation(page, small):
 
 
 def test_predictions_name_classes_by_folder(page, tmp_path):
-    """Predictions name folders; a category whose name differs from its folder is no error."""
+    """Predictions name folders; a category that differs from its folder's name is still right."""
     data = DataDir(tmp_path / "data")
     data.box(data.photo(scene(), subset="test"), category="Salt/pepper")
     crop = data.crop().iloc[0]

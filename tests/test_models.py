@@ -1,4 +1,4 @@
-"""What the notebooks that train and evaluate do, run as scripts on tiny pictures made here.
+"""The code of the notebooks that train and evaluate, run as scripts on tiny pictures.
 
 The scripts run in this process, which imports TensorFlow once; the one that is killed has its own.
 Tracing the networks takes most of the time, so that two trainings serve all tests.
@@ -88,7 +88,7 @@ def script_of(name, folder, **parameters):
 
 
 def run(script, **environment):
-    """Run a script in its folder; return what it printed and wrote on standard error."""
+    """Run a script in its folder; return its standard output and standard error."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -246,7 +246,7 @@ def test_bad_input_is_told_in_a_sentence(models, capsys, tmp_path):
 
 
 def test_categories_survive_in_the_file_alone(saved, tmp_path):
-    """A model file alone, under another name, has its categories, in safe mode."""
+    """A copied model file with another name still has its categories, in safe mode."""
     (tmp_path / "moved.keras").write_bytes(saved.read_bytes())
     with pytest.warns(UserWarning, match="not calibrated"):
         model = openimager.load_model(tmp_path / "moved.keras")
