@@ -1,5 +1,7 @@
 """Fixtures and hooks that several test files use."""
 
+import signal
+
 import pytest
 
 from openimager import sample
@@ -13,6 +15,11 @@ SLOW_FILES = (
 SLOW_FIXTURES = {"chromium", "page", "lab", "explored", "s3_server"}
 # The slowest files come first, so that two workers finish at about the same time.
 ORDER = (*SLOW_FILES, "test_gallery.py", "test_download.py", "test_selection.py")
+
+
+def pytest_configure():
+    """Let Ctrl-C interrupt, also in a background job, whose shell has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path, config):
