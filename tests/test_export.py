@@ -178,6 +178,17 @@ def test_croissant_has_licence_citation_and_is_repeatable(data):
     assert "photo-files" not in [part["@id"] for part in without["recordSet"]]
 
 
+def test_croissant_and_coco_of_a_bucket(data, tmp_path):
+    """A data directory at a URL gets the files that a folder gets."""
+    url = f"memory://{tmp_path.name}"
+    for path in data.rglob("*.*"):
+        if path.is_file():
+            name = path.relative_to(data).as_posix()
+            Store(url).write(Store(url).path(name), path.read_bytes())
+    assert write_croissant(url) == write_croissant(data)
+    assert write_coco(url) == write_coco(data)
+
+
 def test_command_writes_each_format(data, capsys):
     """Each format is written by its command; without tables, the error is one line."""
     for name, path in (

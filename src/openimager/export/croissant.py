@@ -4,11 +4,11 @@
 """
 
 import datetime
+import hashlib
 import json
 import os
 from pathlib import Path
 
-from openimager import files
 from openimager.crops.files import FORMATS
 from openimager.export.licences import licence, release_of
 from openimager.store import SCHEMAS, SUBSETS, Store
@@ -78,11 +78,11 @@ def template() -> dict:
 
 def _file(store: Store, name: str) -> dict:
     """Return the description of a table's file."""
-    size = store.path(name).stat().st_size
+    data = store.read(store.path(name))
     return {
         **{"@type": "cr:FileObject", "@id": name, "name": name, "contentUrl": name},
-        **{"contentSize": f"{size} B", "encodingFormat": "text/csv"},
-        "sha256": files.sha256(store.path(name)),
+        **{"contentSize": f"{len(data)} B", "encodingFormat": "text/csv"},
+        "sha256": hashlib.sha256(data).hexdigest(),
     }
 
 
