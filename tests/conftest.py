@@ -10,7 +10,7 @@ from openimager import sample
 # fixture. Other long tests are marked in their files.
 SLOW_FILES = (
     *("test_jupyter.py", "test_models.py", "test_cluster.py", "test_bucket_data.py"),
-    *("test_bucket.py", "test_predict.py"),
+    *("test_bucket.py", "test_predict.py", "test_notebooks.py"),
 )
 SLOW_FIXTURES = {"chromium", "page", "lab", "explored", "s3_server"}
 # The slowest files come first, so that two workers finish at about the same time.

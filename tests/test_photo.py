@@ -28,7 +28,7 @@ from openimager.photos import check
 from openimager.photos.client import Client
 from openimager.photos.photo import Settings, Source, checked_sources, sources_of
 
-QUICK = Settings(connect=5.0, read=3.0, whole=1.5, most_bytes=1 << 20)
+QUICK = Settings(connect=5.0, read=1.0, whole=1.5, most_bytes=1 << 20)
 PHOTO = jpeg(1)
 HTML = b"<!doctype html><p>Sign in</p>"
 

@@ -6,8 +6,6 @@ import re
 import tempfile
 from pathlib import Path
 
-import nbformat
-
 from openimager.errors import BadInput
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
@@ -40,11 +38,15 @@ def find(names=(), folder=FOLDER):
 
 def read(path):
     """Return a notebook in the newest version of format 4."""
+    import nbformat  # takes a second or two, and the paths are asked for without it
+
     return nbformat.read(path, as_version=4)
 
 
 def write(notebook, path):
     r"""Write a notebook as UTF-8 with ``\n`` line ends."""
+    import nbformat
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
@@ -107,6 +109,8 @@ def tidy(notebook, root):
     These are progress bars (in JupyterLab they are widgets, which would be shown empty),
     timings, addresses of objects, and paths: the clone `root` becomes ``..``.
     """
+    import nbformat
+
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     language = {"name": "python", "file_extension": ".py"}
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": language})

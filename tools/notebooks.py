@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 
 from jupyter_client import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
 # Run as a script, this file can import its neighbour only if the root is in sys.path.
@@ -47,6 +45,9 @@ def execute(path, parameters=None, out=None, timeout=3600):
     may take `timeout` seconds. Raises `BadInput` for an unknown parameter, `Failed` if a cell
     raises or takes too long or the kernel dies.
     """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
     path, notebook = Path(path).resolve(), documents.read(path)
     if parameters:
         cell = documents.parameters_cell(notebook)
@@ -81,6 +82,8 @@ def execute(path, parameters=None, out=None, timeout=3600):
 
 
 def _describe(error):
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
     if not isinstance(error, CellExecutionError):
         dead = isinstance(error, DeadKernelError)
         return ": the kernel died (out of memory?)." if dead else " took too long."
