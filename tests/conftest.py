@@ -1,10 +1,12 @@
 """Fixtures and hooks that several test files use."""
 
+import functools
 import signal
 
 import pytest
 
 from openimager import sample
+from openimager.files import cache_folder
 
 # `make test-fast` leaves out kernels, browsers, training, clusters and S3, as entire files or by
 # fixture. Other long tests are marked in their files.
@@ -48,8 +50,14 @@ def site(tmp_path_factory):
 def s3_server(tmp_path_factory):
     """Yield the environment of a real S3 server, one for each test file."""
     import seaweed
+    from botocore import session
 
-    with seaweed.serving(tmp_path_factory.mktemp("weed")) as environment:
+    with (
+        seaweed.serving(tmp_path_factory.mktemp("weed")) as environment,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # quilt3 makes a client for each call, and each client would parse the same JSON again.
+        patch.setattr(session, "create_loader", functools.cache(session.create_loader))
         yield environment
 
 
@@ -58,6 +66,8 @@ def quilt_home(tmp_path_factory):
     """Redirect the files that quilt3 writes for a user to a temporary folder."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
+        # The sample is drawn once for all tests, whose cache this would move.
+        patch.setenv("OPENIMAGER_CACHE", str(cache_folder()))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("QUILT_DISABLE_USAGE_METRICS", "1")
