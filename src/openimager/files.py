@@ -34,34 +34,25 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     Missing folders are made. If the block raises, the temporary file is removed.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder, name = os.path.split(path)
+    # Looking is cheaper than making, and there may be many small files.
+    if folder and not os.path.exists(folder):
+        os.makedirs(folder, exist_ok=True)
     # In the same folder, so that the rename stays on one file system and is atomic.
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = Path(folder, f".{name}.{secrets.token_hex(4)}.part")
     try:
         yield part
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
 
 
 def write(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file whole or not at all, like `replacing` but in less time: for many small files."""
-    folder, name = os.path.split(os.fspath(path))
-    part = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
-    try:
-        try:
-            stream = open(part, "xb")  # noqa: SIM115
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-            stream = open(part, "xb")  # noqa: SIM115
-        with stream:
-            stream.write(data)
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
-        raise
+    """Write a file whole or not at all."""
+    with replacing(path) as part, open(part, "xb") as stream:
+        stream.write(data)
 
 
 def write_table(frame, path: str | os.PathLike) -> None:
