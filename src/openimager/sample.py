@@ -13,14 +13,13 @@ import hashlib
 import json
 import os
 import posixpath
-import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -32,8 +31,7 @@ from openimager.tables import catalogue
 TABLES = "2018_04"
 _FILES = {file["path"] for file in catalogue.FILES if "sample" in file["releases"].split()}
 [_CLASSES] = catalogue.table_paths("sample", "classes")
-_PICTURES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
-_TYPES = {".csv": "text/csv; charset=utf-8", ".json": "application/json", **_PICTURES}
+_PICTURES = (".jpg", ".jpeg", ".png")
 _PLACEHOLDER = "photos/photo_unavailable.png"
 
 
@@ -118,7 +116,8 @@ class _Server(ThreadingHTTPServer):
         self.tables, self.root = tables, tables.parent
         path = self.root / "responses.json"
         self.responses = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        super().__init__(("127.0.0.1", port), _Handler)
+        handler = functools.partial(_Handler, directory=self.root)
+        super().__init__(("127.0.0.1", port), handler)
 
     @functools.cached_property
     def photos(self) -> set[str]:
@@ -132,47 +131,41 @@ class _Server(ThreadingHTTPServer):
                     names |= {posixpath.normpath(f"{self.tables.name}/{url}") for url in relative}
         return {name for name in names if Path(name).suffix.lower() in _PICTURES}
 
-    def file(self, name: str) -> Path | None:
-        """Return the file for a path of the site, or None if it is not part of the site."""
+    def has(self, name: str) -> bool:
+        """Tell whether a path below the root is a file of the site."""
         folder, _, rest = name.partition("/")
-        if not (folder == self.tables.name and rest in _FILES) and name not in self.photos:
-            return None
+        listed = (folder == self.tables.name and rest in _FILES) or name in self.photos
         path = self.root / name
         # A link may point anywhere.
-        return path if path.is_file() and path.resolve().is_relative_to(self.root) else None
+        return listed and path.is_file() and path.resolve().is_relative_to(self.root)
 
     def handle_error(self, *args):
         """Ignore clients that disconnect."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Header and body are separate packets; Nagle's algorithm would delay the second by 40 ms.
     disable_nagle_algorithm = True
     timeout = 60
 
-    def do_GET(self):
+    def send_head(self):
+        """Answer what is not a file of the site; the parent class sends those that are."""
         name = unquote(urlsplit(self.path).path).removeprefix("/")
-        response, file = self.server.responses.get(name), self.server.file(name)
+        response = self.server.responses.get(name)
         if response == "placeholder":
-            self._answer(302, Location=f"/{_PLACEHOLDER}")
-        elif response == "busy-once" and self.server.responses.pop(name, None):
-            self._answer(429, Retry_After="1")
-        elif response == "gone" or file is None:
-            self._answer(404)
-        else:
-            with open(file, "rb") as stream:
-                size = os.fstat(stream.fileno()).st_size
-                self._answer(200, size, Content_Type=_TYPES[file.suffix.lower()])
-                if self.command == "GET":
-                    shutil.copyfileobj(stream, self.wfile)
+            return self._answer(302, "Location", f"/{_PLACEHOLDER}")
+        if response == "busy-once" and self.server.responses.pop(name, None):
+            return self._answer(429, "Retry-After", "1")
+        if response == "gone" or not self.server.has(name):
+            return self._answer(404)
+        return super().send_head()
 
-    do_HEAD = do_GET
-
-    def _answer(self, status: int, length: int = 0, **headers: str) -> None:
+    def _answer(self, status: int, header: str = "", value: str = "") -> None:
         self.send_response(status)
-        for name, value in (headers | {"Content_Length": str(length)}).items():
-            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", "0")
+        if header:
+            self.send_header(header, value)
         self.end_headers()
 
     def log_message(self, *args):
