@@ -60,64 +60,60 @@ def key(row, options: Options) -> str:
 
 
 def hash_rows(rows: pd.DataFrame, store: Store, options: Options | None = None) -> pd.DataFrame:
-    """Hash photos, so that near-identical ones are found; return one outcome per row.
+    """Hash photos, so that near-identical ones are found; return one outcome per photo.
 
     `rows` has a row per box, sorted by ImageID: ImageID, n, Rotation, the coordinates and Key. The
-    outcomes have the same index and `files.OUTCOME`; the width of a photo that cannot be read is 0,
-    and Error says why. Because decoding is most of the work, boxes without a crop
-    (CropPath is "") are cut at the same time and kept for `crop_rows`.
+    outcomes have the columns `files.PHOTO` and Error: why a photo, whose Width is then 0, cannot be
+    read. Because decoding is most of the work, boxes without a crop (CropPath is "") are cut at the
+    same time and kept for `crop_rows`.
     """
     options, staged = options or Options(), {}
 
-    def one(boxes: list) -> list[tuple]:
-        wanted = [getattr(row, "CropPath", None) == "" for row in boxes]
-        facts, crops = _cut(store, boxes, wanted, options)
+    def one(boxes: list) -> tuple:
+        crops = [None if getattr(row, "CropPath", None) == "" else "" for row in boxes]
+        facts, crops = _cut(store, boxes, crops, options)
         for row, crop in zip(boxes, crops, strict=True):
             full = sum(map(len, list(staged.values()))) > _MOST
             if isinstance(crop, bytes) and not full:
                 staged[_entry(row)] = crop
         error = "" if facts[1] else crops[0]
-        return [_outcome(row, ("", "", pd.NA, error), facts) for row in boxes]
+        return boxes[0].ImageID, boxes[0].Rotation, *facts, "", error
 
-    return files.note(store, _each_photo(one, rows, options.workers), staged)
+    outcomes = _each_photo(one, rows, options.workers)
+    return files.note(store, pd.DataFrame(outcomes, columns=[*files.PHOTO, "Error"]), staged)
 
 
 def crop_rows(rows: pd.DataFrame, store: Store, options: Options) -> pd.DataFrame:
     """Cut boxes out of photos and write the crops; return one outcome per row.
 
     `rows` has a row per box, as for `hash_rows`, with the CropPath to write and, optionally, the
-    Stage that `hash_rows` returned. In the outcomes CropPath is "" where Error says why there is
-    no crop.
+    Stage that `hash_rows` returned. The outcomes have the same index, the columns `files.CROP` and
+    Error: why there is no crop, where CropPath is "".
     """
     staged = files.staged_crops(store, rows["Stage"]) if "Stage" in rows else {}
 
     def one(boxes: list) -> list[tuple]:
-        wanted = [_entry(row) not in staged for row in boxes]
-        facts, crops = _cut(store, boxes, wanted, options) if any(wanted) else (_UNREAD, boxes)
-        return [
-            _outcome(row, write(row, staged.get(_entry(row)) or crop), facts)
-            for row, crop in zip(boxes, crops, strict=True)
-        ]
+        crops = [staged.get(_entry(row)) for row in boxes]
+        if None in crops:
+            _, crops = _cut(store, boxes, crops, options)
+        return list(map(write, boxes, crops))
 
     def write(row, crop: bytes | str) -> tuple:
         if isinstance(crop, str):
-            return "", "", pd.NA, crop
+            return row.ImageID, row.n, row.Key, "", "", pd.NA, crop
         store.write(store.crop(row.CropPath), crop)
-        return row.CropPath, hashlib.sha256(crop).hexdigest(), len(crop), ""
+        digest = hashlib.sha256(crop).hexdigest()
+        return row.ImageID, row.n, row.Key, row.CropPath, digest, len(crop), ""
 
-    return files.note(store, _each_photo(one, rows, options.workers))
+    outcomes = [crop for crops in _each_photo(one, rows, options.workers) for crop in crops]
+    return files.note(store, pd.DataFrame(outcomes, rows.index, [*files.CROP, "Error"]))
 
 
-def _each_photo(one: Callable, rows: pd.DataFrame, workers: int) -> pd.DataFrame:
-    """Return the outcomes that `one` returns for the rows of each photo."""
+def _each_photo(one: Callable, rows: pd.DataFrame, workers: int) -> list:
+    """Return what `one` returns for the rows of each photo."""
     photos = [list(boxes) for _, boxes in groupby(rows.itertuples(), lambda row: row.ImageID)]
     with ThreadPoolExecutor(workers) as pool:  # whose map cancels the rest after an error
-        outcomes = [outcome for many in pool.map(one, photos) for outcome in many]
-    return pd.DataFrame(outcomes, rows.index, files.OUTCOME)
-
-
-def _outcome(row, made: tuple, facts: tuple) -> tuple:
-    return row.ImageID, row.n, row.Key, *made, row.Rotation, *facts, ""
+        return list(pool.map(one, photos))
 
 
 def _entry(row) -> str:
@@ -125,37 +121,38 @@ def _entry(row) -> str:
     return f"{row.ImageID}_{row.n}_{row.Key}"
 
 
-def _cut(store: Store, boxes: list, wanted: list[bool], options: Options):
+def _cut(store: Store, boxes: list, crops: list, options: Options):
     """Decode a photo once, at the coarsest scale that suffices; hash it and cut boxes out of it.
 
-    Return its bytes, width, height and hash, and for each box the file of its crop, or the reason
-    why there is none ("" if it is not wanted).
+    Return its bytes, width, height and hash, and `crops` with, in place of each None, the file of
+    the crop, or the reason why there is none.
     """
     photo = boxes[0]
     try:
         data = store.read(store.photo(photo.ImageID))
     except FileNotFoundError:
-        return _UNREAD, [MISSING] * len(boxes)
+        return _UNREAD, [crop or MISSING for crop in crops]
     try:
         with Image.open(io.BytesIO(data)) as opened:
             size = opened.size
             judged = [
-                judge(row, size, options) if cut else (None, "")
-                for row, cut in zip(boxes, wanted, strict=True)
+                judge(row, size, options) if crop is None else (None, crop)
+                for row, crop in zip(boxes, crops, strict=True)
             ]
             cuts = [(pixels, options.size, options.keep_aspect) for pixels, _ in judged if pixels]
             cuts.append(((0, 0, *size), 64, False))  # for the hash, which needs 128 pixels
             picture = decode(opened, min(draft_scale(*cut, size) for cut in cuts))
         how = options.size, photo.Rotation, options.padding, options.keep_aspect, size
-        crops = [
-            _file(crop_box(picture, _box(row), *how), options) if pixels else why
-            for row, (pixels, why) in zip(boxes, judged, strict=True)
+        made = [
+            _file(crop_box(picture, _box(row), *how), options) if pixels else other
+            for row, (pixels, other) in zip(boxes, judged, strict=True)
         ]
-        return (len(data), *size, photo_hash(upright(picture, photo.Rotation))), crops
+        return (len(data), *size, photo_hash(upright(picture, photo.Rotation))), made
     except UnidentifiedImageError:
-        return _UNREAD, ["The photo is in no format that Pillow reads."] * len(boxes)
+        why = "The photo is in no format that Pillow reads."
     except Exception as error:  # for a broken file Pillow raises nearly anything
-        return _UNREAD, [f"The photo cannot be cropped: {error}"] * len(boxes)
+        why = f"The photo cannot be cropped: {error}"
+    return _UNREAD, [crop or why for crop in crops]
 
 
 def _file(crop: Image.Image, options: Options) -> bytes:

@@ -6,10 +6,12 @@ is written.
 """
 
 import contextlib
+import fnmatch
 import hashlib
 import io
 import os
 import re
+import secrets
 import unicodedata
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
@@ -22,15 +24,14 @@ from openimager.store import IMAGE_ID, SCHEMAS, SUBSETS, Store, typed
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 _STATE = ".openimager/crops"  # what only an unfinished run needs
-_ASIDE = f"{_STATE}/0000.csv"  # sorts first, so that later notes override it
+_ASIDE = f"{_STATE}/crops-0000.csv"  # sorts first, so that later notes override it
 _PHOTOS = ".openimager/photos.csv"  # so that a photo need not be opened again
-# Facts about a crop, and about its photo (Width and Height are 0 if it cannot be read).
+# What is known of a crop, and of a photo (Width and Height are 0 if it cannot be read).
 MADE = ("CropPath", "SHA256", "Bytes")
 SEEN = ("Width", "Height", "Hash", "Stage")
-_CROP = {name: SCHEMAS["crops.csv"][name] for name in ("ImageID", "n", "Key", *MADE)}
-_PHOTO = {"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64"}
-_PHOTO |= {"Width": "Int64", "Height": "Int64", "Hash": "str", "Stage": "str"}
-OUTCOME = tuple(_CROP | {"Error": "str"} | _PHOTO)
+CROP = {name: SCHEMAS["crops.csv"][name] for name in ("ImageID", "n", "Key", *MADE)}
+PHOTO = {"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64"}
+PHOTO |= {"Width": "Int64", "Height": "Int64", "Hash": "str", "Stage": "str"}
 # A crop, or what a killed process left of one (`openimager.files.write`).
 _OWN = re.compile(
     rf"(?:.*/)?(\.)?{IMAGE_ID}_\d+\.(?:{'|'.join(FORMATS.values())})(?(1)\.[0-9a-f]+\.part)"
@@ -100,12 +101,11 @@ def tidy(store: Store, stale: list[str], folders: Iterable[str]) -> None:
 
 
 def note(store: Store, outcomes: pd.DataFrame, staged: Mapping | None = None) -> pd.DataFrame:
-    """Record the outcomes of one partition, and return them.
+    """Record the outcomes of one partition, of photos or of crops, and return them.
 
     `staged` are crops whose split is not known yet: they are kept in a zip file, which Stage names.
     """
-    which = repr((staged is None, sorted({*outcomes["ImageID"]})))  # of hashing and of cropping
-    name = hashlib.sha256(which.encode()).hexdigest()[:16]
+    name, kind = secrets.token_hex(8), "crops" if "CropPath" in outcomes else "photos"
     if staged:
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w") as archive:
@@ -113,7 +113,7 @@ def note(store: Store, outcomes: pd.DataFrame, staged: Mapping | None = None) ->
                 archive.writestr(entry, data)
         store.write(store.path(f"{_STATE}/{name}.zip"), stream.getvalue())
         outcomes["Stage"] = name
-    store.write_table(outcomes, f"{_STATE}/{name}.csv")
+    store.write_table(outcomes, f"{_STATE}/{kind}-{name}.csv")
     return outcomes
 
 
@@ -131,24 +131,22 @@ def staged_crops(store: Store, names: Iterable[str]) -> dict[str, bytes]:
 def known(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return what is known of crops and of photos from the last run and from unfinished ones."""
     noted = sorted(f"{_STATE}/{name}" for name in store.sizes(store.path(_STATE)))
-    noted = [name for name in noted if name.endswith(".csv")]
-    crops, photos = (
-        pd.concat([_read(store, name, schema) for name in (table, *noted)])
-        for table, schema in (("crops.csv", _CROP), (_PHOTOS, _PHOTO))
-    )
+    crops = _read(store, CROP, "crops.csv", *fnmatch.filter(noted, "*/crops-*.csv"))
+    photos = _read(store, PHOTO, _PHOTOS, *fnmatch.filter(noted, "*/photos-*.csv"))
     crops = crops[crops["CropPath"] != ""].drop_duplicates(["ImageID", "n"], keep="last")
     return crops, photos[photos["Width"] > 0].drop_duplicates("ImageID", keep="last")
 
 
-def _read(store: Store, name: str, schema: dict[str, str]) -> pd.DataFrame:
-    try:
-        return typed(store.read_table(name, schema), schema)
-    except BadInput:  # missing or damaged: nothing is known
-        return typed(pd.DataFrame(columns=list(schema), dtype=str), schema)
+def _read(store: Store, schema: dict[str, str], *names: str) -> pd.DataFrame:
+    tables = [typed(pd.DataFrame(columns=list(schema), dtype=str), schema)]
+    for name in names:
+        with contextlib.suppress(BadInput):  # missing or damaged: nothing is known
+            tables.append(typed(store.read_table(name, schema), schema))
+    return pd.concat(tables)
 
 
 def keep(store: Store, rows: pd.DataFrame) -> None:
     """Keep what is known of the photos of rows, and remove what only an unfinished run needs."""
-    store.write_table(rows.drop_duplicates("ImageID")[list(_PHOTO)].assign(Stage=""), _PHOTOS)
+    store.write_table(rows.drop_duplicates("ImageID")[list(PHOTO)].assign(Stage=""), _PHOTOS)
     folder = store.path(_STATE)
     store.remove(*(folder / name for name in store.sizes(folder)))

@@ -81,13 +81,10 @@ def with_known(rows: pd.DataFrame, crops, photos, there, folders, options: Optio
 
 def planned(rows: pd.DataFrame, official, shares, options: Options) -> pd.DataFrame:
     """Return the rows with the split, path and pixels of each crop, or Error: why there is none."""
-    hashes = rows.drop_duplicates("ImageID").set_index("ImageID")["Hash"]
-    groups = split.group(hashes)
+    groups = split.group(rows.drop_duplicates("ImageID").set_index("ImageID")["Hash"])
     splits = split.assign_splits(groups, official, shares)
-    rows = rows.assign(
-        DuplicateGroup=rows["ImageID"].map(groups),
-        Subset=rows["ImageID"].map(splits),
-    )
+    rows["DuplicateGroup"] = rows["ImageID"].map(groups)
+    rows["Subset"] = rows["ImageID"].map(splits)
     decided = [_decided(row, options) for row in rows.itertuples()]
     columns = ["CropPath", "Error", *PIXELS]
     rows[columns] = pd.DataFrame(decided, rows.index, columns)

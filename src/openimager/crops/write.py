@@ -126,7 +126,9 @@ def write_crops(
         unread = (rows["Width"] == 0) & (rows["Error"] == "")
         if unread.any():
             seen = ["Error", *files.SEEN]
-            rows.loc[unread, seen] = run(hash_rows, rows[unread], "Decoding")[seen]
+            found = run(hash_rows, rows[unread], "Decoding").set_index("ImageID")[seen]
+            ids = rows.loc[unread, "ImageID"]
+            rows.loc[unread, seen] = found.loc[ids].set_axis(ids.index)
         official = photos.set_index("ImageID")["Subset"]
         wanted = plan.planned(rows, official, shares, options)
         todo = (wanted["CropPath"] != "") & (wanted["CropPath"] != wanted["Kept"])
