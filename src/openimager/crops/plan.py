@@ -55,15 +55,13 @@ def excluded(exclude: str | os.PathLike, rows: pd.DataFrame) -> np.ndarray:
     return boxes.isin(wanted).astype(int)
 
 
-def with_known(rows: pd.DataFrame, crops, photos, there, folders, options: Options):
-    """Add Key, Name, and what is known of crops and photos from earlier runs.
+def with_known(rows: pd.DataFrame, crops, photos, there, options: Options) -> pd.DataFrame:
+    """Return the rows with Key, and what is known of crops and photos from earlier runs.
 
     Before is the CropPath of the crop that an earlier run made of the box. CropPath and Kept repeat
     it if that file is complete (`there` has the sizes) and was made in the same way; otherwise they
     are "". Width is 0 until the photo is read.
     """
-    names = rows["ImageID"] + "_" + rows["n"].astype(str) + f".{FORMATS[options.format]}"
-    rows["Name"] = rows["Category"].map(folders).astype(str) + "/" + names
     keys = [key(row, options) for row in rows.itertuples()]
     rows["Key"] = pd.Series(keys, rows.index, dtype=str)
     crops = crops.rename(columns={"CropPath": "Before", "Key": "Made"})
@@ -79,19 +77,19 @@ def with_known(rows: pd.DataFrame, crops, photos, there, folders, options: Optio
     return rows
 
 
-def planned(rows: pd.DataFrame, official, shares, options: Options) -> pd.DataFrame:
+def planned(rows: pd.DataFrame, official, shares, folders, options: Options) -> pd.DataFrame:
     """Return the rows with the split, path and pixels of each crop, or Error: why there is none."""
     groups = split.group(rows.drop_duplicates("ImageID").set_index("ImageID")["Hash"])
     splits = split.assign_splits(groups, official, shares)
     rows["DuplicateGroup"] = rows["ImageID"].map(groups)
     rows["Subset"] = rows["ImageID"].map(splits)
-    decided = [_decided(row, options) for row in rows.itertuples()]
+    decided = [_decided(row, folders, options) for row in rows.itertuples()]
     columns = ["CropPath", "Error", *PIXELS]
     rows[columns] = pd.DataFrame(decided, rows.index, columns)
     return rows
 
 
-def _decided(row, options: Options) -> tuple:
+def _decided(row, folders, options: Options) -> tuple:
     """Return the CropPath that a row is to have, or "" and the reason, and its pixels."""
     pixels, error = None, row.Error
     if not row.Subset:
@@ -100,5 +98,7 @@ def _decided(row, options: Options) -> tuple:
         error = EXCLUDED
     elif not error:
         pixels, error = judge(row, (row.Width, row.Height), options)
-    path = "" if error else f"data/crops/{row.Subset}/{row.Name}"
-    return path, error, *(pixels or [pd.NA] * len(PIXELS))
+    if error:
+        return "", error, *[pd.NA] * len(PIXELS)
+    name = f"{row.ImageID}_{row.n}.{FORMATS[options.format]}"
+    return f"data/crops/{row.Subset}/{folders[row.Category]}/{name}", "", *pixels

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from openimager import cluster
 from openimager.crops import files, plan, split
 from openimager.crops.cut import SMALL, Options, crop_rows, hash_rows
-from openimager.errors import BadInput, explained_os_errors
+from openimager.errors import BadInput, explained_os_errors, first_of
 from openimager.query import without_flags
 from openimager.store import COORDINATES, CROP_COLUMNS, PIXELS, Store
 
@@ -122,7 +122,7 @@ def write_crops(
     with explained_os_errors("Whole crops"), store.lock("crops"):
         cluster.check(executor, store)
         there = store.sizes(store.crops)
-        rows = plan.with_known(rows, *files.known(store), there, folders, options)
+        rows = plan.with_known(rows, *files.known(store), there, options)
         unread = (rows["Width"] == 0) & (rows["Error"] == "")
         if unread.any():
             seen = ["Error", *files.SEEN]
@@ -130,7 +130,7 @@ def write_crops(
             ids = rows.loc[unread, "ImageID"]
             rows.loc[unread, seen] = found.loc[ids].set_axis(ids.index)
         official = photos.set_index("ImageID")["Subset"]
-        wanted = plan.planned(rows, official, shares, options)
+        wanted = plan.planned(rows, official, shares, folders, options)
         todo = (wanted["CropPath"] != "") & (wanted["CropPath"] != wanted["Kept"])
         stale = files.stale(there, {*wanted["CropPath"]})
         # Crops change only from here on, the stale ones first, so that near-duplicates are never
@@ -213,6 +213,5 @@ def _report(counts: dict[str, int], moved: list[str]) -> str:
     ]
     lines += [f"{counts[name]:,} {text}." for name, text in _LEFT_OUT.items() if counts[name]]
     if moved:
-        some = ", ".join(moved[:5]) + (", ..." if len(moved) > 5 else "")
-        lines.append(f"{len(moved):,} photos changed their split: {some}")
+        lines.append(f"{len(moved):,} photos changed their split: {first_of(moved, 5)}.")
     return "\n".join(lines)
