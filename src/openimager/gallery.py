@@ -24,10 +24,10 @@ from PIL import ExifTags, Image
 
 from openimager.crops import rotate_box
 from openimager.errors import BadInput, exit_status
-from openimager.store import COORDINATES, FLAGS, IMAGE_ID, SCHEMAS, Store, typed
+from openimager.store import COORDINATES, CREDIT_COLUMNS, FLAGS, IMAGE_ID, SCHEMAS, Store, typed
 
 PathLike = str | os.PathLike
-_CREDITS = ["Title", "Author", "AuthorProfileURL", "OriginalLandingURL", "License"]
+_CREDITS = list(CREDIT_COLUMNS[1:-1])  # without ImageID and Changes
 _OUTCOME = ["Status", "Source", "Width", "Height", "Bytes", "Error", "Release"]
 _CROP_PATH = rf"^data/(crops/\w+/[^/.][^/]*)/{IMAGE_ID}_\d+(\.\w+)$"
 # EXIF is among the first segments of a JPEG, and the orientation among its first entries.
@@ -91,18 +91,17 @@ def _tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     photos = photos[photos["ImageID"].str.fullmatch(IMAGE_ID)].drop_duplicates("ImageID")
     boxes = store.read_table("boxes.csv", ["ImageID", "Source", "Category", *COORDINATES, *FLAGS])
     crops = _optional(store, "crops.csv")
-    changes = _optional(store, "ATTRIBUTION.csv").drop_duplicates("ImageID")
+    credits = _optional(store, "ATTRIBUTION.csv").drop_duplicates("ImageID")
 
     photos = photos.set_index("ImageID", drop=False)
     photos[_CREDITS] = photos[_CREDITS].map(html.unescape)
-    photos["Changes"] = changes.set_index("ImageID")["Changes"].reindex(photos.index).fillna("")
+    photos["Changes"] = credits.set_index("ImageID")["Changes"]
     photos["Rotation"] = photos["Rotation"].where(photos["Rotation"].isin([90, 180, 270]), 0)
     there = photos.index[(photos.index + ".jpg").isin(store.sizes(store.images))]
     photos["Orientation"] = 1
     photos.loc[there, "Orientation"] = list(orientations(store, there))
-    groups = crops.drop_duplicates("ImageID").set_index("ImageID")["DuplicateGroup"]
-    groups = groups.reindex(photos.index).fillna("")
-    photos["Group"] = groups.where(groups.duplicated(keep=False), "")
+    photos["Group"] = crops.drop_duplicates("ImageID").set_index("ImageID")["DuplicateGroup"]
+    photos["Group"] = photos["Group"].where(photos["Group"].duplicated(keep=False))
 
     boxes["n"] = boxes.groupby("ImageID").cumcount()
     boxes = boxes[boxes["ImageID"].isin(photos.index)].sort_values(["ImageID", "n"])

@@ -2,16 +2,14 @@
 
 import json
 import os
-import re
 
 import numpy as np
 import pandas as pd
 
 from openimager.export.licences import licence, release_of
+from openimager.photos.photo import Settings, sources_of
 from openimager.store import COORDINATES, FLAGS, Store
-from openimager.tables.catalogue import CVDF_URL, RELEASES
-
-_ADDRESSES = {"flickr": "{OriginalURL}", "thumbnail": "{Thumbnail300KURL}", "cvdf": CVDF_URL}
+from openimager.tables.catalogue import RELEASES
 
 
 def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
@@ -25,7 +23,7 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
     """
     store = Store(data_dir)
     photos, boxes = store.read_table("images.csv"), store.read_table("boxes.csv")
-    photos = photos[photos["Status"] == "ok"].sort_values("ImageID").reset_index(drop=True)
+    photos = photos[photos["Status"] == "ok"].sort_values("ImageID", ignore_index=True)
     licences = sorted(photos["License"].unique())
     names = sorted(boxes["Category"].unique())
     release = release_of(photos)
@@ -51,14 +49,15 @@ def write_coco(data_dir: str | os.PathLike | Store = "data") -> dict:
 
 
 def _image(number: int, row: dict, licences: list[str]) -> dict:
-    url = _ADDRESSES.get(row["Source"], row["Source"]).format_map(row)
+    # Without a base, so that a relative address stays without a URL.
+    [source] = sources_of(row | {"OriginalSize": 0}, Settings(sources=(row["Source"],), base=""))
     image = {
         **{"id": number, "file_name": f"images/{row['ImageID']}.jpg", "subset": row["Subset"]},
         **{"width": int(row["Width"]), "height": int(row["Height"])},
         **{"license": licences.index(row["License"]) + 1, "flickr_url": row["OriginalLandingURL"]},
         "rotation": int(row["Rotation"]) if row["Rotation"] > 0 else 0,
     }
-    return image | ({"coco_url": url} if re.match(r"https?://[^/]", url) else {})
+    return image | ({"coco_url": source.url} if source.url else {})
 
 
 def _annotations(photos: pd.DataFrame, boxes: pd.DataFrame, names: list[str]) -> list[dict]:
