@@ -13,7 +13,7 @@ from builders import files_below
 from package_tree import METADATA, NAME, everything, make_tree, push
 
 from openimager import install_package, registry
-from openimager.errors import BadInput
+from openimager.errors import BadInput, TryAgain
 from openimager.package import objects
 from openimager.package.objects import Registry, content_hash, import_quilt
 from openimager.package.workflow import write_workflow
@@ -296,6 +296,24 @@ def test_registry_that_may_only_be_read(tree, place, monkeypatch, number):
     with pytest.raises(BadInput, match="installing only needs to read") as caught:
         push(tree, place)
     assert str(place) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_full_disk(tree, tmp_path):
+    """A push onto a full file system says so and names the registry; nothing is half written."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root on Linux")
+    try:
+        (tree / "data" / "large.bin").write_bytes(bytes(100_000))
+        with pytest.raises(TryAgain, match="disk is full") as caught:
+            push(tree, small / "registry")
+        assert str(small) in str(caught.value) and "\n" not in str(caught.value)
+        written = files_below(small / "registry" / "objects").values()
+        assert set(written) <= set(files_below(tree).values())
+    finally:
+        subprocess.run(["umount", "-l", str(small)], capture_output=True, check=False)
 
 
 def test_addresses_that_are_no_registry(tmp_path):

@@ -80,13 +80,16 @@ def _explanation(place: str, error: Exception, why: str) -> BadInput | TryAgain:
     server = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or "Amazon"
     at = f"{place} at {server}" if place.startswith("s3") else place
     request = getattr(error, "operation_name", "a request")
-    if getattr(error, "filename", None):  # on this machine
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    folder = "" if "://" in place else place
+    # Writing to an open file says that the disk is full, but not which file it was.
+    file, number = getattr(error, "filename", None) or folder, getattr(error, "errno", None)
+    if file or number == errno.ENOSPC:  # on this machine
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             rights = "needs the right to write there; installing only needs to read it."
-            more = "" if "://" in place else f" Pushing to {place} {rights}"
-            return BadInput(f"{error.filename} cannot be used ({error.strerror}).{more}")
-        full = "The disk is full" if error.errno == errno.ENOSPC else f"{error.strerror}"
-        return TryAgain(f"{full} ({error.filename}). Make room or repair it, and run again.")
+            more = f" Pushing to {folder} {rights}" if folder else ""
+            return BadInput(f"{file} cannot be used ({error.strerror}).{more}")
+        full = "The disk is full" if number == errno.ENOSPC else error.strerror or str(error)
+        return TryAgain(f"{full} ({file or 'here'}). Make room or repair it, and run again.")
     if why in ("NoSuchBucket", "InvalidBucketName", "404"):
         return BadInput(f"{at}: there is no such bucket. Create it first, or correct its name.")
     if why in _WRONG_KEYS or re.search("Credential|Token|Profile|SSO", why):
