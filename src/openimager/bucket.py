@@ -207,19 +207,3 @@ def copied(root, names: Iterable[str], target: Path, quiet: bool = False) -> Pat
         root.fs.get([f"{base}/{name}" for name in todo], local, callback=callback)
     record.write_text(json.dumps(tags), encoding="utf-8")
     return target
-
-
-def bucket_of(registry: str | os.PathLike) -> str | None:
-    """Return the bucket of an ``s3://`` address, or None if `registry` is a folder.
-
-    BadInput if it is an address of another kind, or of something inside a bucket.
-
-    >>> bucket_of("s3://my-photos"), bucket_of("../registry"), bucket_of("file:///shared/registry")
-    ('my-photos', None, None)
-    """
-    address = str(registry)
-    if "://" not in address or address.startswith("file://"):
-        return None
-    if not (bucket := re.fullmatch(r"s3://([^/]+)/*", address)):
-        raise BadInput(f"{address!r} is no registry: give a folder or s3://bucket, nothing more.")
-    return bucket[1]

@@ -5,6 +5,7 @@ what an old revision refers to is never changed.
 """
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from urllib.parse import unquote
 from tqdm.auto import tqdm
 
 from openimager import files
-from openimager.bucket import bucket_of, explained
+from openimager.bucket import explained
 from openimager.errors import BadInput
 
 HASH = "sha2-256-chunked"
@@ -58,9 +59,14 @@ class Registry:
         import_quilt()
         from quilt3.util import PhysicalKey, fix_url
 
-        self.bucket = bucket_of(address)
-        self.key = PhysicalKey.from_url(fix_url(str(address).rstrip("/")))
-        self.address = f"s3://{self.bucket}" if self.bucket else self.key.path
+        key = None
+        with contextlib.suppress(ValueError):
+            key = PhysicalKey.from_url(fix_url(str(address).rstrip("/")))
+        if not key or (key.bucket and key.path):
+            kinds = "give a folder or s3://bucket, nothing more."
+            raise BadInput(f"{str(address)!r} is no registry: {kinds}")
+        self.key, self.bucket = key, key.bucket
+        self.address = f"s3://{self.bucket}" if self.bucket else key.path
         if self.bucket:
             once = {"total_max_attempts": 1}
             asked = self._client(connect_timeout=_PATIENCE, read_timeout=_PATIENCE, retries=once)
