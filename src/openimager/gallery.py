@@ -144,14 +144,11 @@ def orientations(store: Store, image_ids: Iterable[str]) -> Iterator[int]:
     for images of another origin, which all files opened from a folder are.)
     """
     paths = [store.photo(image_id) for image_id in image_ids]
-    if not store.is_local:
-        return map(_orientation, store.root.fs.cat_ranges([p.path for p in paths], 0, _HEAD))
-    return (_orientation(_head(path)) for path in paths)
-
-
-def _head(path) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read(_HEAD)
+    if store.is_local:
+        heads = (np.fromfile(path, np.uint8, _HEAD).tobytes() for path in paths)
+    else:
+        heads = store.root.fs.cat_ranges([path.path for path in paths], 0, _HEAD)
+    return map(_orientation, heads)
 
 
 def _orientation(head: bytes) -> int:

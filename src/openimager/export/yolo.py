@@ -1,7 +1,6 @@
 """Photos and boxes in the layout of Ultralytics YOLO, upright and split as the crops are."""
 
 import contextlib
-import json
 import os
 import shutil
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from openimager.errors import BadInput
 from openimager.store import COORDINATES, Store
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
+_PART = ".openimager/yolo.part"
 
 
 class Exported(NamedTuple):
@@ -45,7 +45,7 @@ def write_yolo(data_dir: str | os.PathLike | Store = "data", quiet: bool = False
     names = sorted(boxes["Category"].unique())
     boxes = boxes[(boxes["XMax"] > boxes["XMin"]) & (boxes["YMax"] > boxes["YMin"])]
     groups = dict(tuple(boxes.groupby("ImageID")[["Category", *COORDINATES]]))
-    target, part = store.path("yolo"), store.state / "yolo.part"
+    target, part = store.path("yolo"), store.path(_PART)
     shutil.rmtree(part, ignore_errors=True)
     for kind in ("images", "labels"):
         for split in SPLITS.values():
@@ -64,8 +64,7 @@ def write_yolo(data_dir: str | os.PathLike | Store = "data", quiet: bool = False
         (part / "labels" / split / f"{image_id}.txt").write_text("".join(lines), encoding="utf-8")
     # JSON is YAML; without "path" a reader takes the folder of the file, wherever it is moved.
     about = {split: f"images/{split}" for split in SPLITS.values()} | {"names": names}
-    text = json.dumps(about, indent=1, ensure_ascii=False)
-    (part / "data.yaml").write_text(f"{text}\n", encoding="utf-8")
+    store.write_json(f"{_PART}/data.yaml", about)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return Exported(len(taken), linked, count, len(photos) - len(taken))
