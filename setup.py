@@ -26,6 +26,7 @@ setup(
     install_requires=[
         "duckdb>=1.3",
         "pandas>=2.2.2",
+        "aiohttp>=3.11",
         "requests>=2.31",
         "urllib3>=2.2",
         "certifi>=2023.7.22",

@@ -1,12 +1,13 @@
 """Requests for one photo: which files are accepted, and what each server fault means."""
 
+import asyncio
 import io
+import ssl
 from base64 import b64encode
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-import urllib3
 from builders import bomb, jpeg
 from PIL import Image
 from web import (
@@ -49,22 +50,25 @@ def server():
         yield running
 
 
-@pytest.fixture(scope="module")
-def client():
-    client = Client(QUICK)
-    yield client
-    client.close()
-
-
 def source(url, size=None, md5=None):
     return Source("flickr", url, url, size=size, md5=md5)
 
 
+def asked(*sources):
+    """Return the answers to requests of one client, one after another."""
+
+    async def answers():
+        async with Client(QUICK) as client:
+            return [await client.ask(one) for one in sources]
+
+    return asyncio.run(answers())
+
+
 @pytest.fixture
-def ask(server, client):
+def ask(server):
     def ask(page, size=None, md5=None, path="/photo.jpg"):
         server.pages = {path: page}
-        return client.ask(source(server.url + path, size, md5))
+        return asked(source(server.url + path, size, md5))[0]
 
     return ask
 
@@ -97,7 +101,7 @@ HOSTILE = {
     "500": (status(500), "failed", "answered 500"),
     "503": (status(503), "failed", "answered 503"),
     "408": (status(408), "failed", "answered 408"),
-    "204": (status(204), "failed", "answered 204"),
+    "204": (body(b"", code=204), "failed", "answered 204"),
     "cut": (cut(PHOTO), "failed", "cut short"),
     "cut by a byte": (cut(PHOTO, 0.9999), "failed", "cut short"),
     "cut without length": (unframed(PHOTO[: len(PHOTO) // 2]), "failed", "cut short"),
@@ -157,16 +161,16 @@ def test_redirect_is_not_followed_but_resolved(ask, server, location):
     assert (answer.kind, answer.location) == ("moved", f"{host}/b.jpg")
 
 
-def test_connection_refused(client):
+def test_connection_refused():
     """A refused connection is failed, not gone, because the host may return."""
-    answer = client.ask(source(f"http://127.0.0.1:{closed_port()}/a.jpg"))
+    [answer] = asked(source(f"http://127.0.0.1:{closed_port()}/a.jpg"))
     assert (answer.kind, answer.error, answer.heard) == ("failed", "connection refused", False)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://a..b/a", "http://%/a"])
-def test_address_that_is_no_url(client, url):
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://a..b/a"])
+def test_address_that_is_no_url(url):
     """An invalid address is gone, whatever error the library raises."""
-    assert client.ask(source(url)).kind == "gone"
+    assert asked(source(url))[0].kind == "gone"
 
 
 @pytest.mark.parametrize("page", [body(jpeg(2)), unframed(jpeg(2)), body(PHOTO[:-900])])
@@ -246,11 +250,11 @@ def test_cut_in_the_last_row(options, lost):
     assert check.look(data[:-lost]).fault == check.DAMAGED
 
 
-def test_recorded_size_beyond_the_bound(client, server):
+def test_recorded_size_beyond_the_bound(server):
     """A recorded size above the limit makes the photo gone, without a request."""
     before = len(server.asked)
-    assert client.fetch(source(f"{server.url}/photo.jpg", size=10**18)).kind == "gone"
-    assert len(server.asked) == before
+    answer = asyncio.run(Client(QUICK).fetch(source(f"{server.url}/photo.jpg", size=10**18)))
+    assert (answer.kind, len(server.asked)) == ("gone", before)
 
 
 def test_connection_is_kept(server, monkeypatch):
@@ -263,11 +267,9 @@ def test_connection_is_kept(server, monkeypatch):
         original(self)
 
     monkeypatch.setattr(BaseHTTPRequestHandler, "setup", setup)
-    fresh = Client(QUICK)
-    for page in (PHOTO, redirect("/b.jpg"), status(404), status(429), PHOTO):
-        server.pages = {"/photo.jpg": page}
-        fresh.ask(source(f"{server.url}/photo.jpg"))
-    fresh.close()
+    pages = (PHOTO, redirect("/b.jpg"), status(404), status(429), PHOTO)
+    server.pages = {f"/{number}": page for number, page in enumerate(pages)}
+    asked(*(source(server.url + path) for path in server.pages))
     assert len(seen) == 1
 
 
@@ -277,13 +279,13 @@ def test_client_says_what_it_is(server, ask):
     assert all(agent.startswith("openimager/") for agent in server.agents)
 
 
-def test_one_tls_context(monkeypatch):
+def test_one_tls_context():
     """All connections share one TLS context, so certificates are read only once."""
     client = Client(QUICK)
-    pools = [client._pool(url)[0] for url in ("https://example.org/", "https://example.com/")]
-    contexts = {pool._new_conn().ssl_context for pool in pools}
-    assert len(contexts) == 1 and contexts.pop().cert_store_stats()["x509"]
-    assert {(pool.cert_reqs, pool.ca_certs) for pool in pools} == {("CERT_REQUIRED", None)}
+    contexts = {client._route(f"https://example.{end}/")["ssl"] for end in ("org", "com")}
+    assert len(contexts) == 1
+    [context] = contexts
+    assert context.cert_store_stats()["x509"] and context.verify_mode is ssl.CERT_REQUIRED
 
 
 @pytest.mark.parametrize(
@@ -296,16 +298,20 @@ def test_one_tls_context(monkeypatch):
 )
 def test_proxy_of_the_environment(server, monkeypatch, url, proxied):
     """HTTP_PROXY is used, with its password, except for NO_PROXY and loopback."""
-    monkeypatch.setenv("http_proxy", server.url.replace("//", "//user:p%40ss@"))
+    proxy = server.url.replace("//", "//user:p%40ss@")
+    monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.setenv("no_proxy", "inside.example.org")
-    server.pages = {"http://example.org/a.jpg": PHOTO}
-    client = Client(QUICK)
-    manager, target = client._pool(url)
-    assert isinstance(manager, urllib3.ProxyManager) == proxied
-    assert target == (url if proxied else "/a.jpg")
+    logins = []
+
+    def page(handler, times):
+        logins.append(handler.headers["Proxy-Authorization"])
+        body(PHOTO)(handler, times)
+
+    server.pages = {"http://example.org/a.jpg": page}
+    assert Client(QUICK)._route(url)["proxy"] == (proxy if proxied else None)
     if proxied:
-        assert client.ask(source(url)).kind == "ok"
-        assert manager.proxy_headers == {"proxy-authorization": "Basic dXNlcjpwQHNz"}
+        assert asked(source(url))[0].kind == "ok"
+        assert logins == ["Basic dXNlcjpwQHNz"]
 
 
 ROW = {

@@ -74,9 +74,9 @@ def _send(handler, code, data=b"", framed=True, **headers):
     handler.wfile.write(data)
 
 
-def body(data, **headers):
-    """Answer 200 with `data`."""
-    return lambda handler, times: _send(handler, 200, data, **headers)
+def body(data, code=200, **headers):
+    """Answer 200, or another `code`, with `data`."""
+    return lambda handler, times: _send(handler, code, data, **headers)
 
 
 def status(code, **headers):

@@ -44,6 +44,7 @@ class Selector:
         with views.explain_errors():
             self._find(labels)
             self._report()
+            self._rest()
             self._order()
             self._rest()
 

@@ -1,21 +1,21 @@
 """Requests for one photo: over kept connections, or from a local site."""
 
+import asyncio
 import contextlib
 import functools
-import http.client
 import math
 import os
+import socket
 import ssl
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import aiohttp
 import certifi
 import requests
-import urllib3
-from urllib3 import exceptions
 
 from openimager.photos import check
 from openimager.photos.pace import MIRROR, TRIAL_WINDOW, Pace, registered_domain, retry_after
@@ -23,7 +23,6 @@ from openimager.photos.photo import Settings, Source, absolute
 from openimager.tables import catalogue
 from openimager.tables.fetch import USER_AGENT
 
-_BLOCK = 1 << 16
 _HEADERS = {
     "User-Agent": USER_AGENT,
     "Accept": "image/jpeg,*/*;q=0.5",
@@ -45,60 +44,69 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Makes requests for photos, to each domain at its pace; the threads of a run share it."""
+    """Makes requests for photos, to each domain at its pace; for the tasks of one event loop."""
 
     def __init__(self, settings: Settings):
-        self.settings, self.changed = settings, threading.Condition()
-        self.stopped = False
+        self.settings = settings
         self.news = False  # whether a domain may have stopped waiting
         self._paces: dict[str, Pace] = {}
-        self._timeout = urllib3.Timeout(connect=settings.connect, read=settings.read)
-        self._pools: dict[str, urllib3.HTTPConnectionPool | urllib3.ProxyManager] = {}
-        # Decoding is all CPU: more at once than there are cores only takes memory.
-        self._decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._routes: dict[str, dict] = {}
         # The folder of the tables stands in the site's folder, beside that of the photos.
         self._site = Path(settings.base).resolve().parent
 
-    def close(self) -> None:
-        """Abandon requests at their next block, and close idle connections; wake all threads."""
-        with self.changed:
-            self.stopped = True
-            self.changed.notify_all()
-        for pool in list(self._pools.values()):
-            pool.clear() if isinstance(pool, urllib3.ProxyManager) else pool.close()
+    async def __aenter__(self):
+        one = self.settings
+        bounds = aiohttp.ClientTimeout(one.whole, connect=one.connect, sock_read=one.read)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
+            timeout=bounds,
+        )
+        # Decoding is all CPU: more at once than there are cores only takes memory.
+        self._decoders = ThreadPoolExecutor(os.cpu_count())
+        self._answer = asyncio.get_running_loop().create_future()
+        return self
+
+    async def __aexit__(self, *_):
+        await self._session.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def waiting(self) -> dict[str, tuple[float, int, str]]:
         """Return the domains that wait: until when (seconds since the epoch), strikes, reason."""
-        with self.changed:
-            shift = time.time() - time.monotonic()
-            return {
-                domain: (pace.until + shift, pace.strikes, pace.reason)
-                for domain, pace in self._paces.items()
-                if pace.strikes and not pace.closed
-            }
+        shift = time.time() - time.monotonic()
+        return {
+            domain: (pace.until + shift, pace.strikes, pace.reason)
+            for domain, pace in list(self._paces.items())
+            if pace.strikes and not pace.closed
+        }
 
-    def fetch(self, source: Source) -> Answer | None:
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but only until a domain may have stopped waiting."""
+        await asyncio.wait([self._answer], timeout=seconds)
+
+    async def fetch(self, source: Source) -> Answer | None:
         """Request a photo politely, following redirects; None if a domain on the way waits."""
         if fault := self._too_large(source.size or 0):
             return fault
         if source.path:
-            return self._read(source)
+            return await self._on_thread(self._read, source)
         url, source.moved = source.moved or source.url, ""
         for _ in range(self.settings.hops + 1):
             pace = source.pace = self._pace(url)
-            if (sent := self._enter(pace)) is None:
+            if (sent := await self._enter(pace)) is None:
                 if pace.closed:
                     source.settle(source.error or "its domain does not answer", gone=False)
                 source.moved = url
                 return None
-            answer = self.ask(source, url)
-            with self.changed:
-                concerns = pace.strikes or pace.running >= pace.window
-                busy = (answer.kind == "busy") if answer.heard else None
-                pace.answered(sent, time.monotonic(), busy, answer.after)
-                if concerns or pace.strikes:
-                    self.news = True
-                    self.changed.notify_all()
+            answer = await self.ask(source, url)
+            concerns = pace.strikes or pace.running >= pace.window
+            busy = (answer.kind == "busy") if answer.heard else None
+            pace.answered(sent, time.monotonic(), busy, answer.after)
+            if concerns or pace.strikes:
+                self.news = True
+                self._answer.set_result(None)
+                self._answer = asyncio.get_running_loop().create_future()
             if answer.kind != "moved":
                 return answer
             url = answer.location
@@ -107,90 +115,73 @@ class Client:
     def _pace(self, url: str) -> Pace:
         """Return the pace of a URL's domain, which goes on waiting if it did in an earlier run."""
         domain, one = registered_domain(url), self.settings
-        with self.changed:
-            if (pace := self._paces.get(domain)) is None:
-                window = math.inf if urlsplit(url).hostname == MIRROR else TRIAL_WINDOW
-                waits = (one.pause, one.longest_pause, one.backoff)
-                pace = self._paces[domain] = Pace(one.rate_of(domain, url), window, *waits)
-                until, pace.strikes, pace.reason = *one.waits.get(domain, (0, 0)), "after 429"
-                if domain in one.flickr_domains and not one.flickr:
-                    until, pace.strikes = math.inf, 1
-                    pace.reason = "because only one partition at a time asks Flickr"
-                if pace.strikes:
-                    pace.window, pace.struck = 1, time.monotonic()
-                    pace.until = pace.struck + until - time.time()
-            return pace
+        if (pace := self._paces.get(domain)) is None:
+            window = math.inf if urlsplit(url).hostname == MIRROR else TRIAL_WINDOW
+            waits = (one.pause, one.longest_pause, one.backoff)
+            pace = self._paces[domain] = Pace(one.rate_of(domain, url), window, *waits)
+            until, pace.strikes, pace.reason = *one.waits.get(domain, (0, 0)), "after 429"
+            if domain in one.flickr_domains and not one.flickr:
+                until, pace.strikes = math.inf, 1
+                pace.reason = "because only one partition at a time asks Flickr"
+            if pace.strikes:
+                pace.window, pace.struck = 1, time.monotonic()
+                pace.until = pace.struck + until - time.time()
+        return pace
 
-    def _enter(self, pace: Pace) -> float | None:
+    async def _enter(self, pace: Pace) -> float | None:
         """Sleep until a request may go; return the time, or None if the domain waits."""
-        with self.changed:
-            while not self.stopped:
-                now = time.monotonic()
-                if pace.waits(now) or pace.closed:
-                    return None
-                if (delay := pace.delay(now)) <= 0:
-                    pace.sent(now)
-                    return now
-                self.changed.wait(min(delay, 60.0))
-        return None
+        while True:
+            now = time.monotonic()
+            if pace.waits(now) or pace.closed:
+                return None
+            if (delay := pace.delay(now)) <= 0:
+                pace.sent(now)
+                return now
+            await self.sleep(min(delay, 60.0))
 
-    def ask(self, source: Source, url: str = "") -> Answer:
+    async def ask(self, source: Source, url: str = "") -> Answer:
         """Make one request, of `url` where a redirect led there, and check what arrives."""
-        url, until = url or source.url, time.monotonic() + self.settings.whole
-        options = {"redirect": False, "retries": False, "preload_content": False}
-        options |= {"headers": _HEADERS, "timeout": self._timeout}
+        url = url or source.url
         try:
-            pool, target = self._pool(url)
-            with pool.urlopen("GET", target, **options) as response:
+            request = self._session.get(url, allow_redirects=False, **self._route(url))
+            async with request as response:
                 if (answer := _by_status(response, url)) is None:
-                    return self._receive(response, source, until)
+                    return await self._receive(response, source)
                 # A short body is read to its end, so that the connection can be used again.
-                if (length := response.length_remaining) is not None and length < 100_000:
-                    with contextlib.suppress(exceptions.HTTPError, OSError, ValueError):
-                        response.read(length + 1)
+                if (length := response.content_length) is not None and length < 100_000:
+                    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                        await response.read()
                 return answer
-        except (OSError, ValueError, http.client.HTTPException, exceptions.HTTPError) as error:
-            return _no_answer(error)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return self._no_answer(error)
 
-    def _pool(self, url: str):
-        """Return the connections to a URL's host, and what to request there.
-
-        They go through the proxy of the environment. Without a proxy we keep one pool per host
-        ourselves, because finding it in urllib3's PoolManager takes time.
-        """
-        scheme, host, path, query, _ = urlsplit(url)
-        place = f"{scheme}://{host}"
-        if (pool := self._pools.get(place)) is None:
-            options = {"maxsize": self.settings.workers}
-            if scheme == "https":
-                options |= {"ssl_context": _tls_context(), "cert_reqs": "CERT_REQUIRED"}
+    def _route(self, url: str) -> dict:
+        """Return the options that are the same for all requests to a host: proxy and TLS."""
+        scheme, host, *_ = urlsplit(url)
+        if (route := self._routes.get(f"{scheme}://{host}")) is None:
             free = catalogue.is_loopback(url)
             proxies = {} if free else requests.utils.get_environ_proxies(url)
-            if proxy := requests.utils.select_proxy(url, proxies):
-                login = ":".join(requests.utils.get_auth_from_url(proxy))
-                login = urllib3.make_headers(proxy_basic_auth=login if login != ":" else None)
-                pool = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
-            else:
-                pool = urllib3.connection_from_url(place, **options)
-            pool = self._pools.setdefault(place, pool)
-        proxied = isinstance(pool, urllib3.ProxyManager)
-        return pool, url if proxied else (path or "/") + f"?{query}" * bool(query)
+            route = {"proxy": requests.utils.select_proxy(url, proxies)}
+            if scheme == "https":
+                route["ssl"] = _tls_context()
+            self._routes[f"{scheme}://{host}"] = route
+        return route
 
-    def _receive(self, response, source: Source, until: float) -> Answer:
-        framed = response.chunked or "Content-Length" in response.headers
+    async def _receive(self, response: aiohttp.ClientResponse, source: Source) -> Answer:
+        framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
         data = bytearray()
-        while block := response.read1(_BLOCK, decode_content=True):
+        async for block in response.content.iter_any():
             early = len(data) < check.HEAD
             data += block
             if early and len(data) >= check.HEAD and not check.format_of(data[: check.HEAD]):
                 return Answer("gone", check.NO_PHOTO)
             if fault := self._too_large(len(data), source.size):
                 return fault
-            if self.stopped:
-                return Answer("failed", "interrupted")
-            if time.monotonic() > until:
-                return Answer("failed", f"not whole after {self.settings.whole:g} s")
-        return self._check(bytes(data), source, response.headers.get("ETag", ""), framed)
+        etag = response.headers.get("ETag", "")
+        return await self._on_thread(self._check, bytes(data), source, etag, framed)
+
+    def _on_thread(self, function, *arguments):
+        return asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
     def _read(self, source: Source) -> Answer:
         """Read a file of a local site, following links that stay inside the site's folder."""
@@ -208,8 +199,7 @@ class Client:
 
     def _check(self, data: bytes, source: Source, etag: str = "", framed: bool = True) -> Answer:
         bounds = (source.size, source.md5, etag, self.settings.most_pixels, framed)
-        with self._decoding:
-            look = check.look(data, *bounds)
+        look = check.look(data, *bounds)
         if look.fault == check.DAMAGED and not framed:
             return Answer("failed", "cut short")
         if look.fault:
@@ -223,16 +213,24 @@ class Client:
             return Answer("gone", f"larger than {self.settings.most_bytes:,} bytes")
         return None
 
+    def _no_answer(self, error: Exception) -> Answer:
+        """Put a network error into words that are the same for the same cause."""
+        # yarl and the codec of host names raise ValueErrors of several kinds.
+        if isinstance(error, ValueError) and not isinstance(error, OSError):
+            return Answer("gone", "its address is not a URL", heard=False)
+        for kinds, words in _CAUSES:
+            if isinstance(error, kinds) or isinstance(error.__cause__, kinds):
+                return Answer("failed", words, heard=False)
+        if isinstance(error, TimeoutError):
+            return Answer("failed", f"not whole after {self.settings.whole:g} s")
+        return Answer("failed", f"no answer ({type(error).__name__})", heard=False)
 
-def _by_status(response, url: str) -> Answer | None:
+
+def _by_status(response: aiohttp.ClientResponse, url: str) -> Answer | None:
     """Return the answer that status and headers give; None if the body decides."""
     status, location = response.status, ""
     if status in (301, 302, 303, 307, 308):
-        location = response.headers.get("Location", "")
-        # http.client reads headers as latin-1, browsers read this one as UTF-8.
-        with contextlib.suppress(UnicodeError):
-            location = location.encode("latin-1").decode("utf-8")
-        location = absolute(location, url)
+        location = absolute(response.headers.get("Location", ""), url)
         if not location:
             return Answer("gone", "redirects to an address that is neither http nor https")
     if check.PLACEHOLDER_PATH in url + location:
@@ -252,33 +250,19 @@ def _by_status(response, url: str) -> Answer | None:
 
 # Checked in this order, against the error and its cause.
 _CAUSES = (
+    (aiohttp.ClientProxyConnectionError, "the proxy does not answer"),
     (ConnectionRefusedError, "connection refused"),
-    (exceptions.NameResolutionError, "no such host, or no network"),
-    (exceptions.ProxyError, "the proxy does not answer"),
-    # Before TimeoutError, of which it is a subclass.
-    (exceptions.NewConnectionError, "the host cannot be reached"),
-    ((exceptions.TimeoutError, TimeoutError), "timed out"),
-    ((exceptions.SSLError, ssl.SSLError), "no secure connection (TLS)"),
-    ((http.client.IncompleteRead, exceptions.IncompleteRead), "cut short"),
-    ((http.client.RemoteDisconnected, ConnectionError), "the connection broke off"),
+    (socket.gaierror, "no such host, or no network"),
+    (aiohttp.ServerTimeoutError, "timed out"),
+    ((aiohttp.ClientSSLError, ssl.SSLError), "no secure connection (TLS)"),
+    (aiohttp.ClientPayloadError, "cut short"),
+    (aiohttp.ClientConnectorError, "the host cannot be reached"),
+    ((aiohttp.ServerDisconnectedError, ConnectionError), "the connection broke off"),
 )
-
-
-def _no_answer(error: Exception) -> Answer:
-    """Put a network error into words that are the same for the same cause."""
-    # urllib3 reports a bad address by ValueErrors of several kinds.
-    if isinstance(error, ValueError) and not isinstance(error, OSError):
-        return Answer("gone", "its address is not a URL", heard=False)
-    for kinds, words in _CAUSES:
-        if any(isinstance(one, kinds) for one in (error, error.__cause__, *error.args)):
-            return Answer("failed", words, heard=False)
-    return Answer("failed", f"no answer ({type(error).__name__})", heard=False)
 
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
     """Return the context of all connections: loading the CA certificates takes 40 ms."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
-    context = urllib3.util.create_urllib3_context()
-    context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
-    return context
+    return ssl.create_default_context(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})

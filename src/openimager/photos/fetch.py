@@ -1,10 +1,13 @@
-"""Fetching photos: one from its sources, or a table of them on threads."""
+"""Fetching photos: one from its sources, or a table of them."""
 
+import asyncio
+import functools
 import math
 import random
-import threading
 import time
+from asyncio import FIRST_EXCEPTION
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from openimager.photos import check
@@ -19,20 +22,17 @@ if TYPE_CHECKING:
 # Values of Here, for photos in the store without an outcome: from before this run, or fetched in it
 # by another worker.
 BEFORE, NOW = "before", "now"
+_THREADS = 32  # photos that are written or checked at a time
 
 
-def fetch_photo(photo: Photo, client: Client) -> Outcome | None:
+async def fetch_photo(photo: Photo, client: Client) -> Outcome | None:
     """Try the sources of one photo, in order, except those that wait; keep what one delivers.
 
     None means that every remaining source waits: call again later.
     """
     settings = client.settings
-    while not client.stopped:
-        now = time.monotonic()
-        source = next((source for source in photo.sources if source.wake(now) <= now), None)
-        if source is None:
-            break
-        if (answer := client.fetch(source)) is None:
+    while source := photo.ready(time.monotonic()):
+        if (answer := await client.fetch(source)) is None:
             continue
         source.error = answer.error
         if answer.kind == "ok":
@@ -60,7 +60,7 @@ def fetch_rows(
     settings: Settings,
     progress: Callable[[int, str], None] | None = None,
 ) -> "pd.DataFrame":
-    """Fetch a table of photos on `Settings.workers` threads; return an `Outcome` row for each.
+    """Fetch a table of photos, `Settings.workers` at a time; return an `Outcome` row for each.
 
     `rows` has `store.PHOTO_COLUMNS`. `progress` is called now and then with the number of photos
     done and what is being waited for. ``attrs["waits"]`` of the result is what the next call should
@@ -92,92 +92,104 @@ def fetch(
     name from `journal.new_name`; a new one by default. The result is `Settings.waits` for the next
     call.
     """
-    with recording(store, journal) as record:
+    with recording(store, journal) as record, ThreadPoolExecutor(1) as thread:
         run = _Run(rows, store, settings, record, keep)
+        # On a thread of its own, because Jupyter runs an event loop in this one.
+        over = thread.submit(asyncio.run, run.all())
         try:
-            run.wait(progress)
+            done = False
+            while not done:
+                done = wait([over], timeout=0.25).done
+                if progress:
+                    progress(run.done, run.message())
         finally:
-            run.stop()
+            run.stopped = True
+        over.result()
     waits = run.client.waiting().items()
     return {domain: one[:2] for domain, one in waits if one[0] < math.inf}
 
 
 class _Run:
-    """The photos of one call: fresh ones, those whose sources wait, and the threads at work."""
+    """The photos of one call: fresh ones, those whose sources wait, and the tasks at work."""
 
     def __init__(self, rows: Iterator, store: Store, settings: Settings, record, keep):
         self.store, self.settings, self.record, self.keep = store, settings, record, keep
         self.client = Client(settings)
-        self.done = 0
-        self._changed = self.client.changed
+        self.done, self.stopped = 0, False
         self._fresh = rows
         # In the order of arrival, so that each probe is of another photo. `_wake` is when the first
         # of them may be tried.
         self._waiting: list[Photo] = []
         self._wake = math.inf
-        self._error: BaseException | None = None
-        self._flying = self._committing = 0
-        self._over, self._last = False, time.monotonic()
-        self._alive = settings.workers
-        # Daemons, because Ctrl-C should not wait for a host that hangs.
-        for _ in range(self._alive):
-            threading.Thread(target=self._work, daemon=True).start()
+        self._flying, self._over, self._last = 0, False, time.monotonic()
 
-    def wait(self, progress: Callable[[int, str], None] | None) -> None:
-        """Wait until every photo has an outcome, or for the first error."""
-        over = False
-        while not over:
-            with self._changed:
-                over = self._changed.wait_for(lambda: self._error or not self._alive, timeout=0.25)
-            if self._error:
-                raise self._error
-            if progress:
-                progress(self.done, self._message())
+    async def all(self) -> None:
+        """Work until every photo has an outcome, `stopped` is set, or an error is raised."""
+        # For the store: a bucket, or a folder in a network, takes its time.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
+        async with self.client:
+            tasks = [asyncio.create_task(self._work()) for _ in range(self.settings.workers)]
+            left = set(tasks)
+            try:
+                while left and not self.stopped:
+                    done, left = await asyncio.wait(left, timeout=0.25, return_when=FIRST_EXCEPTION)
+                    for task in done:
+                        task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
-    def stop(self) -> None:
-        """Abandon what is in flight, except a photo that is being written."""
-        self.client.close()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._committing, timeout=60)
-
-    def _message(self) -> str:
+    def message(self) -> str:
+        """Return what is being waited for, such as "Flickr: waiting 25 s after 429", or ""."""
         for domain, (until, _, reason) in self.client.waiting().items():
             if 0 < (seconds := until - time.time()) < math.inf:
                 name = "Flickr" if domain in self.settings.flickr_domains else domain
                 return f"{name}: waiting {seconds:.0f} s {reason}"
         return ""
 
-    def _work(self) -> None:
-        try:
-            while (photo := self._next()) is not None:
-                outcome = self._here(photo) if photo.row.get("Here") else None
-                if outcome is None and self._over:
-                    outcome = photo.outcome("failed" if self.settings.flickr else "deferred")
-                self._commit(photo, outcome or fetch_photo(photo, self.client))
-        except BaseException as error:
-            self._error = self._error or error
-        with self._changed:
-            self._alive -= 1
-            self._changed.notify_all()
-
-    def _next(self) -> Photo | None:
-        """Return the next photo that need not wait; None if nothing is left for this thread."""
-        with self._changed:
-            while not self.client.stopped:
-                now = time.monotonic()
-                photo = self._ready(now)
-                if photo is None and (row := next(self._fresh, None)) is not None:
-                    photo = Photo(row, self.settings)
-                if photo is not None:
-                    self._flying += 1
-                    return photo
-                if not self._waiting:
-                    return None
-                if not self._flying and self._wake >= self._last + self.settings.patience:
-                    self._over = True
+    async def _work(self) -> None:
+        while (photo := await self._next()) is not None:
+            outcome = photo.row.get("Here") and await asyncio.to_thread(self._here, photo)
+            if not outcome and self._over:
+                outcome = photo.outcome("failed" if self.settings.flickr else "deferred")
+            outcome = outcome or await fetch_photo(photo, self.client)
+            self._flying -= 1
+            if outcome is None:
+                self._wake = min(self._wake, photo.wake(time.monotonic()))
+                self._waiting.append(photo)
+                continue
+            if outcome.Status != "deferred":
+                # Before the photo: one that is recorded but missing is requested again.
+                self.record(outcome, photo.row)
+            if photo.data:
+                write = functools.partial(self.store.write, self.store.photo(outcome.ImageID))
+                # A bucket takes its time; a file is written sooner than a thread is woken.
+                if self.store.is_local:
+                    write(photo.data)
                 else:
-                    self._changed.wait(min(max(self._wake - now, 0.001), 0.5))
-        return None
+                    await asyncio.to_thread(write, photo.data)
+            self.done += 1
+            self.keep(outcome.ImageID, outcome)
+            if outcome.Status == "ok":
+                self._last = time.monotonic()
+
+    async def _next(self) -> Photo | None:
+        """Return the next photo that need not wait; None if nothing is left for this task."""
+        while True:
+            now = time.monotonic()
+            photo = self._ready(now)
+            if photo is None and (row := next(self._fresh, None)) is not None:
+                photo = Photo(row, self.settings)
+            if photo is not None:
+                self._flying += 1
+                return photo
+            if not self._waiting:
+                return None
+            if not self._flying and self._wake >= self._last + self.settings.patience:
+                self._over = True
+            else:
+                await self.client.sleep(min(max(self._wake - now, 0.001), 0.5))
 
     def _ready(self, now: float) -> Photo | None:
         """Take a waiting photo that may be tried now; search only if there may be one."""
@@ -213,35 +225,6 @@ class _Run:
             return None
         name = names[0] if len(names) == 1 else ""
         return Outcome(photo.row["ImageID"], "ok", name, found.width, found.height, len(data))
-
-    def _commit(self, photo: Photo, outcome: Outcome | None) -> None:
-        """Write outcome and photo, unless the run was stopped; without outcome the photo waits."""
-        with self._changed:
-            if outcome is None:
-                self._flying -= 1
-                self._wake = min(self._wake, photo.wake(time.monotonic()))
-                self._waiting.append(photo)
-                return
-            if self.client.stopped:
-                return
-            self._committing += 1
-        try:
-            if outcome.Status != "deferred":
-                # Before the photo: one that is recorded but missing is requested again.
-                self.record(outcome, photo.row)
-            if photo.data:
-                self.store.write(self.store.photo(outcome.ImageID), photo.data)
-        finally:
-            with self._changed:
-                self._committing -= 1
-                self._flying -= 1
-                if self.client.stopped:
-                    self._changed.notify_all()
-        with self._changed:
-            self.done += 1
-            self.keep(outcome.ImageID, outcome)
-        if outcome.Status == "ok":
-            self._last = time.monotonic()
 
 
 def fetch_partition(

@@ -5,7 +5,6 @@ import html
 import io
 import json
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ def recording(store: Store, name: str = "") -> Iterator[Callable]:
 
     A local file has them at once. A bucket cannot append: it gets them at the end, in one PUT.
     """
-    path, guard, stream = store.state / (name or new_name()), threading.Lock(), io.BytesIO()
+    path, stream = store.state / (name or new_name()), io.BytesIO()
     if store.is_local:
         store.state.mkdir(parents=True, exist_ok=True)
         stream = open(path, "ab", buffering=0)  # noqa: SIM115
@@ -30,10 +29,9 @@ def recording(store: Store, name: str = "") -> Iterator[Callable]:
     def record(outcome, row: Mapping) -> None:
         more = {"Credit": credits_of(row, outcome)} if outcome.Status == "ok" else {}
         line = memoryview(_line(outcome, **more))
-        with guard:
-            # A full disk may take part of the line; writing the rest then raises.
-            while line:
-                line = line[stream.write(line) :]
+        # A full disk may take part of the line; writing the rest then raises.
+        while line:
+            line = line[stream.write(line) :]
 
     with stream:
         try:

@@ -127,6 +127,10 @@ class Photo:
         """Return when one of its sources may be tried; infinite as for a source."""
         return min(source.wake(now) for source in self.sources)
 
+    def ready(self, now: float) -> Source | None:
+        """Return the first source that may be tried now."""
+        return next((source for source in self.sources if source.wake(now) <= now), None)
+
     def outcome(self, status: str = "") -> Outcome:
         """Return the outcome: by default gone if every source says so, failed otherwise."""
         status = status or ("gone" if all(one.gone for one in self.sources) else "failed")
