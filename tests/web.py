@@ -135,6 +135,12 @@ def hang(handler, times):
     handler.close_connection = True
 
 
+def noise(handler, times):
+    """Answer with bytes that are not HTTP."""
+    handler.wfile.write(b"\x00\x01\r\n\r\n")
+    handler.close_connection = True
+
+
 def drip(data):
     """Send single bytes with short pauses, so that the response never ends."""
 

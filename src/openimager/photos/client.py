@@ -251,6 +251,8 @@ def _by_status(response: aiohttp.ClientResponse, url: str) -> Answer | None:
 # Checked in this order, against the error and its cause.
 _CAUSES = (
     (aiohttp.ClientProxyConnectionError, "the proxy does not answer"),
+    (aiohttp.ClientHttpProxyError, "the proxy refuses the connection"),
+    (aiohttp.ClientResponseError, "the answer is not valid HTTP"),
     (ConnectionRefusedError, "connection refused"),
     (socket.gaierror, "no such host, or no network"),
     (aiohttp.ServerTimeoutError, "timed out"),

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from openimager import __version__
 from openimager.errors import BadInput, TryAgain
 
-USER_AGENT = f"openimager/{__version__} (research downloader for Open Images; python-requests)"
+USER_AGENT = f"openimager/{__version__} (research downloader for Open Images)"
 
 _BLOCK = 1 << 18
 _TRIES = 5
