@@ -205,7 +205,7 @@ def report(results):
     missed = []
     print(f"\n{len(base)} test crops of {len(set(photos))} photos, "
           f"{len(results[reference])} seed(s):\n")  # fmt: skip
-    print(f"| method | accuracy (95 %) | by seed | less the {reference}'s (95 %, paired) "
+    print(f"| method | accuracy (95 %) | by seed | minus {reference}, on the same crops (95 %) "
           f"| error, {reference} = 1 | CPU-s of fitting | peak memory |")  # fmt: skip
     print("|---|---|---|---|---|---|---|")
     for name, ones in results.items():
