@@ -19,8 +19,11 @@ COMMANDS = {
     "python -m openimager.gallery": ("openimager.gallery", "Look at photos, crops and mistakes."),
     "python -m openimager.export": ("openimager.export.__main__", "Write COCO, YOLO, Croissant."),
     "python -m openimager.install": ("openimager.install", "Install a package."),
-    "python -m openimager.registry": ("openimager.registry", "Repair a registry that moved."),
-    "python -m openimager.sample": ("openimager.sample", "Serve the sample or another site."),
+    "python -m openimager.registry": ("openimager.registry", "Repair a moved registry folder."),
+    "python -m openimager.sample": (
+        "openimager.sample",
+        "Serve the sample or a folder of your own.",
+    ),
 }
 
 
@@ -39,7 +42,7 @@ def options() -> str:
     parts = [
         "# Options",
         "The commands and their help texts. `openimager.download` and the other functions take the "
-        "same\nas keywords. (`tools/docs.py` writes this page.)",
+        "same\noptions as keyword arguments. (`tools/docs.py` writes this page.)",
     ]
     for command, (module, about) in COMMANDS.items():
         parts += [f"## {command}", about, f"```text\n{help_of(module).strip()}\n```"]

@@ -24,38 +24,40 @@ exit status:
 """
 _OPTIONS = {
     "which photos": {
-        "--release RELEASE": f"{', '.join(RELEASES)} (v4)",
+        "--release RELEASE": f"one of {', '.join(RELEASES)} (default: v4)",
         "--gallery": "afterwards open a page to look at the photos",
         "--sample": "the drawn sample, offline: --release sample",
-        "--subset SUBSET": "train, validation, test or all (train; repeatable)",
-        "--limit N": "photos per category, over all subsets",
-        "--seed N": "seed of the choice that --limit makes (0)",
+        "--subset SUBSET": "train, validation, test or all; repeatable (default: train)",
+        "--limit N": "at most N photos of each category, all chosen subsets together",
+        "--seed N": "seed for choosing photos under --limit (default: 0)",
         "--with-children": "also count boxes of subcategories (a hamburger is a sandwich)",
-        "--drop FLAG": "leave out boxes marked occluded, truncated, group, depiction or inside "
-        "(repeatable)",
+        "--drop FLAG": "leave out boxes marked occluded, truncated, group, depiction or inside; "
+        "repeatable",
         "--drop-unknown": "leave out boxes whose flags are unknown",
-        "--without NAME": "leave out photos with a box of this category (repeatable)",
-        "--merge NAME=A,B": 'several categories under one name, such as "Pet=Cat,Dog" (repeatable)',
+        "--without NAME": "leave out photos with a box of this category; repeatable",
+        "--merge NAME=A,B": 'several categories under one name, such as "Pet=Cat,Dog"; repeatable',
         "--image-ids FILE": "only these photos: an ImageID or SUBSET/ImageID on each line",
     },
     "from where, to where": {
-        "--data-dir DIR": "the data directory (data)",
-        "--source SOURCE": "flickr, cvdf, thumbnail or a URL with V4 column names, such as "
-        "https://host/{Subset}/{ImageID}.jpg (repeatable, tried in order; flickr, then cvdf)",
+        "--data-dir DIR": "the data directory (default: data)",
+        "--source SOURCE": "flickr (originals), cvdf (the mirror), thumbnail (small copies on "
+        "Flickr), or a URL with columns of the table of photos in it, such as "
+        "https://host/{Subset}/{ImageID}.jpg; repeatable, tried in the given order (default: "
+        "flickr, then cvdf)",
         "--base-url URL": "read the tables from this URL or directory: for v4 the folder of "
         "the tables (2018_04/), for v5 to v7 the folder that holds 2018_04/, v5/, v6/ and v7/",
-        "--replace": "continue even if this drops categories or photos of the last selection",
-        "--cache-dir DIR": "where the tables are kept (a per-user cache)",
+        "--replace": "continue even if this leaves out categories or photos of the last query",
+        "--cache-dir DIR": "where the tables are kept (default: a per-user cache)",
         "--class-names FILE": "class descriptions already on disk",
         "--boxes FILE": "a table of boxes already on disk",
         "--photos FILE": "a table of photos already on disk",
     },
     "how": {
-        "--workers N": "requests in flight, 1 to 1,000 (32)",
-        "--rate N": "requests per second for each registered domain; 0 for no cap (10; no "
-        "cap for CVDF's mirror and, by default, for this machine)",
-        "--processes N": "processes that share workers and rate (1); only one of them asks "
-        "Flickr at a time",
+        "--workers N": "requests in flight, 1 to 1,000 (default: 32)",
+        "--rate N": "requests per second for all hosts of a domain together; 0 for no limit "
+        "(default: 10, but no limit for a server on this machine). CVDF's mirror has no limit",
+        "--processes N": "processes that share workers and rate; only one of them asks Flickr at "
+        "a time (default: 1)",
         "--dask ADDRESS": "run on the workers of this Dask scheduler, such as tcp://host:8786. "
         "More machines speed up the mirror (--source cvdf), not Flickr, whose photos are all on "
         "one domain",

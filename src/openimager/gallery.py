@@ -176,8 +176,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m openimager.gallery``; return the exit status."""
     about = __doc__.splitlines()[0]
     parser = argparse.ArgumentParser("python -m openimager.gallery", description=about)
-    parser.add_argument("data_dir", nargs="?", default="data", metavar="DIR", help="(data)")
-    parser.add_argument("--models-dir", metavar="DIR", help="of the model (models beside DIR)")
+    parser.add_argument(
+        "data_dir", nargs="?", default="data", metavar="DIR", help="data directory (default: data)"
+    )
+    parser.add_argument(
+        "--models-dir", metavar="MODELS", help="folder of the model (default: models, next to DIR)"
+    )
     given = vars(parser.parse_args(argv))
     return exit_status(lambda: show(**given))
 

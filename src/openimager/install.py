@@ -149,11 +149,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("registry", help="the registry's folder, or s3://bucket")
-    add("--dest", default=".", metavar="DIR", help="install into DIR (.)")
-    add("--part", dest="parts", action="append", metavar="PART",
-        help="data, models or a folder in them, such as data/crops (repeatable; all)")  # fmt: skip
-    add("--name", metavar="OWNER/NAME", help="the package (the only one there)")
-    add("--top-hash", metavar="HASH", help="the revision (the latest)")
+    add("--dest", default=".", metavar="DIR", help="install into DIR (default: .)")
+    part = "data, models or a folder in them, such as data/crops; repeatable (default: all)"
+    add("--part", dest="parts", action="append", metavar="PART", help=part)
+    add("--name", metavar="OWNER/NAME", help="the package (default: the only one there)")
+    add("--top-hash", metavar="HASH", help="top hash of the revision (default: the latest)")
     add("--overwrite", action="store_true", help="replace files that differ")
     options = vars(parser.parse_args(arguments))
     options["parts"] = options["parts"] or PARTS

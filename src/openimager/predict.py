@@ -218,8 +218,10 @@ def main(argv: list[str] | None = None) -> int:
         "were not (see the column Error), 2 bad use or bad input.",
     )  # fmt: skip
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a picture or a folder of them")
-    parser.add_argument("--models", default="models", metavar="DIR", help="the model (models)")
-    box = "in pixels of the upright photo; for one photo only (the whole photo)"
+    parser.add_argument(
+        "--models", default="models", metavar="DIR", help="folder of the model (default: models)"
+    )
+    box = "classify only this part, in pixels of the upright photo; needs a single PHOTO"
     parser.add_argument("--box", type=_box, metavar="LEFT,UPPER,RIGHT,LOWER", help=box)
     args = parser.parse_args(argv)
 

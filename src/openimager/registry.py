@@ -156,7 +156,7 @@ def repoint(directory: str | os.PathLike) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m openimager.registry``; return the exit status."""
-    about = "Correct the addresses in a Quilt registry folder that was moved; no top hash changes."
+    about = "Correct the file addresses in a Quilt registry folder that was moved."
     parser = argparse.ArgumentParser(prog="python -m openimager.registry", description=about)
     parser.add_argument("directory", help="the registry folder, where it is now")
     folder = parser.parse_args(arguments).directory

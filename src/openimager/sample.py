@@ -174,9 +174,9 @@ class _Handler(SimpleHTTPRequestHandler):
 
 def main(argv: list[str] | None = None) -> int:
     """Serve the sample or a directory until interrupted; stdout's first line is the base URL."""
-    about = "Serve a small Open Images on this machine until Ctrl-C."
+    about = "Serve the drawn sample, or your own tables and photos, on this machine until Ctrl-C."
     parser = argparse.ArgumentParser(prog="python -m openimager.sample", description=about)
-    text = "a site in the V4 layout, or its folder of tables (default: the drawn sample)"
+    text = "a folder laid out like Open Images V4, or its folder of tables (default: the sample)"
     parser.add_argument("directory", nargs="?", metavar="DIRECTORY", help=text)
     parser.add_argument("--port", type=int, default=0, metavar="P", help="default: a free one")
     options = vars(parser.parse_args(argv))

@@ -81,13 +81,13 @@ def download(
         As for `openimager.query.Query`. Under a limit, a photo that is gone is replaced by the
         next; one that failed keeps its place for the next run.
     source : str or sequence of str, optional
-        ``"flickr"``, ``"cvdf"``, ``"thumbnail"`` or a URL with V4 column names in it. A photo
-        is taken from the first that has it and is not waiting after a 429. By default Flickr, then
-        CVDF for photos that came from Flickr.
+        ``"flickr"``, ``"cvdf"``, ``"thumbnail"`` or a URL with columns of the table of photos, such
+        as ``"https://host/{ImageID}.jpg"``. A photo is taken from the first source that has it and
+        is not waiting after a 429. By default Flickr, then CVDF for photos that came from Flickr.
     workers, rate : int and float, optional
-        Requests in flight, in all processes together, and requests per second for each registered
-        domain: by default 10, and 0 for no cap. Neither CVDF's mirror nor, by default, a loopback
-        address has a cap.
+        Requests in flight, in all processes together, and requests per second for all hosts of a
+        domain together: by default 10, 0 for no limit. CVDF's mirror has no limit, a server on this
+        machine has none by default.
     base_url, cache_dir, class_names, boxes, photos
         As for `openimager.query.Site`; the tables also under their names of 2018,
         `class_names_fp`, `train_boxed_fp` and `image_ids_fp`.
@@ -99,7 +99,7 @@ def download(
         `executor` runs the partitions instead of our own processes; `partitions` are submitted
         at once (by default twice as many as it runs at once).
     replace : bool
-        Continue even if this drops categories or photos that the tables in `data_dir` hold.
+        Continue even if this leaves out categories or photos that are in the tables in `data_dir`.
 
     Returns
     -------
