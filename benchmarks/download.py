@@ -237,13 +237,14 @@ def bulk(folder):
         url = f"http://127.0.0.1:{port}"
         few = ours(folder, write_tables(folder, url, FEW))
         tables, own, ratios = write_tables(folder, url, BULK), [], []
-        for _ in range(ROUNDS):
+        for processes in (1, *[2] * ROUNDS):
             before = len(requests_at(folder))
-            own.append(ours(folder, tables))
+            own.append(ours(folder, tables, processes=processes))
             mine = rate(requests_at(folder)[before:], own[-1]["end"])
-            theirs = rival(folder, url)
-            print(f"bulk: {mine:.0f} photos/s, img2dataset {theirs:.0f}")
-            ratios.append(mine / theirs)
+            print(f"bulk, {processes} process(es): {mine:.0f} photos/s")
+            if processes > 1:
+                ratios.append(mine / rival(folder, url))
+                print(f"    {ratios[-1]:.2f} of img2dataset's")
         yield "bulk: photos per second, of img2dataset's", statistics.median(ratios), 0.7, -1
         yield "bulk: photos on disk", min(run["ok"] for run in own), BULK, -1
         yield "bulk: peak memory above imports, MB", own[0]["memory"], 60, 1

@@ -45,8 +45,8 @@ def run(
     """Run a task on every partition; yield each partition and its result as it completes.
 
     It runs in this process, in several, or on an `executor`, which is not shut down. Partitions are
-    read only as fast as they are run; `in_flight` are submitted at once, by default one for each
-    process, or twice as many as an executor runs. After an exception the others are cancelled.
+    read only as fast as they are run; `in_flight` are submitted at once, by default twice as many
+    as run at once. After an exception the others are cancelled.
 
     >>> [result for _, result in run(len, ["a", "bc"])]
     [1, 2]
@@ -56,7 +56,7 @@ def run(
         return
     if executor is None:
         with _pool(processes) as executor:
-            yield from run(task, partitions, executor=executor, in_flight=in_flight or processes)
+            yield from run(task, partitions, executor=executor, in_flight=in_flight)
         return
     in_flight = in_flight or 2 * slots(executor)
     waiting, running = iter(partitions), {}
