@@ -81,7 +81,7 @@ def _explanation(place: str, error: Exception, why: str) -> BadInput | TryAgain:
     at = f"{place} at {server}" if place.startswith("s3") else place
     request = getattr(error, "operation_name", "a request")
     folder = "" if "://" in place else place
-    # Writing to an open file says that the disk is full, but not which file it was.
+    # An error in writing to an open file says that the disk is full, but not which file it was.
     file, number = getattr(error, "filename", None) or folder, getattr(error, "errno", None)
     if file or number == errno.ENOSPC:  # on this machine
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -117,7 +117,7 @@ def _code(error: BaseException | None) -> str:
 
 @contextlib.contextmanager
 def lock(path, url: str) -> Iterator[None]:
-    """Hold a lock object while the block runs, where the server supports conditional PUTs.
+    """Hold a lock (an object in the bucket) while the block runs; no lock without conditional PUTs.
 
     `Busy` if another run holds it. If its holder has not written to it for `_LEASE` seconds, it
     is taken to be dead, and the lock is taken over. We watch the object for changes instead of

@@ -23,7 +23,7 @@ _ADDRESS = r"((tcp|tls|ucx|wss?)://)?([^\s/:]+|\[.+\]):\d{1,5}"
 _TIMEOUT = 10.0  # seconds, for the connection and for the first worker
 _PATIENCE = 30.0  # seconds without a result, after which a cluster is asked for its workers
 _RETRIES = 2  # of a partition that raises; deaths of workers are not counted
-# Packages whose versions must agree everywhere, because partitions are pickled: in how many parts.
+# Partitions are pickled, so these versions must agree everywhere, in so many of their numbers.
 _SAME = {"openimager": 9, "pandas": 1, "python": 2}
 # Exceptions, or their parents, that mean that a process died; by name, as Dask may be missing.
 _DEATHS = {

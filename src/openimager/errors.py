@@ -65,7 +65,7 @@ def exit_status(work: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        status, words = 1, f"{error.strerror or error}: {error.filename or 'no file named'}."
+        status, words = 1, f"{error.strerror or error} ({error.filename or 'file unknown'})."
     except KeyboardInterrupt:
         status, words = 1, "Interrupted. What is whole is kept; run again for the rest."
     for line in words.splitlines():

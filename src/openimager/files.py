@@ -30,7 +30,7 @@ def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which takes that name when the block ends well.
+    """Yield a temporary path beside `path`; its file is renamed to `path` when the block ends well.
 
     Missing folders are made. If the block raises, the temporary file is removed.
     """
@@ -68,7 +68,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def sizes(folder: str | os.PathLike) -> dict[str, int]:
-    """Return the bytes of every file below a folder, by its path relative to that folder."""
+    """Return the size of every file below a folder, by its path relative to that folder."""
     found = {}
     for parent, _, names in os.walk(folder):
         start = os.path.relpath(parent, folder).replace(os.sep, "/")

@@ -44,16 +44,16 @@ class Selector:
         with views.explain_errors():
             self._find(labels)
             self._report()
-            self._rest()
+            self._close()
             self._order()
-            self._rest()
+            self._close()
 
     @functools.cached_property
     def _con(self):
         return views.open_database(self.site.cache_dir, self._path or ":memory:")
 
-    def _rest(self) -> None:
-        """Close a database in a file until the next query, because open it takes tens of MB."""
+    def _close(self) -> None:
+        """Close a database in a file until the next query: an open one takes tens of MB."""
         if self._path:
             # Closing compresses what is not in the file yet, with buffers for each thread.
             self._con.execute("SET threads = 1")
@@ -61,7 +61,7 @@ class Selector:
             del self._con
 
     def _find(self, labels: categories.Labels) -> None:
-        """Fill the tables box and photo (some columns): rows that qualify or have a Fault."""
+        """Fill the tables box and photo with rows that qualify, and with faulty ones to report."""
         query, run = self.query, self._con.execute
         run(
             f"""CREATE TABLE listed AS SELECT id, right(id, 16) AS ImageID, Subset
@@ -125,9 +125,9 @@ class Selector:
             warnings.warn(f"There is no photo of {empty} in {where}.", stacklevel=3)
 
     def _order(self) -> None:
-        """Fill table pair: each category's photos, ordered by hash, subsets in proportion."""
+        """Fill the table ranked: photos of each category by hash, each subset spread evenly."""
         self._con.execute(
-            """CREATE TABLE pair AS
+            """CREATE TABLE ranked AS
             SELECT Category, ImageID, hash, row_number() OVER (
                 PARTITION BY Category ORDER BY (n - 0.5::DOUBLE) / total, hash, ImageID) AS place
             FROM (
@@ -138,17 +138,17 @@ class Selector:
                 WINDOW subset AS (PARTITION BY Category, Subset))"""
         )
 
-    def _play(self, gone: Collection[str] = ()) -> None:
-        """Fill the table play: photos in order, up to the limit; gone ones do not count."""
+    def _select(self, gone: Collection[str] = ()) -> None:
+        """Fill the table selected: photos in order, up to the limit; gone ones do not count."""
         self._con.execute(
-            """CREATE OR REPLACE TABLE play AS
+            """CREATE OR REPLACE TABLE selected AS
             WITH gone AS (SELECT unnest(?::VARCHAR[]) AS ImageID),
             there AS (
                 SELECT Category, place,
                     row_number() OVER (PARTITION BY Category ORDER BY place) AS n
-                FROM pair ANTI JOIN gone USING (ImageID)),
+                FROM ranked ANTI JOIN gone USING (ImageID)),
             ends AS (SELECT Category, place AS stop FROM there WHERE n = ?)
-            SELECT ImageID, hash, min(place) AS place FROM pair LEFT JOIN ends USING (Category)
+            SELECT ImageID, hash, min(place) AS place FROM ranked LEFT JOIN ends USING (Category)
             WHERE stop IS NULL OR place <= stop GROUP BY ALL""",
             [list(gone), self.query.limit],
         )
@@ -160,12 +160,12 @@ class Selector:
         count towards the limit, so the next photos are added.
         """
         with views.explain_errors():
-            self._play(gone)
+            self._select(gone)
         yield from self._rows(
-            """SELECT ImageID, OriginalSize FROM play JOIN photo USING (ImageID)
-            ORDER BY place, play.hash, ImageID"""
+            """SELECT ImageID, OriginalSize FROM selected JOIN photo USING (ImageID)
+            ORDER BY place, selected.hash, ImageID"""
         )
-        self._rest()
+        self._close()
 
     def photos(self, ids: Collection[str]) -> Iterator[dict]:
         """Yield the rows of photos, in no particular order; ``""`` is a missing value."""
@@ -178,7 +178,7 @@ class Selector:
             if row[0] in left:
                 left.remove(row[0])
                 yield {c: "" if v is None else v for c, v in zip(PHOTO_COLUMNS, row, strict=True)}
-        self._rest()
+        self._close()
 
     def boxes(self, ids: Collection[str]) -> Iterator[tuple]:
         """Yield the boxes of photos, BOX_COLUMNS and Category, in the order of ImageIDs."""
@@ -194,7 +194,7 @@ class Selector:
                 WHERE ImageID IN (SELECT unnest(?::VARCHAR[])) ORDER BY ImageID, rowid""",
                 ids[start : start + _BLOCK],
             )
-        self._rest()
+        self._close()
 
     def _rows(self, question: str, *parameters) -> Iterator[tuple]:
         with views.explain_errors():
@@ -203,7 +203,7 @@ class Selector:
                 yield from rows
 
     def describe(self) -> dict[str, dict]:
-        """Count what `take` would return, per category and ``"in all"``, without making a frame.
+        """Count what `take` would return, per category and ``"in all"``, within the database.
 
         Each count is a dict: photos, boxes, one for each flag (boxes with it set), unknown (boxes
         with unknown flags), bytes (sum of OriginalSize), unsized (photos without one) and licences
@@ -212,11 +212,11 @@ class Selector:
         flags = ", ".join(f"count(*) FILTER ({flag} = 1) AS {flag}" for flag in FLAGS)
         unknown = " OR ".join(f"{flag} = -1" for flag in FLAGS)
         with views.explain_errors():
-            self._play()
+            self._select()
             counts = self._con.execute(
                 f"""WITH mine AS (
                     SELECT unnest([Category, 'in all']) AS name, box.* EXCLUDE Category
-                    FROM box JOIN play USING (ImageID)),
+                    FROM box JOIN selected USING (ImageID)),
                 boxes AS (
                     SELECT name, count(*) AS boxes, {flags}, count(*) FILTER ({unknown}) AS unknown
                     FROM mine GROUP BY name),

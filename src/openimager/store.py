@@ -172,7 +172,7 @@ class Store:
             self.remove(*folder.glob(".*.jpg.*.part"))
 
     def sizes(self, folder) -> dict[str, int]:
-        """Return the bytes of every file below a folder, by its path relative to that folder."""
+        """Return the size of every file below a folder, by its path relative to that folder."""
         if self.is_local:
             return files.sizes(folder)
         start = len(folder.path.rstrip("/")) + 1
@@ -217,7 +217,7 @@ class Store:
         path, columns = self.path(name), None if columns is None else list(columns)
         schema = SCHEMAS.get(name, {})
         try:
-            # In blocks, because text takes several times the memory of what is made of it.
+            # In blocks, because text takes several times the memory of the typed columns.
             blocks = pd.read_csv(
                 path if self.is_local else io.BytesIO(self.read(path)),
                 dtype=str,
@@ -254,7 +254,7 @@ class Store:
         return files.lock(path, False) if self.is_local else bucket.lock(path, self.data_dir)
 
     def local_copy(self, names: Iterable[str], quiet: bool = False) -> Path:
-        """Return this directory where it is local, else a copy of some files in the cache.
+        """Return this directory if it is local, else a folder in the cache with a copy of files.
 
         `names` are CropPaths (``"data/crops/..."``) and names such as ``"crops.csv"``.
         """

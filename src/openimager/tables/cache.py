@@ -33,11 +33,11 @@ class Site:
     """Where the tables of Open Images come from."""
 
     release: str = "v4"  # one of `catalogue.RELEASES`
-    base_url: str | os.PathLike | None = None  # in place of the release's own, or a directory
+    base_url: str | os.PathLike | None = None  # a URL or directory in place of the release's URL
     cache_dir: str | os.PathLike | None = None  # by default `files.cache_folder()`
-    class_names: str | os.PathLike | None = None  # tables already on disk: this and two more
-    boxes: str | os.PathLike | None = None
-    photos: str | os.PathLike | None = None
+    class_names: str | os.PathLike | None = None  # the table of class names, already on disk
+    boxes: str | os.PathLike | None = None  # the table of boxes, already on disk
+    photos: str | os.PathLike | None = None  # the table of photos, already on disk
     quiet: bool = False  # show no progress
 
     @functools.cached_property
@@ -64,12 +64,12 @@ class Site:
         return categories.read_classes(*self.local(("classes", None)))
 
     def hierarchy(self, needed: bool = False) -> categories.Hierarchy | None:
-        """Return the hierarchy, or None if the site has none; MissingTable if it is `needed`."""
+        """Return the hierarchy. If the site has none: None, or MissingTable if `needed`."""
         with contextlib.nullcontext() if needed else contextlib.suppress(MissingTable):
             return categories.read_hierarchy(*self.local(("hierarchy", None)))
 
     def tables(self, subsets: Sequence[str], *kinds: str) -> dict[str, list[Path]]:
-        """Return the tables of each kind: the one on disk, or those of the subsets."""
+        """Return the tables of each kind: the file that the user gave, or one for each subset."""
         found = iter(self.local(*itertools.product(kinds, subsets)))
         return {kind: [*dict.fromkeys(itertools.islice(found, len(subsets)))] for kind in kinds}
 
@@ -107,7 +107,7 @@ class Site:
         """Return one table of a site, as Parquet if it is a large one."""
         url, path = urljoin(base, path), path.removeprefix("../")
         folder = folder_of(url.removesuffix(path), self.cache_dir)
-        # The next site at a port of this machine may be another one.
+        # Not kept if it is from this machine: another site may be served at the same port later.
         target = (views.fresh_folder() if catalogue.is_loopback(url) else folder) / path
         large = kind not in _SMALL
         table = target.with_suffix(".parquet") if large else target

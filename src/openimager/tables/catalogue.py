@@ -15,16 +15,16 @@ ROOT_URL = "https://storage.googleapis.com/openimages/"
 BASE_URL = ROOT_URL + "2018_04/"
 CVDF_URL = "https://open-images-dataset.s3.amazonaws.com/{Subset}/{ImageID}.jpg"
 
-# Paths are relative to the folder of V4's tables. Of several, the first that exists is read.
+# Paths start from the folder of V4's tables. If a table has several, the first that exists is read.
 with open(Path(__file__).with_name("catalogue.csv"), encoding="utf-8", newline="") as _stream:
     FILES = list(csv.DictReader(_stream))
-# What public records say about V4's files: their bytes and, for most, a hash in hex.
+# What public records say about V4's files: their size and, for most, a hash in hex.
 _FACTS = ("bytes", "sha256", "md5")
 KNOWN = {BASE_URL + f["path"]: {fact: f[fact] for fact in _FACTS if f[fact]} for f in FILES}
 
 
 def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str, ...]:
-    """Return where a table may be, from the folder of V4's tables, best first.
+    """Return the paths that a table may have, relative to the folder of V4's tables, best first.
 
     `kind` is ``"classes"``, ``"hierarchy"``, ``"boxes"``, ``"photos"`` or ``"labels"`` (the
     human-verified image-level labels); the last three have a `subset`.
@@ -38,7 +38,7 @@ def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str
 
 
 def is_directory(base_url: str | os.PathLike) -> bool:
-    """Tell a directory, to be read in place, from a URL.
+    """Return whether this is a directory, which is read in place, and not a URL.
 
     >>> is_directory(BASE_URL), is_directory("mirror/2018_04")
     (False, True)
@@ -47,7 +47,7 @@ def is_directory(base_url: str | os.PathLike) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether a URL is served by this machine.
+    """Return whether a URL is served by this machine.
 
     >>> is_loopback("http://127.0.0.1:8000/2018_04/"), is_loopback("https://example.org/")
     (True, False)

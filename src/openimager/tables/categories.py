@@ -156,9 +156,9 @@ def labels(
 ) -> Labels:
     """Find the labels of the categories of a query.
 
-    A category asked for by name keeps its own boxes; a subcategory of several counts for the
-    nearest. BadInput if a category is unknown, merged twice, or both wanted and excluded, or if the
-    name of a merged category is taken.
+    A category asked for by name keeps its own boxes. With `with_children`, a subcategory of several
+    of them counts for the nearest. BadInput if a category is unknown, merged twice, or both wanted
+    and excluded, or if the name of a merged category is taken.
 
     >>> classes = {"/m/01yrx": "Cat", "/m/0bt9lr": "Dog", "/m/01g317": "Person"}
     >>> found = labels(["cat"], classes, without=["person"], merge=[("Pet", ["Cat", "Dog"])])
@@ -187,9 +187,9 @@ def labels(
         if below in kinds.get(above, ()) and asked[above] != asked[below]:
             warnings.warn(
                 f"'{classes[below]}' is a kind of '{classes[above]}' in Open Images. Boxes of "
-                f"'{classes[below]}' count under '{classes[below]}' alone, and a photo of one may "
-                f"well hold an unmarked other; consider '{classes[above]}' alone with "
-                "--with-children.",
+                f"'{classes[below]}' count under '{classes[below]}' alone, and a photo with boxes "
+                f"of one may well show the other without a box; consider '{classes[above]}' alone "
+                "with --with-children.",
                 stacklevel=4,
             )
     if with_children:

@@ -39,7 +39,7 @@ def fetch_file(
     """Fetch `url` into `target`, unless that exists already.
 
     A partial download is resumed, also by a later run, if the file on the server has not changed.
-    The complete file is compared with the bytes and hashes in `known` (in hex, by name) and with
+    The complete file is compared with its size ("bytes") and hashes (in hex) in `known`, and with
     the MD5 that Google's servers send; `check` raises BadInput if it is not a table. MissingTable
     on 403, 404 and 410; TryAgain if several tries in a row brought nothing, if the file is wrong,
     or once `stop` is set.
@@ -123,7 +123,7 @@ def _reason(error: requests.RequestException) -> tuple[str, float]:
 
 
 def _verify(part: Path, known: Mapping[str, str]) -> None:
-    """Compare a whole file with its bytes and hashes in hex; BadInput if one differs."""
+    """Compare a whole file with its known size and hashes in hex; BadInput if one differs."""
     for name, expected in known.items():
         with open(part, "rb") as stream:
             is_hash = name in hashlib.algorithms_available

@@ -21,7 +21,7 @@ from openimager.errors import BadInput, TryAgain
 from openimager.store import BOX_COLUMNS, COORDINATES, FLAGS, IMAGE_ID, PHOTO_COLUMNS, SUBSETS
 from openimager.tables.fetch import MissingTable
 
-_NAMED = 5
+_NAMED = 5  # bad rows that a warning names
 
 _NUMBERS = {
     **dict.fromkeys(("Confidence", *COORDINATES, "Rotation"), "DOUBLE"),
@@ -90,9 +90,10 @@ def quoted(*texts: str | os.PathLike) -> str:
 
 
 def source(path: str | os.PathLike, kind: str) -> str:
-    """Return a SELECT of a published table's rows with a column Fault; BadInput if it is none.
+    """Return a SELECT of a table's rows with a column Fault: what breaks the format, or NULL.
 
-    The file is CSV, with columns in any order and others among them, or Parquet.
+    The file is CSV or Parquet; its columns may be in any order, with others among them. BadInput if
+    it is missing or lacks a column.
     """
     columns = COLUMNS[kind]
     if not Path(path).is_file():
@@ -106,7 +107,7 @@ def source(path: str | os.PathLike, kind: str) -> str:
             header, first = stream.readline(), stream.readline()
         found = next(csv.reader([header]), [])
         types = ", ".join(f"{quoted(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
-        # Without quotes in its first lines, quoting is off: a stray one cannot swallow lines.
+        # Quoting only for photos, or if the first two lines have quotes: a stray one hides lines.
         quote = '"' if kind == "photos" or '"' in header + first else ""
         table = (
             f"read_csv({quoted(path)}, auto_detect=false, header=true, delim=',', quote='{quote}', "
@@ -118,7 +119,7 @@ def source(path: str | os.PathLike, kind: str) -> str:
             f"it has {', '.join(found)[:120]}."
         )
     if "Fault" in found:
-        # Our own Parquet file: from plain columns DuckDB skips what a condition rules out.
+        # Our own Parquet file. Without coalesce, DuckDB skips blocks that a condition rules out.
         return f"SELECT {', '.join(columns)}, Fault FROM {table}"
     values = ", ".join(c if c in _NUMBERS else f"coalesce({c}, '') AS {c}" for c in columns)
     cases = " ".join(
