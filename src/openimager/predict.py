@@ -22,8 +22,8 @@ from openimager.files import sha256
 from openimager.store import Store
 
 NONE = "none of these"
-# A member of the .keras archive. Keras ignores it, and safe mode needs no custom object to read it.
-_FACTS = "openimager.json"
+# A member of the .keras archive that Keras ignores: its safe mode, without code, loads the model.
+_MEMBER = "openimager.json"
 _AT_ONCE = 256  # photos decoded before the model sees them
 
 
@@ -59,7 +59,7 @@ def save_model(model, path: str | os.PathLike, categories: dict[str, str], **cro
     part = path.with_name(f".{path.name}")  # Keras insists on the suffix
     model.save(part)
     with zipfile.ZipFile(part, "a") as archive:
-        archive.writestr(_FACTS, json.dumps({"categories": categories, "crops": crops}))
+        archive.writestr(_MEMBER, json.dumps({"categories": categories, "crops": crops}))
     os.replace(part, path)
     return sha256(path)
 
@@ -78,7 +78,7 @@ def load_model(models: str | os.PathLike = "models") -> "Classifier":
     keras = import_keras()
     try:
         with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read(_FACTS))
+            facts = json.loads(archive.read(_MEMBER))
         loaded = Classifier(keras.saving.load_model(path, safe_mode=True, compile=False), **facts)
     except Exception as error:  # Keras raises many kinds for a broken file
         raise BadInput(f"{path} is not a model saved by build-model: {error}") from error

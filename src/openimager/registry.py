@@ -120,7 +120,7 @@ def revisions(name: str, registry: str | os.PathLike):
 
 
 def check(registry: str | os.PathLike) -> str:
-    """Return a registry's address for quilt3; BadInput or TryAgain, soon, if it cannot be used."""
+    """Return a registry's address for quilt3; BadInput or TryAgain, within seconds, if it fails."""
     return Registry(registry).address
 
 

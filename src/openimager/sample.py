@@ -1,4 +1,4 @@
-"""A small Open Images of drawn pictures, and a server on loopback for it or any other site.
+"""A small Open Images of drawn pictures, and a local server for it, or for tables like these.
 
 The sample has what Open Images has, so that everything can be tried offline: rotated and grey
 photos, groups, depictions, unknown flags, bursts of near-duplicates, photos that are gone. The
@@ -39,8 +39,8 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
     """Draw the sample, unless it exists already; return its folder of tables, ``.../2018_04``.
 
     `directory` is a new or empty folder for the site, by default one in the per-user cache. Equal
-    seeds give equal pictures and tables. At least 12 `photos` are drawn: one of each category in
-    each subset. BadInput if these are fewer, or the folder holds something else.
+    seeds give equal pictures and tables. `photos` is at least 12: one of each category in each
+    subset. BadInput if it is less, or if the folder holds something else.
     """
     import PIL
 
@@ -52,7 +52,7 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
     name = f"sample-{seed}-{photos}-{hashlib.sha256(code.encode()).hexdigest()[:12]}"
     site = Path(directory or cache_folder() / name)
     mark = site / "sample.txt"
-    with lock(cache_folder() / f".{name}.lock"):  # there, as `site` may be in somebody's folder
+    with lock(cache_folder() / f".{name}.lock"):  # not in a user's folder, where `site` may be
         if site.exists():
             if directory is None or (mark.is_file() and mark.read_text(encoding="utf-8") == name):
                 return site / TABLES
@@ -75,9 +75,9 @@ def build(directory: str | os.PathLike | None = None, seed: int = 0, photos: int
 def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator[str]:
     """Serve a site on this machine while the block runs, and yield its base URL.
 
-    Only the tables of the layout are served, and the photos that they name by relative addresses.
-    `directory` is the root of a site in the V4 layout, or its folder of tables; by default the
-    sample. Port 0 takes a free one; BadInput if the port is taken or there is no site.
+    `directory` is the root of a site in the layout of V4, or its folder of tables; by default the
+    sample. Of its files, only the tables of that layout are served, and photos that they name by
+    relative addresses. Port 0 takes a free one; BadInput if the port is taken or there is no site.
     """
     try:
         server = _Server(_tables(build() if directory is None else directory), port)

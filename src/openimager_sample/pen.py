@@ -28,7 +28,7 @@ COLOURS = {"white": (250, 250, 246), "black": (24, 22, 24), "pink": (232, 130, 1
 _ANGLES = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 _SCALE = 2
-# Fainter edges are not part of a subject.
+# A subject is cropped to where its mask is above 60; fainter edges cannot be seen.
 _VISIBLE = [255 * (value > 60) for value in range(256)]
 
 
@@ -58,8 +58,8 @@ class Pen:
     def __init__(self, rng: Random, size: float, angle=0.0, mirror=False, stretch=1.0):
         self.rng, self.colours = rng, dict(COLOURS)
         side = math.ceil(size * 2) * _SCALE
-        # Colour and mask are separate: resizing RGBA in Pillow multiplies them each time. Edges
-        # blend into the grey, which makes a thin outline.
+        # Colour and mask are separate: Pillow shrinks RGBA slowly, because it multiplies colour by
+        # alpha and divides again. Edges blend into the grey background: a thin outline.
         self._colour = Image.new("RGB", (side, side), (84, 78, 74))
         self._mask = Image.new("L", (side, side))
         self._draw = ImageDraw.Draw(self._colour)

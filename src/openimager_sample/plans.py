@@ -24,11 +24,11 @@ class Plan:
     wanted: list[str]
     seed: str
     situation: str = "plain"
-    take: int = 0
+    take: int = 0  # number of the photo in a burst
     rotation: int | None = 0
     grey: bool = False
     thumbnail: bool = False
-    response: str | None = None
+    response: str | None = None  # "gone", "placeholder" or "busy-once"; None: the photo
 
 
 def plans_for(seed: int, photos: int) -> list[Plan]:
@@ -80,7 +80,7 @@ def _dealer(rng: Random, plans: list[Plan]):
 
 
 def _add_bursts(rng: Random, plans: list[Plan]) -> None:
-    """Make some photos another take of one by the same author, some of them in another subset."""
+    """Make some photos further takes of a train photo (a burst); some of the takes are in test."""
     later = len(MAIN)
     train = [i for i in range(len(plans) - 2 * later) if plans[i].subset == "train"]
     for number, index in enumerate(rng.sample(train, max(2, len(plans) // 60))):

@@ -183,10 +183,10 @@ def _crate(rng: Random, around: Image.Image, left: int, upper: int):
     return image, left - rim, upper - rim
 
 
-def _thing(rng: Random, size: tuple[int, int], large: float, low: bool = False) -> Layer:
-    """Return some other thing, its larger side about `large` of the picture's smaller one."""
+def _thing(rng: Random, size: tuple[int, int], share: float, low: bool = False) -> Layer:
+    """Return some other thing, as large as up to about `share` of the picture's smaller side."""
     name = rng.choice(list(THINGS))
-    pen = Pen(rng, rng.uniform(0.5, 1) * large * min(size), rng.gauss(0, 8), rng.random() < 0.5)
+    pen = Pen(rng, rng.uniform(0.5, 1) * share * min(size), rng.gauss(0, 8), rng.random() < 0.5)
     pen.colours |= {"first": hue(rng, 0.55, 0.75), "second": hue(rng, 0.3, 0.9)}
     pen.colours |= {"leaf": vary(rng, [(70, 130, 60)], 24), "coffee": (88, 56, 36)}
     pen.draw(THINGS[name])

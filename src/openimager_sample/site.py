@@ -100,7 +100,7 @@ def draw(plan: Plan):
     image, boxes = scenes.scene(rng, plan.wanted, plan.situation, size)
     image = scenes.photograph(rng, image)
     if plan.take:
-        # A moment later the camera has moved a little, and so has a cloud.
+        # A moment later the camera has moved a little, and a cloud has passed: it is brighter.
         moved = 2 * plan.take
         image = image.crop((moved, moved, *image.size))
         image = image.point([min(255, round(v * (1 + 0.05 * plan.take))) for v in range(256)] * 3)

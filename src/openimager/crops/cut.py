@@ -21,7 +21,7 @@ MISSING = "The photo is not on disk; download it again."
 SMALL = "The box has fewer pixels than min_pixels."
 # Bump when the pixels change for unchanged options, so that existing crops are made again.
 _RULES = 2
-# Bytes of crops that one partition may stage; the rest is cut again from the photo.
+# Bytes of crops that one partition keeps until their split is known; the rest is cut again.
 _MOST = 32_000_000
 _UNREAD = (0, 0, 0, "")
 
@@ -124,8 +124,8 @@ def _entry(row) -> str:
 def _cut(store: Store, boxes: list, crops: list, options: Options):
     """Decode a photo once, at the coarsest scale that suffices; hash it and cut boxes out of it.
 
-    Return its bytes, width, height and hash, and `crops` with, in place of each None, the file of
-    the crop, or the reason why there is none.
+    Return its size in bytes, width, height and hash, and `crops` with, in place of each None, the
+    file of the crop, or the reason why there is none.
     """
     photo = boxes[0]
     try:
@@ -140,7 +140,7 @@ def _cut(store: Store, boxes: list, crops: list, options: Options):
                 for row, crop in zip(boxes, crops, strict=True)
             ]
             cuts = [(pixels, options.size, options.keep_aspect) for pixels, _ in judged if pixels]
-            cuts.append(((0, 0, *size), 64, False))  # for the hash, which needs 128 pixels
+            cuts.append(((0, 0, *size), 64, False))  # for the hash: `draft_scale` keeps twice 64
             picture = decode(opened, min(draft_scale(*cut, size) for cut in cuts))
         how = options.size, photo.Rotation, options.padding, options.keep_aspect, size
         made = [

@@ -12,7 +12,7 @@ from openimager.crops.files import FORMATS
 from openimager.errors import BadInput
 from openimager.store import COORDINATES, FLAGS, IMAGE_ID, PIXELS, SUBSETS, Store
 
-REPEATS = "The photo repeats one of a later subset."
+REPEATS = "The photo repeats one of a later subset (validation or test)."
 EXCLUDED = "Excluded from train and validation on request."
 
 

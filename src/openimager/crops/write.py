@@ -22,7 +22,7 @@ from openimager.store import COORDINATES, CROP_COLUMNS, PIXELS, Store
 # What is counted besides crops that exist, and how the report says it.
 _LEFT_OUT = {
     "failed": "could not be cropped; see Error in crops.csv",
-    "repeats": "left out: the photo repeats one of a later subset",
+    "repeats": "left out: the photo repeats one of a later subset (validation or test)",
     "small": "left out: too few pixels",
     "dropped": "left out for their flags",
     "excluded": "left out of train and validation because exclude lists them",

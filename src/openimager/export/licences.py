@@ -9,7 +9,7 @@ def release_of(photos) -> str:
 
 
 def licence(url: str) -> tuple[str, str]:
-    """Return the short name of a licence, or its address, and its identifier on the Hub.
+    """Return a licence's short name, or its address, and its identifier on the Hugging Face Hub.
 
     >>> licence("https://creativecommons.org/licenses/by/2.0/")
     ('CC BY 2.0', 'cc-by-2.0')

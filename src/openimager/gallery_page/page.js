@@ -46,7 +46,7 @@ function image(path, alt) {
   return node;
 }
 
-/** Return what this browser keeps for this page, by crop, or keep it; a browser may refuse. */
+/** Keep the marks of crops, if given, in this browser, which may refuse; return those it keeps. */
 function keptMarks(marks) {
   const key = `openimager marks ${location.pathname}`;
   try {
@@ -89,7 +89,7 @@ const COLORS = ["#2f9bff", "#ffa51f", "#19c37d", "#f283d0", "#6fd3ff", "#ff6a3d"
 const color = new Map(data.categories.map((name, k) => [name, COLORS[k] ?? `hsl(${k * 137.5} 85% 62%)`]));
 
 /* ---- Filters: the template lists them, each with the column of photos or boxes that it is about ---- */
-// Filters are asked about boxes, so a photo without one has an empty entry.
+// Filters are applied to boxes, so a photo without boxes needs an empty entry to be found.
 const entries = photos.flatMap((photo) => (photo.boxes.length ? photo.boxes : [{ photo, empty: true }]));
 const FACETS = Array.from($("facets").children, (node) => {
   const { column, of, order = "", fixed } = node.dataset;
@@ -166,8 +166,8 @@ function refresh() {
   const { items, matching } = match();
   const view = controls.view.value;
   Object.assign(state, { matching, current: 0, items: items.sort(SORTS[$(`sort-${view}`).value]) });
-  const drawn = [...matching].filter((entry) => (inCrops() ? entry.Answer === "wrong" : !entry.empty)).length;
-  const more = !inCrops() ? `, ${number(drawn)} boxes` : predicted ? `, ${number(drawn)} predicted wrongly` : "";
+  const counted = [...matching].filter((entry) => (inCrops() ? entry.Answer === "wrong" : !entry.empty)).length;
+  const more = !inCrops() ? `, ${number(counted)} boxes` : predicted ? `, ${number(counted)} predicted wrongly` : "";
   $("status").textContent = `${number(items.length)} of ${number((inCrops() ? crops : photos).length)} ${view}${more}`;
   showCounts();
   writeFragment();

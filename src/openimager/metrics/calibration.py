@@ -36,11 +36,10 @@ def log_loss(truth, probabilities) -> float:
 def fit_temperature(truth, probabilities, photos, seed: int = 0) -> float:
     """Return the temperature that minimises the log loss of validation crops.
 
-    It is 1 unless another one is better beyond chance: by a likelihood-ratio test (5 %), and in
-    a bootstrap by photo, because crops of one photo are not independent. Fitting a few crops
-    whose probabilities are good already would only add noise. As in Platt scaling,
-    one label in (number of crops + 2) is taken to be wrong, so that crops that are all
-    correct do not push the temperature to 0.
+    It is 1 unless another one is better beyond chance: by a likelihood-ratio test (5 %), and in a
+    bootstrap by photo, because crops of one photo are not independent. Fitting a few crops whose
+    probabilities are good already would only add noise. As in Platt scaling, one label in (number
+    of crops + 2) is taken to be wrong: crops without errors must not push the temperature to 0.
 
     >>> round(fit_temperature([0, 0, 0, 1] * 1000, [[0.9, 0.1]] * 4000, range(4000)), 2)
     2.0
@@ -55,14 +54,14 @@ def fit_temperature(truth, probabilities, photos, seed: int = 0) -> float:
     target = np.full(probabilities.shape, wrong / (categories - 1))
     target[np.arange(crops), truth] = 1 - wrong
 
-    def likelihood(log_temperature: float) -> np.ndarray:
+    def log_likelihood(log_temperature: float) -> np.ndarray:
         scaled = np.clip(scale(probabilities, np.exp(log_temperature)), _SMALLEST, 1)
         return (target * np.log(scaled)).sum(axis=1)
 
     # Beyond these bounds all probabilities are nearly 0 or 1, or nearly equal.
     bounds = np.log([0.05, 20])
-    found = minimize_scalar(lambda t: -likelihood(t).sum(), bounds=bounds, method="bounded")
-    fitted, given = likelihood(found.x), likelihood(0)
+    found = minimize_scalar(lambda t: -log_likelihood(t).sum(), bounds=bounds, method="bounded")
+    fitted, given = log_likelihood(found.x), log_likelihood(0)
     likely = 2 * (fitted - given).sum() > _CHI2
     better = likely and difference(fitted, given, photos, seed)["low"] > 0
     return float(np.exp(found.x)) if better else 1.0
@@ -91,7 +90,8 @@ def reliability(truth, probabilities, photos, bins: int = 10, seed: int = 0) -> 
 
 
 def calibration_error(table: pd.DataFrame) -> float:
-    """Return the expected calibration error: the mean gap of a `reliability` table, by crops.
+    """Return the expected calibration error: the gap between Confidence and Accuracy in a
+    `reliability` table, as a mean over crops.
 
     >>> bins = {"Confidence": [0.75, 0.9], "Accuracy": [0.5, 1], "Crops": [3, 1]}
     >>> calibration_error(pd.DataFrame(bins))
@@ -112,14 +112,14 @@ def rejection_threshold(confidence, keep: float = 0.95) -> float:
     confidence = np.sort(np.asarray(confidence, dtype=float))[::-1]
     if not len(confidence):
         return 0.0
-    # Rounded first: 0.95 x 20 is a little more than 19.
+    # Rounded first: 0.56 * 25 is a little more than 14, and ceil would make it 15.
     return float(confidence[max(int(np.ceil(np.round(keep * len(confidence), 9))), 1) - 1])
 
 
 def operating_point(truth, scores, precision: float) -> float | None:
-    """Return the lowest of `scores` as a threshold at which category 1 reaches a precision.
+    """Return the lowest of `scores` that, as a threshold, gives category 1 this precision.
 
-    The lowest misses the fewest crops. None if there is none. See `threshold_sweep` for the others.
+    The lowest misses the fewest crops; None if no score does. The rest is as for `threshold_sweep`.
 
     >>> operating_point([0, 1, 0, 1, 1], [0.2, 0.3, 0.4, 0.6, 0.9], precision=0.8)
     0.6

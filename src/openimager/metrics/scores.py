@@ -10,7 +10,8 @@ from openimager.errors import BadInput
 from openimager.store import FLAGS
 
 _RESAMPLES, _LEVEL = 2000, 0.95
-# Least side in pixels. Crops have 128 pixels: smaller boxes were enlarged, larger ones reduced.
+# Lower bounds of the root of a box's area, in pixels. Crops have 128 x 128 pixels by default:
+# smaller boxes were enlarged, larger ones reduced.
 _BOXES = {"under 64 px": 0, "64 to 128 px": 64, "128 to 256 px": 128, "256 px and more": 256}
 
 
@@ -126,8 +127,8 @@ def confusion(truth, predicted, names: Sequence[str]) -> pd.DataFrame:
 def roc_auc(truth, probabilities) -> float:
     """Return the area under the ROC curve; for many categories, the mean of one-vs-rest areas.
 
-    0.5 is chance, 1 perfect. A category of which there are no crops, or nothing else, has no curve
-    and is left out of the mean; NaN where that leaves none.
+    0.5 is chance, 1 perfect. A category that none or all of the crops are of has no curve and is
+    left out of the mean; NaN where that leaves none.
 
     >>> roc_auc([0, 0, 1, 1], [[0.9, 0.1], [0.6, 0.4], [0.65, 0.35], [0.2, 0.8]])
     0.75

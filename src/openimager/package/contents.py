@@ -28,7 +28,7 @@ _DATA = (
     *_TABLES, "README.md", "query.json", "boxes.coco.json", "croissant.json", "gallery.html",
     "summaries/*", *_CROPS,
 )  # fmt: skip
-_UNKNOWN = (*_TABLES, "query.json", *_CROPS)
+_UNKNOWN = (*_TABLES, "query.json", *_CROPS)  # data/unknown/: photos of other categories
 _MODELS = ("*.keras", "*.json", "*.csv", "*.txt", "*.png", "README.md")
 _NEEDED = {
     **{f"data/{name}": "build-dataset" for name in (*_TABLES, "images", "crops")},
@@ -72,9 +72,9 @@ def collect(
     """Return the files of the package by their paths in it, once they are known to belong together.
 
     `root` is the repository, of which README.md, quilt_summarize.json and summaries/ are in the
-    package; `data_dir` and `models_dir` are data/ and models/ there, whatever they are called
-    here. Photos and credits of earlier selections are left out, and the full-size photos without
-    `with_photos`; the crops stay.
+    package; `data_dir` and `models_dir` are data/ and models/ in it, whatever their own names.
+    Photos and credits of earlier selections are left out. If `with_photos` is False, all full-size
+    photos are left out, too, but not the crops.
 
     BadInput if a needed file is missing, a photo has no credit, or query, tables, crops, model and
     metrics do not belong together; the sentence names the notebook to run again.
@@ -99,8 +99,8 @@ def collect(
 def _photos_and_credits(store: Store, prefix: str, with_photos: bool) -> dict[str, Path]:
     """Return the photos of the current selection, and their credits in a file of the state folder.
 
-    Changes says "cropped" for a photo of which crops are in the package. Pictures that no
-    credit names are refused, also those of no selection.
+    Changes says "cropped" for a photo of which crops are in the package. BadInput if a picture
+    has no credit, even one that no selection has.
     """
     photos, crops = (store.read_table(name) for name in ("images.csv", "crops.csv"))
     credits = store.read_table("ATTRIBUTION.csv").drop_duplicates("ImageID")

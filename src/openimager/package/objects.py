@@ -41,7 +41,7 @@ def import_quilt():
 
 
 class Entry(NamedTuple):
-    """A file of a package: its object ("" if not in the registry), bytes and hash (base64)."""
+    """A file of a package: its object ("" if not in the registry), size and hash (base64)."""
 
     name: str
     size: int
@@ -171,7 +171,7 @@ def content_hash(content: bytes) -> str:
 
 
 def _content(path: str | os.PathLike) -> bytes:
-    # Without Path and without a buffer: this is most of the time of a repeated push.
+    # Without Path and without a buffer: reading takes most of the time of a repeated push.
     with open(path, "rb", buffering=0) as stream:
         return stream.read()
 

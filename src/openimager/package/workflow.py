@@ -37,7 +37,7 @@ _DEFAULTS = {"version": "1", "is_workflow_required": True, "default_workflow": W
 
 
 def write_workflow(place: Registry) -> int:
-    """Put our rules into a registry, beside those that it has; return how many were written.
+    """Put our rules into a registry, beside those that it has; return how many files this wrote.
 
     Unchanged files are not written: in S3 every write may be a new version, and a revision records
     which one it was checked against. Schemas in a registry that moved get new addresses.
