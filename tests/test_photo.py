@@ -60,7 +60,7 @@ def asked(*sources):
 
     async def answers():
         async with Client(QUICK) as client:
-            return [await client.ask(one) for one in sources]
+            return [await client.request(one) for one in sources]
 
     return asyncio.run(answers())
 

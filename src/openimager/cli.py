@@ -26,7 +26,7 @@ _OPTIONS = {
     "which photos": {
         "--release RELEASE": f"one of {', '.join(RELEASES)} (default: v4)",
         "--gallery": "afterwards open a page to look at the photos",
-        "--sample": "the drawn sample, offline: --release sample",
+        "--sample": "the drawn sample, offline; short for --release sample",
         "--subset SUBSET": "train, validation, test or all; repeatable (default: train)",
         "--limit N": "at most N photos of each category, all chosen subsets together",
         "--seed N": "seed for choosing photos under --limit (default: 0)",
@@ -53,7 +53,7 @@ _OPTIONS = {
         "--photos FILE": "a table of photos already on disk",
     },
     "how": {
-        "--workers N": "requests in flight, 1 to 1,000 (default: 32)",
+        "--workers N": "requests in flight, at most 1,000 per process (default: 32 in all)",
         "--rate N": "requests per second for all hosts of a domain together; 0 for no limit "
         "(default: 10, but no limit for a server on this machine). CVDF's mirror has no limit",
         "--processes N": "processes that share workers and rate; only one of them asks Flickr at "
@@ -74,7 +74,7 @@ _OF_A_RUN |= {"workers", "rate", "processes", "retry_gone"}
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser; its results are keywords of `openimager.download`, only those given."""
+    """Return the parser. Its result has only the options given, mostly keywords of `download`."""
     made = argparse.ArgumentParser(
         prog="openimager",
         description="Download the photos, boxes and credits of categories of Open Images.",
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
-    add, name = made.add_argument, 'a name, such as "Cat", or a MID'
+    add, name = made.add_argument, 'a name, such as "Cat", or a MID, such as "/m/01yrx"'
     add("categories", nargs="*", default=[], metavar="CATEGORY", help=name)
     add("--version", action="version", version=f"openimager {__version__}")
     add("--list", nargs="?", const="", metavar="TEXT", help="list categories that contain TEXT")
@@ -130,7 +130,7 @@ def _list(given: dict) -> None:
     if given["categories"]:
         text = " ".join([given["list"], *given["categories"]])
         raise BadInput(f"--list takes one text; put several words in quotes: --list '{text}'")
-    _, site = _ask(given)
+    _, site = _query_and_site(given)
     classes, hierarchy = site.classes(), site.hierarchy()
     text = given["list"].strip().casefold()
     hits = [(name, mid) for mid, name in classes.items() if text in name.casefold() or text == mid]
@@ -145,11 +145,11 @@ def _list(given: dict) -> None:
 def _dry_run(given: dict) -> None:
     from openimager import report, selection
 
-    counts = selection.Selector(*_ask(given)).describe()
+    counts = selection.Selector(*_query_and_site(given)).describe()
     print("\n".join(report.forecast(counts, given.get("rate"))))
 
 
-def _ask(given: dict):
+def _query_and_site(given: dict):
     from openimager import selection
 
     return selection.ask(**{name: given[name] for name in given.keys() - _OF_A_RUN})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "query.json"
-# The addresses and files of this machine that the tables came from; not part of the package.
+# Where the tables came from: a URL, or paths on this machine. It is not part of the package.
 SITE = ".openimager/site.json"
 _FOLDER = re.compile(r"(?!\.)[\w .&'()+,-]{1,60}(?<![ .])")
 DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FLAGS}
@@ -39,7 +39,7 @@ class Query:
     subsets: tuple[str, ...] = ("train",)  # of `SUBSETS`, in their order; "all" means all three
     limit: int | None = None  # photos for each category, over all subsets
     seed: int = 0  # for choosing the photos of a limit
-    with_children: bool = False  # count boxes of kinds of a category as that category
+    with_children: bool = False  # count boxes of a category's subcategories as its own
     drop: tuple[str, ...] = ()  # leave out boxes with these flags, keys of `DROPS`
     drop_unknown: bool = False  # leave out boxes whose flags are unknown (-1)
     # Only these photos: "ImageID" or "subset/ImageID"; or a file with one on each line.
@@ -55,7 +55,7 @@ class Query:
         put("drop", _names(self.drop, "flag to drop", DROPS))
         _names(self.release, "release", RELEASES)
         of = "subset", (*SUBSETS, "all")
-        asked = _names(self.subsets, *of) or _names("", *of)
+        asked = _names(self.subsets, *of) or _names("", *of)  # the second raises: none was given
         put("subsets", tuple(name for name in SUBSETS if name in asked or "all" in asked))
         numbers = {"seed": self.seed} | ({} if self.limit is None else {"limit": self.limit})
         for name, value in numbers.items():
@@ -129,7 +129,7 @@ def ask(
     release: str | None = None,
     **options,
 ) -> tuple[Query, Site]:
-    """Return the query and the site of a user's keywords.
+    """Return a user's keywords as a `Query` and, for where its tables are, a `Site`.
 
     `subset` is train by default, or what `image_ids` name, or all where both `boxes` and
     `photos` are given. `options` are fields of `Query` and `Site`. A whole `Query` in place of
@@ -212,7 +212,7 @@ def chosen(
 
 
 def record(query: Query, data_dir: str | os.PathLike) -> None:
-    """Write data/query.json, unless it holds this query; its tables are written later."""
+    """Write data/query.json, marked as not downloaded, unless it holds this query already."""
     store = Store(data_dir)
     content = store.read_json(NAME)
     if not content or Query.from_json(content) != query:

@@ -9,15 +9,15 @@ from typing import NamedTuple
 from PIL import GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 MOST_PIXELS = 89_478_485  # Pillow's own bound against decompression bombs
-HEAD = 12
+HEAD = 12  # bytes at the beginning that tell the format
 NO_PHOTO = "not a photo"
 DAMAGED = "does not decode to its end"
 PLACEHOLDER = "Flickr's placeholder for a deleted photo"
 PLACEHOLDER_PATH = "photo_unavailable"
 _PLACEHOLDER_SIZE, _PLACEHOLDER_MD5 = 2051, "880a7a58e05d3e83797f27573bb6d35c"
 
-# The formats that browsers show, and Pillow's reader of each. Image.open() warns of large pictures
-# before their size can be checked.
+# The formats that browsers show, and Pillow's reader of each: Image.open(), in place of these,
+# would warn of large pictures before their size can be checked.
 _FORMATS = {
     "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),

@@ -48,7 +48,7 @@ class Client:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self.news = False  # whether a domain may have stopped waiting
+        self.reopened = False  # whether a domain may have stopped waiting
         self._paces: dict[str, Pace] = {}
         self._routes: dict[str, dict] = {}
         # The folder of the tables stands in the site's folder, beside that of the photos.
@@ -65,7 +65,7 @@ class Client:
         )
         # Decoding is all CPU: more at once than there are cores only takes memory.
         self._decoders = ThreadPoolExecutor(os.cpu_count())
-        self._answer = asyncio.get_running_loop().create_future()
+        self._wakeup = asyncio.get_running_loop().create_future()  # ends every `sleep`
         return self
 
     async def __aexit__(self, *_):
@@ -83,7 +83,7 @@ class Client:
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, but only until a domain may have stopped waiting."""
-        await asyncio.wait([self._answer], timeout=seconds)
+        await asyncio.wait([self._wakeup], timeout=seconds)
 
     async def fetch(self, source: Source) -> Answer | None:
         """Request a photo politely, following redirects; None if a domain on the way waits."""
@@ -99,14 +99,14 @@ class Client:
                     source.settle(source.error or "its domain does not answer", gone=False)
                 source.moved = url
                 return None
-            answer = await self.ask(source, url)
+            answer = await self.request(source, url)
             concerns = pace.strikes or pace.running >= pace.window
             busy = (answer.kind == "busy") if answer.heard else None
             pace.answered(sent, time.monotonic(), busy, answer.after)
             if concerns or pace.strikes:
-                self.news = True
-                self._answer.set_result(None)
-                self._answer = asyncio.get_running_loop().create_future()
+                self.reopened = True
+                self._wakeup.set_result(None)
+                self._wakeup = asyncio.get_running_loop().create_future()
             if answer.kind != "moved":
                 return answer
             url = answer.location
@@ -139,7 +139,7 @@ class Client:
                 return now
             await self.sleep(min(delay, 60.0))
 
-    async def ask(self, source: Source, url: str = "") -> Answer:
+    async def request(self, source: Source, url: str = "") -> Answer:
         """Make one request, of `url` where a redirect led there, and check what arrives."""
         url = url or source.url
         try:
@@ -215,7 +215,7 @@ class Client:
 
     def _no_answer(self, error: Exception) -> Answer:
         """Put a network error into words that are the same for the same cause."""
-        # yarl and the codec of host names raise ValueErrors of several kinds.
+        # yarl (aiohttp's URLs) and the codec of host names raise ValueErrors of several kinds.
         if isinstance(error, ValueError) and not isinstance(error, OSError):
             return Answer("gone", "its address is not a URL", heard=False)
         for kinds, words in _CAUSES:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 1000
 _DEFAULTS = Settings()
 # The options that choose photos, and those that say where the tables are.
-_ASKED = (
+_OPTIONS = (
     *("subset", "sample", "release", "base_url", "cache_dir", "quiet", "limit", "seed"),
     *("with_children", "drop", "drop_unknown", "image_ids", "without", "merge"),
 )
@@ -89,7 +89,7 @@ def download(
         domain together: by default 10, 0 for no limit. CVDF's mirror has no limit, a server on this
         machine has none by default.
     base_url, cache_dir, class_names, boxes, photos
-        As for `openimager.query.Site`; the tables also under their names of 2018,
+        As for `openimager.query.Site`; the last three also under their original names of 2018,
         `class_names_fp`, `train_boxed_fp` and `image_ids_fp`.
     sample, retry_gone, quiet : bool
         Use the drawn sample. Request again photos that were gone. Print nothing.
@@ -116,7 +116,7 @@ def download(
         If the tables cannot be fetched, the disk is full or another run is at work in
         `data_dir`. Whole photos are kept.
     """
-    asked = {name: value for name, value in locals().items() if name in _ASKED}
+    options = {name: value for name, value in locals().items() if name in _OPTIONS}
     store = Store(data_dir)
     if store.is_local and store.root.exists() and not store.root.is_dir():
         raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
@@ -134,7 +134,7 @@ def download(
         class_names=class_names or class_names_fp,
         boxes=boxes or train_boxed_fp,
         photos=photos or image_ids_fp,
-        **asked,
+        **options,
     )
     wanted = checked_sources(source)
     if not retry_gone and (table := _unchanged(store, query, site, bool(wanted))) is not None:

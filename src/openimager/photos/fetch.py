@@ -19,8 +19,8 @@ from openimager.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-# Values of Here, for photos in the store without an outcome: from before this run, or fetched in it
-# by another worker.
+# Values of Here in a row: a photo in the store, from before this run, has to be checked; another
+# worker may have fetched it in this run.
 BEFORE, NOW = "before", "now"
 _THREADS = 32  # photos that are written or checked at a time
 
@@ -63,8 +63,7 @@ def fetch_rows(
     """Fetch a table of photos, `Settings.workers` at a time; return an `Outcome` row for each.
 
     `rows` has `store.PHOTO_COLUMNS`. `progress` is called now and then with the number of photos
-    done and what is being waited for. ``attrs["waits"]`` of the result is what the next call should
-    get as `Settings.waits`.
+    done and what is being waited for. ``attrs["waits"]`` is `Settings.waits` for the next call.
     """
     import pandas as pd
 
@@ -88,23 +87,22 @@ def fetch(
     """Fetch photos as their rows come; pass ImageID and outcome of each to `keep`.
 
     In a row, ``""`` stands for a missing value. It may have Gone, the verdicts of earlier runs, and
-    Here, which is not empty for a photo that is in the store but has to be checked. `journal` is a
-    name from `journal.new_name`; a new one by default. The result is `Settings.waits` for the next
-    call.
+    Here, not empty for a photo that may be in the store and has to be checked. `journal` is a name
+    from `journal.new_name`, by default a new one. The result is `Settings.waits` for the next call.
     """
     with recording(store, journal) as record, ThreadPoolExecutor(1) as thread:
         run = _Run(rows, store, settings, record, keep)
         # On a thread of its own, because Jupyter runs an event loop in this one.
-        over = thread.submit(asyncio.run, run.all())
+        job = thread.submit(asyncio.run, run.all())
         try:
             done = False
             while not done:
-                done = wait([over], timeout=0.25).done
+                done = wait([job], timeout=0.25).done
                 if progress:
                     progress(run.done, run.message())
         finally:
             run.stopped = True
-        over.result()
+        job.result()
     waits = run.client.waiting().items()
     return {domain: one[:2] for domain, one in waits if one[0] < math.inf}
 
@@ -117,15 +115,15 @@ class _Run:
         self.client = Client(settings)
         self.done, self.stopped = 0, False
         self._fresh = rows
-        # In the order of arrival, so that each probe is of another photo. `_wake` is when the first
-        # of them may be tried.
+        # A photo that has to wait goes to the end, so each probe is of another one. `_wake` is when
+        # the first of them may be tried.
         self._waiting: list[Photo] = []
         self._wake = math.inf
-        self._flying, self._over, self._last = 0, False, time.monotonic()
+        self._flying, self._given_up, self._last = 0, False, time.monotonic()
 
     async def all(self) -> None:
         """Work until every photo has an outcome, `stopped` is set, or an error is raised."""
-        # For the store: a bucket, or a folder in a network, takes its time.
+        # Threads that read and write the store: a bucket, or a network folder, takes its time.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         async with self.client:
             tasks = [asyncio.create_task(self._work()) for _ in range(self.settings.workers)]
@@ -151,7 +149,7 @@ class _Run:
     async def _work(self) -> None:
         while (photo := await self._next()) is not None:
             outcome = photo.row.get("Here") and await asyncio.to_thread(self._here, photo)
-            if not outcome and self._over:
+            if not outcome and self._given_up:
                 outcome = photo.outcome("failed" if self.settings.flickr else "deferred")
             outcome = outcome or await fetch_photo(photo, self.client)
             self._flying -= 1
@@ -160,7 +158,7 @@ class _Run:
                 self._waiting.append(photo)
                 continue
             if outcome.Status != "deferred":
-                # Before the photo: one that is recorded but missing is requested again.
+                # Before the photo is written: if it is then missing, it is requested again.
                 self.record(outcome, photo.row)
             if photo.data:
                 write = functools.partial(self.store.write, self.store.photo(outcome.ImageID))
@@ -187,19 +185,19 @@ class _Run:
             if not self._waiting:
                 return None
             if not self._flying and self._wake >= self._last + self.settings.patience:
-                self._over = True
+                self._given_up = True
             else:
                 await self.client.sleep(min(max(self._wake - now, 0.001), 0.5))
 
     def _ready(self, now: float) -> Photo | None:
         """Take a waiting photo that may be tried now; search only if there may be one."""
-        if not (self.client.news or self._over or self._wake <= now):
+        if not (self.client.reopened or self._given_up or self._wake <= now):
             return None
-        self.client.news, self._wake = False, math.inf
+        self.client.reopened, self._wake = False, math.inf
         for place, photo in enumerate(self._waiting):
             wake = photo.wake(now)
             self._wake = min(self._wake, wake)
-            if wake <= now or self._over:
+            if wake <= now or self._given_up:
                 return self._waiting.pop(place)
         return None
 

@@ -62,7 +62,7 @@ class Pace:
     A domain *waits* after a 429 or a Retry-After, or after several requests in a row without any
     answer. After the wait it is probed by one request at a time; an answer opens it again, and
     each further one lets one more request be in flight. A refusal of a request that was in flight
-    when the wait began does not count.
+    when the wait began can prolong it, but does not double the next one.
 
     Examples
     --------

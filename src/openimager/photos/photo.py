@@ -50,12 +50,12 @@ class Settings:
     backoff: float = 1.0  # before a second try; doubles from try to try, with jitter
     pause: float = 30.0  # after a 429 without Retry-After; doubles
     longest_pause: float = 600.0
-    patience: float = 1800.0  # without any photo, until photos whose sources all wait have failed
+    patience: float = 1800.0  # longest from last photo to next try; otherwise the photos left fail
     flickr_domains: tuple[str, ...] = ("staticflickr.com", "flickr.com")
 
     @property
     def asked(self) -> str:
-        """The sources as one text; others may have a photo that was recorded as gone."""
+        """The sources as one text, recorded with a photo that is gone: others may still have it."""
         return " ".join(self.sources or ("by default",))
 
     def rate_of(self, domain: str, url: str) -> float:
@@ -154,8 +154,8 @@ def checked_sources(source: str | Iterable[str] | None) -> tuple[str, ...] | Non
     for one in sources or ("",):
         if one not in NAMES and not _TEMPLATE.fullmatch(one):
             raise BadInput(
-                f"Unknown source '{one}'. Allowed: {', '.join(NAMES)}, or a URL with V4 columns in "
-                f"it, such as https://host/{{Subset}}/{{ImageID}}.jpg ({', '.join(PHOTO_COLUMNS)})."
+                f"Unknown source '{one}'. Allowed: {', '.join(NAMES)}, or a URL with columns, such "
+                f"as https://host/{{Subset}}/{{ImageID}}.jpg, of: {', '.join(PHOTO_COLUMNS)}."
             )
     return tuple(dict.fromkeys(sources))
 
@@ -206,7 +206,7 @@ def absolute(address: str, base: str = "") -> str:
 
 
 def _local(address: str, base: str) -> Path | None:
-    """Return the file of a relative address; reading it checks that it is inside the site."""
+    """Return the file of a relative address; `Client._read` checks that it is inside the site."""
     try:
         scheme, host, path, *_ = urlsplit(address)
     except ValueError:

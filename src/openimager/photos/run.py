@@ -75,12 +75,12 @@ class Run:
                 while missing:
                     bar.total = bar.n + len(missing)
                     if elsewhere:
-                        # The photos left are those that only Flickr may have.
+                        # Deferred: photos that only Flickr may have. They are fetched here.
                         elsewhere = not self._partitions(missing, bar, executor, slots, in_flight)
                     else:
                         done = functools.partial(_show, bar, bar.n)
                         rows = self._rows(missing)
-                        self._wait_on(fetch(rows, self.store, self.settings, self._settle, done))
+                        self._note_waits(fetch(rows, self.store, self.settings, self._settle, done))
                     missing = self._missing()
         finally:
             self.store.remove_parts(self.store.images)
@@ -115,7 +115,7 @@ class Run:
                 yield Outcome(*one)
 
     def _status(self, one: Outcome) -> str:
-        # Other sources may have it. An installed table does not say which sources were asked.
+        # Gone at other sources than ours is in doubt. images.csv does not name any: it is believed.
         doubtful = one.Status == "gone" and one.Gone and one.Asked != self.settings.asked
         return "" if doubtful else one.Status
 
@@ -169,7 +169,7 @@ class Run:
         for (_, one, _), (outcomes, waits) in cluster.run(task, jobs(), slots, executor, in_flight):
             if one.flickr:
                 talking.clear()
-            self._wait_on(waits)
+            self._note_waits(waits)
             for outcome in outcomes:
                 if outcome.Status == "deferred":
                     deferred = True
@@ -181,7 +181,7 @@ class Run:
     def _settle(self, image_id: str, outcome: Outcome) -> None:
         self._put("settled, status", [(image_id, 1, outcome.Status)])
 
-    def _wait_on(self, waits: Mapping) -> None:
+    def _note_waits(self, waits: Mapping) -> None:
         self.settings = changed(self.settings, waits={**self.settings.waits, **waits})
 
     def _announce(self) -> None:
@@ -255,7 +255,7 @@ class Run:
             yield pickle.loads(row), pickle.loads(outcome) if outcome else _NOTHING
 
     def _record_query(self, done: bool) -> None:
-        """Write data/query.json: before the tables with `done` False, and after them."""
+        """Write data/query.json: `done` is False before the tables are written, and True after."""
         content = self.selector.query.to_json() | {"downloaded": done}
         self.store.write_json(query.NAME, content)
         self.store.write_json(query.SITE, given(self.selector.site))
