@@ -170,7 +170,7 @@ class Client:
     async def _receive(self, response: aiohttp.ClientResponse, source: Source) -> Answer:
         framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
         data = bytearray()
-        async for block in response.content.iter_any():
+        while block := await response.content.readany():
             early = len(data) < check.HEAD
             data += block
             if early and len(data) >= check.HEAD and not check.format_of(data[: check.HEAD]):

@@ -58,6 +58,7 @@ class Run:
         Return, for each source, the reasons why earlier ones were passed over, and how often.
         """
         self.store.remove_parts(self.store.images)
+        self._recall()
         self._look()
         self._db.execute(
             """UPDATE photo SET settled = 1 WHERE (status = 'ok' AND bytes = disk)
@@ -82,6 +83,10 @@ class Run:
                         rows = self._rows(missing)
                         self._note_waits(fetch(rows, self.store, self.settings, self._settle, done))
                     missing = self._missing()
+        except BaseException:
+            # What partitions in flight have done is in their journals alone.
+            self._recall()
+            raise
         finally:
             self.store.remove_parts(self.store.images)
             skipped = self._write_tables()
@@ -96,13 +101,16 @@ class Run:
             rows,
         )
 
-    def _look(self) -> None:
-        """Read what is on disk: outcomes of all runs, and the sizes of photos."""
+    def _recall(self) -> None:
+        """Read the recorded outcomes, of this run and of earlier ones."""
         outcomes = itertools.chain(self._installed(), journal.outcomes(self.store))
         self._put(
             "status, bytes, outcome",
             ((one.ImageID, self._status(one), one.Bytes, pickle.dumps(one)) for one in outcomes),
         )
+
+    def _look(self) -> None:
+        """Read the sizes of the photos on disk."""
         self._db.execute("UPDATE photo SET disk = NULL")
         sizes = self.store.sizes(self.store.images).items()
         self._put("disk", ((name.removesuffix(".jpg"), size) for name, size in sizes))
@@ -144,8 +152,7 @@ class Run:
         for image_id in ids:
             row, outcome, disk = self._db.execute(question, [image_id]).fetchone()
             gone = pickle.loads(outcome).Gone if outcome and not self.retry_gone else None
-            here = "" if disk is None else BEFORE
-            yield pickle.loads(row) | {"Gone": gone, "Here": here}
+            yield pickle.loads(row) | {"Gone": gone, "Here": "" if disk is None else BEFORE}
 
     def _partitions(self, missing, bar: tqdm, executor, slots: int, in_flight: int | None) -> bool:
         """Fetch partitions elsewhere; tell whether only Flickr may have some photos.
@@ -179,7 +186,8 @@ class Run:
         return deferred
 
     def _settle(self, image_id: str, outcome: Outcome) -> None:
-        self._put("settled, status", [(image_id, 1, outcome.Status)])
+        known = image_id, 1, outcome.Status, outcome.Bytes, pickle.dumps(outcome)
+        self._put("settled, status, bytes, outcome", [known])
 
     def _note_waits(self, waits: Mapping) -> None:
         self.settings = changed(self.settings, waits={**self.settings.waits, **waits})
