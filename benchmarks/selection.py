@@ -55,7 +55,7 @@ if dry_run == "True":
     print(counts["boxes"], counts["photos"])
 else:
     found = [image_id for image_id, _ in selector.take()]
-    rows = selector.boxes(found), selector.photos(found)
+    rows = selector.boxes(found), selector.photos()
     print(*(sum(1 for _ in table) for table in rows))
 """
 PLAIN = """

@@ -61,7 +61,7 @@ def taken(selector, gone=()):
     names = [name for name, _ in found]
     boxes = selector.boxes(set(names) - set(gone))
     boxes = pd.DataFrame(boxes, columns=[*BOX_COLUMNS, "Category"])
-    photos = pd.DataFrame(selector.photos(names)).set_index("ImageID", drop=False).loc[names]
+    photos = pd.DataFrame(selector.photos()).set_index("ImageID", drop=False).loc[names]
     return Taken(photos.reset_index(drop=True), boxes, selector.categories)
 
 

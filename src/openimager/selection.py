@@ -167,16 +167,19 @@ class Selector:
         )
         self._close()
 
-    def photos(self, ids: Collection[str]) -> Iterator[dict]:
-        """Yield the rows of photos, in no particular order; ``""`` is a missing value."""
-        left = set(ids)
-        for row in self._rows(
+    def photos(self, known: Collection[str] = frozenset()) -> Iterator[dict]:
+        """Yield the rows of the photos that `take` returned, except `known` ones, in any order.
+
+        ``""`` is a missing value.
+        """
+        found = self._rows(
             f"""SELECT {", ".join(PHOTO_COLUMNS)} FROM {self._photos}
-            WHERE Fault IS NULL AND ImageID IN (SELECT unnest(?::VARCHAR[]))""",
-            list(left),
-        ):
-            if row[0] in left:
-                left.remove(row[0])
+            SEMI JOIN selected USING (ImageID) WHERE Fault IS NULL"""
+        )
+        seen = set(known)
+        for row in found:
+            if row[0] not in seen:
+                seen.add(row[0])
                 yield {c: "" if v is None else v for c, v in zip(PHOTO_COLUMNS, row, strict=True)}
         self._close()
 

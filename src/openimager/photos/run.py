@@ -137,7 +137,7 @@ class Run:
                 self._db.execute("UPDATE photo SET place = NULL")
                 taken = enumerate(self.selector.take(gone))
                 self._put("place, size", ((name, place, size) for place, (name, size) in taken))
-                rows = self.selector.photos(self._ids("place IS NOT NULL AND row IS NULL"))
+                rows = self.selector.photos(self._ids("row IS NOT NULL"))
                 self._put("row", ((row["ImageID"], pickle.dumps(row)) for row in rows))
             self._gone = gone
         return self._ids("place IS NOT NULL AND NOT settled ORDER BY place")
