@@ -925,11 +925,13 @@ class Rows:
     def take(self, gone=()):
         self.calls += 1
         there = [place for place, name in enumerate(self.rows) if name not in gone]
-        return [(name, None) for name in list(self.rows)[: there[self.limit - 1] + 1]]
+        self.taken = list(self.rows)[: there[self.limit - 1] + 1]
+        return [(name, None) for name in self.taken]
 
-    def photos(self, ids):
-        self.read += ids
-        return [self.rows[name] for name in ids]
+    def photos(self, known=()):
+        fresh = [name for name in self.taken if name not in known]
+        self.read += fresh
+        return [self.rows[name] for name in fresh]
 
     def boxes(self, ids):
         return []
