@@ -27,7 +27,7 @@ from PIL import Image
 import openimager
 from openimager import files, predict
 from openimager.errors import BadInput
-from openimager.store import FLAGS
+from openimager.store import FLAGS, Store
 from tools.documents import code_cells, parameters_cell, read
 from tools.notebooks import replace_values
 
@@ -64,16 +64,17 @@ def make_crops(data):
                     "DuplicateGroup": photo, "SHA256": files.sha256(path),
                 })  # fmt: skip
     table = pd.DataFrame(rows)
-    files.write_table(table, data / "crops.csv")
+    store = Store(data)
+    store.write_table(table, "crops.csv")
     credits = table[["ImageID"]].assign(
         Title="A picture", Author="A test", AuthorProfileURL="", License="none", Changes="none",
         OriginalLandingURL="https://photos.example.com/1",
     )  # fmt: skip
-    files.write_table(credits, data / "ATTRIBUTION.csv")
+    store.write_table(credits, "ATTRIBUTION.csv")
     photos = credits.assign(Subset=table["Subset"], Rotation=0, Status="ok", Width=100, Height=100)
-    files.write_table(photos.reindex(columns=IMAGE_COLUMNS, fill_value=""), data / "images.csv")
+    store.write_table(photos.reindex(columns=IMAGE_COLUMNS, fill_value=""), "images.csv")
     boxes = table.reindex(columns=[*BOX_COLUMNS, "Category"], fill_value="")
-    files.write_table(boxes, data / "boxes.csv")
+    store.write_table(boxes, "boxes.csv")
 
 
 def script_of(name, folder, **parameters):
@@ -248,7 +249,7 @@ def make_unknown(data):
             "ImageID": photo, "n": 0, "Category": "Tree", "Subset": "train",
             "CropPath": f"data/crops/train/Tree/{path.name}",
         })  # fmt: skip
-    files.write_table(pd.DataFrame(rows), data / "unknown" / "crops.csv")
+    Store(data).write_table(pd.DataFrame(rows), "unknown/crops.csv")
 
 
 def test_evaluation(trained):
@@ -321,7 +322,7 @@ def resumed(tmp_path_factory):
     state = folder / "models" / ".training"
     log = state / "small" / "log.csv"
     # State of an earlier training with other parameters must be removed first.
-    files.write_table(pd.DataFrame({"epoch": range(9), "val_loss": 0.0}), log)
+    Store(log.parent).write_table(pd.DataFrame({"epoch": range(9), "val_loss": 0.0}), log.name)
     (state / "basis.json").write_text("{}", encoding="utf-8")
     environment = NO_NETWORK | {"KERAS_HOME": str(folder / "keras")}
     first = folder / "said.txt"

@@ -440,7 +440,7 @@ def test_model_card_is_what_the_hub_reads(tree):
     assert row in text and "0.500 (0.100 to 0.900) on 2 test crops of 2 drawn pictures" in text
     assert "| IsOccluded | yes | 2 | 0.500 | 0.100 | 0.900 |" in text
     assert "temperature 1.250; below the threshold 0.600" in text
-    for heading in ("Intended use", "Training data", "Evaluation", "Limits", "How to load it"):
+    for heading in ("Intended use", "Training data", "Evaluation", "Limitations", "How to load it"):
         assert f"\n## {heading}\n" in text
     assert yaml.safe_load(card.content.split("---")[1])["model-index"][0]["name"] == "small_cnn"
 

@@ -55,12 +55,6 @@ def write(path: str | os.PathLike, data: bytes) -> None:
         stream.write(data)
 
 
-def write_table(frame, path: str | os.PathLike) -> None:
-    r"""Write a pandas frame as CSV, whole or not at all: UTF-8, ``\n`` on every platform."""
-    with replacing(path) as part:
-        frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
-
-
 def sha256(path: str | os.PathLike) -> str:
     """Return the SHA256 of a file as 64 hex digits, reading a block at a time."""
     with open(path, "rb") as stream:
