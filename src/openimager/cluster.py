@@ -155,7 +155,7 @@ def slots(executor: Executor) -> int:
         address = client.scheduler.address
         raise TryAgain(
             f"The scheduler {address} has no workers. Start some with `dask worker {address} "
-            "--nthreads 1 --nworkers auto` and run again."
+            "--nthreads 1 --nworkers=-1` and run again."
         ) from None
     return sum(client.nthreads(executor._kwargs.get("workers")).values()) or 1
 
