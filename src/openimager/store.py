@@ -182,9 +182,7 @@ class Store:
         return {path[start:]: entry["size"] for path, entry in found.items() if path[start:]}
 
     def write_table(self, frame: "pd.DataFrame", name: str) -> None:
-        r"""Write a table as CSV: UTF-8, ``\n`` line ends, no index, the schema's columns first."""
-        first = [column for column in SCHEMAS.get(name, ()) if column in frame]
-        frame = frame[first + [column for column in frame if column not in first]]
+        r"""Write a table as CSV: UTF-8, ``\n`` line ends, no index."""
         with self.replacing(self.path(name)) as part:
             frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
 
