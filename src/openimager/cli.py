@@ -68,7 +68,7 @@ _OPTIONS = {
 # Options with a value: those that may be repeated, whose result is a list, and numbers.
 _REPEATABLE = {"--subset", "--drop", "--without", "--merge", "--source"}
 _NUMBERS = {"--limit": int, "--seed": int, "--workers": int, "--processes": int, "--rate": float}
-# What `--list` and `--dry-run` have no use for.
+# Options that are no keywords of `selection.ask`.
 _OF_A_RUN = {"list", "dry_run", "gallery", "dask", "data_dir", "source", "replace"}
 _OF_A_RUN |= {"workers", "rate", "processes", "retry_gone"}
 

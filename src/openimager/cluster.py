@@ -23,7 +23,7 @@ _ADDRESS = r"((tcp|tls|ucx|wss?)://)?([^\s/:]+|\[.+\]):\d{1,5}"
 _TIMEOUT = 10.0  # seconds, for the connection and for the first worker
 _PATIENCE = 30.0  # seconds without a result, after which a cluster is asked for its workers
 _RETRIES = 2  # of a partition that raises; deaths of workers are not counted
-# Partitions are pickled, so these versions must agree everywhere, in so many of their numbers.
+# Partitions are pickled, so this many leading numbers of these versions must agree everywhere.
 _SAME = {"openimager": 9, "pandas": 1, "python": 2}
 # Exceptions, or their parents, that mean that a process died; by name, as Dask may be missing.
 _DEATHS = {
@@ -127,8 +127,8 @@ def _explained() -> Iterator[None]:
 def sizes(count: int, slots: int, most: int = 256, least: int = 32) -> Iterator[int]:
     """Yield the sizes of partitions of `count` rows, for `slots` that run at once.
 
-    At most `most` and equal at first; smaller towards the end, down to `least`, so that nobody
-    waits long for the last one.
+    Each is `most` while many rows are left, then smaller and smaller, down to `least`, so that
+    nobody waits long for the last one.
 
     >>> list(sizes(1000, slots=1))
     [250, 188, 141, 106, 79, 59, 45, 33, 32, 32, 32, 3]

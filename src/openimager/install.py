@@ -64,7 +64,8 @@ def install_package(
     ------
     BadInput
         If there is no such registry, package, revision or part, the registry may not be read, or
-        files in `dest` differ and `overwrite` is not set; nothing is written then.
+        files in `dest` differ and `overwrite` is not set; nothing is written then. Also if the
+        registry lacks the bytes of a file.
     TryAgain
         If the registry does not answer, or bytes in it are not what was pushed.
     """

@@ -1,4 +1,4 @@
-"""Figures of the notebooks; each function returns a matplotlib Figure."""
+"""Figures of the notebooks; each function that draws returns a matplotlib Figure."""
 
 from collections.abc import Iterable, Sequence
 

@@ -28,7 +28,8 @@ DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FL
 class Query:
     """What the user asked for: which photos and boxes, whatever they are fetched from.
 
-    Lists and single names are accepted for all tuples. BadInput if a value is not allowed.
+    Lists are accepted for all tuples, and single names, except for `image_ids`. BadInput if a value
+    is not allowed.
 
     >>> Query("Cat", subsets=["test", "train"], merge=["Pet=Cat,Dog"]).merge
     (('Pet', ('Cat', 'Dog')),)

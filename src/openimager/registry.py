@@ -92,7 +92,7 @@ def _build(package, entries: dict, name: str, place: Registry, message: str) -> 
     for path, entry in entries.items():
         digest = {"type": HASH, "value": entry.digest}
         package.set(path, PackageEntry(place.key.join(entry.name), entry.size, digest, None))
-    # quilt names revisions by the second: a second one within it would hide the first.
+    # quilt names a revision by its time in seconds: another in the same second would hide it.
     while str(int(time.time())) in place.revisions(name):
         time.sleep(0.05)
     return package.build(name, place.address, message, workflow=WORKFLOW)

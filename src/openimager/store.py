@@ -264,7 +264,7 @@ class Store:
 
 
 def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
-    """Return a frame of text with the types of a schema; text that is no number is missing."""
+    """Give a frame of text the types of a schema; what should be a number but is none: missing."""
     import pandas as pd
 
     frame = frame.infer_objects()

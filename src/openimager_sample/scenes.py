@@ -184,7 +184,7 @@ def _crate(rng: Random, around: Image.Image, left: int, upper: int):
 
 
 def _thing(rng: Random, size: tuple[int, int], share: float, low: bool = False) -> Layer:
-    """Return some other thing, as large as up to about `share` of the picture's smaller side."""
+    """Return some other thing; its size is at most about `share` of the picture's smaller side."""
     name = rng.choice(list(THINGS))
     pen = Pen(rng, rng.uniform(0.5, 1) * share * min(size), rng.gauss(0, 8), rng.random() < 0.5)
     pen.colours |= {"first": hue(rng, 0.55, 0.75), "second": hue(rng, 0.3, 0.9)}

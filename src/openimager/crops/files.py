@@ -58,7 +58,7 @@ def folder_name(category: str) -> str:
 
 
 def folder_names(categories: Iterable[str]) -> dict[str, str]:
-    """Return the folder of each category; on Windows and macOS no two may differ in case alone."""
+    """Return the folder of each category; BadInput if two differ in case alone, as on Windows."""
     names = pd.Series({category: folder_name(category) for category in categories}, dtype=str)
     same = names.str.casefold().duplicated(keep=False)
     if same.any():

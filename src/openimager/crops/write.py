@@ -75,8 +75,8 @@ def write_crops(
     shares : sequence of three float
         Of train, validation and test, where all photos come from one subset.
     workers, quiet : int and bool
-        `workers`: threads in all, by default one per core (with `executor`: threads per partition,
-        by default one). `quiet`: print nothing.
+        `workers`: threads in all, by default one per core, for a bucket four (with `executor`:
+        threads per partition, by default one). `quiet`: print nothing.
     format : str
         "jpeg", "png" (lossless) or "webp" (which Keras does not read).
     exclude : path-like, optional

@@ -218,7 +218,7 @@ function frame(photo, outlined) {
 const prediction = ({ Answer, Predicted, Probability }) => (!Predicted ? ""
   : make("span", { className: Answer }, "→ ", make("bdi", {}, Predicted), ` ${percent(Probability)}`));
 
-/** Make the checkbox that marks a crop as wrong; there is none without a crop. */
+/** Make the checkbox that marks a crop as wrong; none for a box without a row in crops.csv. */
 function marker(box) {
   const input = make("input", { type: "checkbox", checked: isMarked(box), onchange: () => toggleMarks(box) });
   input.dataset.index = boxes.indexOf(box);

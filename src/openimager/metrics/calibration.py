@@ -119,7 +119,8 @@ def rejection_threshold(confidence, keep: float = 0.95) -> float:
 def operating_point(truth, scores, precision: float) -> float | None:
     """Return the lowest of `scores` that, as a threshold, gives category 1 this precision.
 
-    The lowest misses the fewest crops; None if no score does. The rest is as for `threshold_sweep`.
+    The lowest misses the fewest crops; None if no score gives that precision. `truth` and `scores`
+    are as for `threshold_sweep`.
 
     >>> operating_point([0, 1, 0, 1, 1], [0.2, 0.3, 0.4, 0.6, 0.9], precision=0.8)
     0.6

@@ -113,7 +113,7 @@ class Client:
         return Answer("gone", "redirects without end")
 
     def _pace(self, url: str) -> Pace:
-        """Return the pace of a URL's domain, which goes on waiting if it did in an earlier run."""
+        """Return the pace of a URL's domain, which goes on waiting if `Settings.waits` has it."""
         domain, one = registered_domain(url), self.settings
         if (pace := self._paces.get(domain)) is None:
             window = math.inf if urlsplit(url).hostname == MIRROR else TRIAL_WINDOW

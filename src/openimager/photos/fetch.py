@@ -19,8 +19,8 @@ from openimager.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-# Values of Here in a row: a photo in the store, from before this run, has to be checked; another
-# worker may have fetched it in this run.
+# Values of Here in a row. BEFORE: the photo is in the store from before this run and has to be
+# checked. NOW: another worker may have fetched it in this run.
 BEFORE, NOW = "before", "now"
 _THREADS = 32  # photos that are written or checked at a time
 
@@ -86,9 +86,10 @@ def fetch(
 ) -> dict[str, tuple[float, int]]:
     """Fetch photos as their rows come; pass ImageID and outcome of each to `keep`.
 
-    In a row, ``""`` stands for a missing value. It may have Gone, the verdicts of earlier runs, and
-    Here, not empty for a photo that may be in the store and has to be checked. `journal` is a name
-    from `journal.new_name`, by default a new one. The result is `Settings.waits` for the next call.
+    In a row, ``""`` stands for a missing value. Two more keys are optional: Gone (the verdicts of
+    earlier runs) and Here (not empty if the photo may be in the store: it is then checked).
+    `journal` is a name from `journal.new_name`, by default a new one. The result is
+    `Settings.waits` for the next call.
     """
     with recording(store, journal) as record, ThreadPoolExecutor(1) as thread:
         run = _Run(rows, store, settings, record, keep)

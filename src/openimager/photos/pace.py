@@ -59,9 +59,9 @@ class Pace:
 
     It reads no clock and never sleeps: times go in and delays come out.
 
-    A domain *waits* after a 429 or a Retry-After, or after several requests in a row without any
-    answer. After the wait it is probed by one request at a time; an answer opens it again, and
-    each further one lets one more request be in flight. A refusal of a request that was in flight
+    A domain *waits* after a 429 or a Retry-After, or after several requests without any answer.
+    After the wait it is probed by one request at a time; an answer opens it again, and each further
+    one lets one more request be in flight. A refusal of a request that was in flight
     when the wait began can prolong it, but does not double the next one.
 
     Examples
@@ -81,7 +81,7 @@ class Pace:
     longest: float = 600.0  # bound of the pause
     backoff: float = 1.0  # seconds to wait after several requests without an answer; doubles
     strikes: int = 0  # refusals and silences since the last answer
-    silent: int = 0  # requests in a row without an answer
+    silent: int = 0  # requests without an answer since the last one that was no refusal
     running: int = 0
     answers: int = 0
     until: float = -math.inf  # end of the wait

@@ -50,7 +50,8 @@ class Settings:
     backoff: float = 1.0  # before a second try; doubles from try to try, with jitter
     pause: float = 30.0  # after a 429 without Retry-After; doubles
     longest_pause: float = 600.0
-    patience: float = 1800.0  # longest from last photo to next try; otherwise the photos left fail
+    # If the next try would be later than this after the last photo, the photos left have failed.
+    patience: float = 1800.0
     flickr_domains: tuple[str, ...] = ("staticflickr.com", "flickr.com")
 
     @property

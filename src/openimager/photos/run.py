@@ -123,7 +123,7 @@ class Run:
                 yield Outcome(*one)
 
     def _status(self, one: Outcome) -> str:
-        # Gone at other sources than ours is in doubt. images.csv does not name any: it is believed.
+        # Other sources may have it. images.csv, which does not say who was asked, is believed.
         doubtful = one.Status == "gone" and one.Gone and one.Asked != self.settings.asked
         return "" if doubtful else one.Status
 

@@ -24,7 +24,7 @@ _BASES = (
 )
 # Read as they are; the other kinds become Parquet.
 _SMALL = {"classes": categories.read_classes, "hierarchy": categories.read_hierarchy}
-# One conversion at a time: it uses every core and its share of memory.
+# One conversion at a time: it uses up to 4 cores and 1 GB of memory.
 _converting = threading.Lock()
 
 
