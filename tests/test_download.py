@@ -42,7 +42,7 @@ from openimager.errors import BadInput, TryAgain
 from openimager.photos import download as module
 from openimager.photos import run
 from openimager.photos.download import download
-from openimager.photos.fetch import fetch_rows
+from openimager.photos.fetch import BEFORE, fetch_partition, fetch_rows
 from openimager.photos.pace import Pace, registered_domain
 from openimager.photos.photo import Settings
 from openimager.selection import Query, Site
@@ -975,6 +975,19 @@ def test_executor_of_somebody_else(tmp_path, server):
         frame = get(tmp_path, tables, executor=pool, partitions=2)
         assert set(frame["Status"]) == {"ok"}
         assert pool.submit(len, "ab").result() == 2
+
+
+def test_partition_that_is_taken_over(tmp_path):
+    """What another worker fetched has a source; what was there before the run has none."""
+    store = Store(tmp_path)
+    store.write(store.state / "journal.jsonl-1", b"")
+    rows = [photo_row(1, "http://127.0.0.1:1/1.jpg"), photo_row(2, "http://127.0.0.1:1/2.jpg")]
+    for row, here in zip(rows, (BEFORE, ""), strict=True):
+        row |= {"Here": here, "Gone": None}
+        store.write(store.photo(row["ImageID"]), jpeg(1))
+    outcomes, _ = fetch_partition(store, (rows, replace(QUICK, base=""), "journal.jsonl-1"))
+    sources = {one.ImageID: (one.Status, one.Source) for one in outcomes}
+    assert sources == {image_id(1): ("ok", ""), image_id(2): ("ok", "flickr")}
 
 
 def test_fetch_rows_is_picklable(server, tmp_path):

@@ -236,7 +236,7 @@ def fetch_partition(
     """
     rows, settings, name = job
     if name in store.sizes(store.state):
-        rows = [row | {"Here": NOW} for row in rows]
+        rows = [row | {"Here": row["Here"] or NOW} for row in rows]
     elif name:
         store.write(store.state / name, b"")
     found = {}
