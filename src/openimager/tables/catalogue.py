@@ -4,7 +4,7 @@ import csv
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 RELEASES = {
     **{f"v{n}": f"Open Images V{n}" for n in (4, 5, 6, 7)},
@@ -18,9 +18,12 @@ CVDF_URL = "https://open-images-dataset.s3.amazonaws.com/{Subset}/{ImageID}.jpg"
 # Paths start from the folder of V4's tables. If a table has several, the first that exists is read.
 with open(Path(__file__).with_name("catalogue.csv"), encoding="utf-8", newline="") as _stream:
     FILES = list(csv.DictReader(_stream))
-# What public records say about V4's files: their size and, for most, a hash in hex.
+# What public records say about some files: their size and, for most, a hash in hex.
 _FACTS = ("bytes", "sha256", "md5")
-KNOWN = {BASE_URL + f["path"]: {fact: f[fact] for fact in _FACTS if f[fact]} for f in FILES}
+KNOWN = {
+    urljoin(BASE_URL, file["path"]): {fact: file[fact] for fact in _FACTS if file[fact]}
+    for file in FILES
+}
 
 
 def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str, ...]:
