@@ -45,8 +45,8 @@ def run(
     """Run a task on every partition; yield each partition and its result as it completes.
 
     It runs in this process, in several, or on an `executor`, which is not shut down. Partitions are
-    read only as fast as they are run; `in_flight` are submitted at once, by default twice as many
-    as run at once. After an exception the others are cancelled.
+    read only as fast as they are run; at most `in_flight` are queued or running, by default twice
+    as many as can run at a time. After an exception the others are cancelled.
 
     >>> [result for _, result in run(len, ["a", "bc"])]
     [1, 2]

@@ -22,7 +22,7 @@ from openimager.files import sha256
 from openimager.store import Store
 
 NONE = "none of these"
-# A member of the .keras archive that Keras ignores, so that safe mode, without code, suffices.
+# Keras ignores this member of the .keras archive: it is no code, so safe mode can load the file.
 _MEMBER = "openimager.json"
 _AT_ONCE = 256  # photos decoded before the model sees them
 

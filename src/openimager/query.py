@@ -28,8 +28,8 @@ DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FL
 class Query:
     """What the user asked for: which photos and boxes, whatever they are fetched from.
 
-    Lists are accepted for all tuples, and single names, except for `image_ids`. BadInput if a value
-    is not allowed.
+    For a tuple, a list is accepted, too, and a single name, but not for `image_ids`. BadInput if a
+    value is not allowed.
 
     >>> Query("Cat", subsets=["test", "train"], merge=["Pet=Cat,Dog"]).merge
     (('Pet', ('Cat', 'Dog')),)

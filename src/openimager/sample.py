@@ -140,7 +140,7 @@ class _Server(ThreadingHTTPServer):
         return listed and path.is_file() and path.resolve().is_relative_to(self.root)
 
     def handle_error(self, *args):
-        """Ignore clients that disconnect."""
+        """Ignore errors, which are nearly always clients that disconnect."""
 
 
 class _Handler(SimpleHTTPRequestHandler):

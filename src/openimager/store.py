@@ -1,7 +1,7 @@
 """The data directory: every path in it, the columns of every table, and whole-or-nothing writes.
 
 A data directory is a local folder or any URL that fsspec opens, such as ``s3://bucket/pets``.
-Nothing else builds a path below it or reads one of its tables by hand.
+Other modules get every path and table of it from here.
 """
 
 import contextlib
@@ -264,7 +264,7 @@ class Store:
 
 
 def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
-    """Give a frame of text the types of a schema; what should be a number but is none: missing."""
+    """Give a frame of text the types of a schema; an invalid number becomes a missing value."""
     import pandas as pd
 
     frame = frame.infer_objects()

@@ -80,7 +80,7 @@ def _dealer(rng: Random, plans: list[Plan]):
 
 
 def _add_bursts(rng: Random, plans: list[Plan]) -> None:
-    """Make some photos further takes of a train photo (a burst); some of the takes are in test."""
+    """Turn some photos into further takes (a burst) of a train photo; some of these are in test."""
     later = len(MAIN)
     train = [i for i in range(len(plans) - 2 * later) if plans[i].subset == "train"]
     for number, index in enumerate(rng.sample(train, max(2, len(plans) // 60))):

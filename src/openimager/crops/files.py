@@ -58,7 +58,7 @@ def folder_name(category: str) -> str:
 
 
 def folder_names(categories: Iterable[str]) -> dict[str, str]:
-    """Return the folder of each category; BadInput if two differ in case alone, as on Windows."""
+    """Return each category's folder; BadInput if two differ only in case, which Windows ignores."""
     names = pd.Series({category: folder_name(category) for category in categories}, dtype=str)
     same = names.str.casefold().duplicated(keep=False)
     if same.any():

@@ -84,9 +84,9 @@ def assign_splits(groups: pd.Series, subset: pd.Series, shares=SHARES) -> pd.Ser
     """Return the split of each photo; `groups` and `subset` map ImageID to its group and subset.
 
     If there are several official subsets, photos stay in theirs, but a photo that repeats one of a
-    later subset (train, validation, test) is left out (""): a model must not be tested on what it
-    has seen. If there is only one, it is divided by hash: a group goes where the hash of its first
-    ImageID sends it, so a new photo moves nothing but the group that it joins.
+    later subset (in the order train, validation, test) is left out (""): a model must not be tested
+    on what it has seen. If there is only one, it is divided by hash: a group goes where the hash of
+    its first ImageID sends it, so a new photo moves nothing but the group that it joins.
 
     >>> subset = pd.Series({"a": "train", "b": "train", "c": "test"})
     >>> assign_splits(pd.Series({"a": "a", "b": "b", "c": "b"}), subset).to_dict()

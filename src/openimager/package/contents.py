@@ -100,7 +100,7 @@ def _photos_and_credits(store: Store, prefix: str, with_photos: bool) -> dict[st
     """Return the photos of the current selection, and their credits in a file of the state folder.
 
     Changes says "cropped" for a photo of which crops are in the package. BadInput if a picture
-    has no credit, even one that no selection has.
+    has no credit, even a stray one in images/ that is in no selection.
     """
     photos, crops = (store.read_table(name) for name in ("images.csv", "crops.csv"))
     credits = store.read_table("ATTRIBUTION.csv").drop_duplicates("ImageID")

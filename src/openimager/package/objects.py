@@ -128,7 +128,7 @@ class Registry:
     def manifest(self, top_hash: str) -> tuple[dict, dict[str, Entry]]:
         """Return the header and the entries (by path) of a revision; both empty if it is missing.
 
-        Addresses count from ``objects/`` on, so that a registry that was moved can be read.
+        Of an address only the part from ``objects/`` on counts, so a moved registry can be read.
         """
         # quilt3's own reader makes objects of each line, which takes ten times as long.
         content = self.read(f".quilt/packages/{top_hash}") or b"{}"

@@ -140,7 +140,7 @@ class Client:
             await self.sleep(min(delay, 60.0))
 
     async def request(self, source: Source, url: str = "") -> Answer:
-        """Make one request, of `url` where a redirect led there, and check what arrives."""
+        """Make one request, of `url` if a redirect led to it, and check what arrives."""
         url = url or source.url
         try:
             request = self._session.get(url, allow_redirects=False, **self._route(url))

@@ -96,8 +96,8 @@ def download(
     processes : int
         Processes to start; only one of them at a time asks Flickr.
     executor, partitions : concurrent.futures.Executor and int, optional
-        `executor` runs the partitions instead of our own processes; `partitions` are submitted
-        at once (by default twice as many as it runs at once).
+        `executor` runs the partitions instead of our own processes; `partitions` is the number in
+        flight (by default twice as many as it runs at a time).
     replace : bool
         Continue even if this leaves out categories or photos that are in the tables in `data_dir`.
 

@@ -60,9 +60,9 @@ class Pace:
     It reads no clock and never sleeps: times go in and delays come out.
 
     A domain *waits* after a 429 or a Retry-After, or after several requests without any answer.
-    After the wait it is probed by one request at a time; an answer opens it again, and each further
-    one lets one more request be in flight. A refusal of a request that was in flight
-    when the wait began can prolong it, but does not double the next one.
+    After the wait it is probed by one request at a time; an answer opens it again, and each one
+    lets one more request be in flight. If a request that was in flight when the wait began is
+    refused, this can prolong that wait, but does not double the next wait.
 
     Examples
     --------
@@ -80,8 +80,8 @@ class Pace:
     pause: float = 30.0  # seconds to wait after a 429 without Retry-After; doubles
     longest: float = 600.0  # bound of the pause
     backoff: float = 1.0  # seconds to wait after several requests without an answer; doubles
-    strikes: int = 0  # refusals and silences since the last answer
-    silent: int = 0  # requests without an answer since the last one that was no refusal
+    strikes: int = 0  # refusals and silences since the last answer that was no refusal
+    silent: int = 0  # requests without an answer since the last answer that was no refusal
     running: int = 0
     answers: int = 0
     until: float = -math.inf  # end of the wait

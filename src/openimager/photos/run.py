@@ -123,7 +123,7 @@ class Run:
                 yield Outcome(*one)
 
     def _status(self, one: Outcome) -> str:
-        # Other sources may have it. images.csv, which does not say who was asked, is believed.
+        # A photo that was gone may be at other sources; what images.csv says is believed.
         doubtful = one.Status == "gone" and one.Gone and one.Asked != self.settings.asked
         return "" if doubtful else one.Status
 
@@ -215,7 +215,7 @@ class Run:
             )
 
     def _check(self) -> None:
-        """Raise BadInput if the selection drops categories, or photos on disk, of the tables."""
+        """Raise BadInput if the tables have categories or photos on disk that are not selected."""
         before = self.store.read_rows("images.csv", ["ImageID", "Status"])
         on_disk = {image_id for image_id, status in before if status == "ok"}
         photos = len(on_disk.difference(self._ids("place IS NOT NULL")))
