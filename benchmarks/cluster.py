@@ -6,7 +6,7 @@ A scheduler and one or two workers, each a process that runs one partition at a 
 an S3 server (SeaweedFS) and a photo server that waits 150 ms before each answer share this
 machine; the CPU time of each is printed. Goals, as ratios within one run:
 
-- download: 5,000 photos into the bucket, 8 requests at a time per worker: two workers at least 1.8 times as
+- download: 5,000 photos into the bucket, 8 requests per worker: two workers at least 1.8 times as
   fast as one, and Dask at most 10 % slower than two processes without it,
 - crops: 300 photos of 3000 x 2000, one thread per worker: two workers at least 1.5 times as fast,
 - memory: 200,000 rows through a function that only returns outcomes: client and scheduler at most

@@ -49,8 +49,8 @@ TITLES = (
     "{0}", "IMG_{1}", "{0}, at home", "My {0} &amp; me", "\"{0}\", it said", "Le {0} d&#x27;Anna",
     "{0}: été", "{0} &quot;posing&quot;", "#{0} #drawn #openimager", "看这里: {0}", "",
 )  # fmt: skip
-# What a camera held sideways writes for each Rotation: 6 asks for a quarter turn clockwise, which is
-# 270 degrees counter-clockwise; 8 asks for a quarter turn counter-clockwise.
+# What a camera held sideways writes for each Rotation: 6 asks for a quarter turn clockwise, which
+# is 270 degrees counter-clockwise; 8 asks for a quarter turn counter-clockwise.
 _ORIENTATION = {0: 1, 90: 8, 180: 3, 270: 6}
 
 

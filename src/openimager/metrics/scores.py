@@ -127,8 +127,8 @@ def confusion(truth, predicted, names: Sequence[str]) -> pd.DataFrame:
 def roc_auc(truth, probabilities) -> float:
     """Return the area under the ROC curve; for many categories, the mean of one-vs-rest areas.
 
-    0.5 is chance, 1 perfect. A category of no crop, or of every crop, has no curve and is left out of
-    the mean; NaN where that leaves none.
+    0.5 is chance, 1 perfect. A category of no crop, or of every crop, has no curve and is left out
+    of the mean; NaN where that leaves none.
 
     >>> roc_auc([0, 0, 1, 1], [[0.9, 0.1], [0.6, 0.4], [0.65, 0.35], [0.2, 0.8]])
     0.75
