@@ -31,7 +31,7 @@ def outcome(photos: "pd.DataFrame") -> Iterator[str]:
             why = "; ".join(f"{reason} ({n:,})" for reason, n in _top(skipped.get(source, {})))
             yield f"{count:>14,}  {source}: {kind}{', because ' if why else ''}{why}"
     # `rows` are those that failed.
-    if rows["Error"].str.contains("429").any():
+    if rows["Error"].str.contains("(?:answered|after) 429").any():
         yield (
             "A source answered 429 (too many requests), and more requests now would prolong that. "
             "Run the same command later for the rest, or with --source flickr --source cvdf to "
