@@ -89,7 +89,7 @@ def test_something_failed(run, tmp_path):
 
 
 def test_report(run, tmp_path):
-    """The report lists each source, why it was used, and why some failed. 429 may be part of a name."""
+    """The report lists each source, why it was used and why some failed; 429 may be in a name."""
     with web() as server:
         rows = []
         for number in range(12):
