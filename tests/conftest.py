@@ -2,6 +2,8 @@
 
 import functools
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +74,15 @@ def quilt_home(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setenv("QUILT_DISABLE_USAGE_METRICS", "1")
         yield
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Yield a folder on a file system of its own, of 400 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root on Linux")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)

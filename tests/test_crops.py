@@ -264,7 +264,7 @@ def test_transparent_parts_are_white(site):
     assert np.asarray(Image.open(crop_path(site.data_dir, frame["CropPath"][0]))).min() > 250
 
 
-def test_trouble_is_a_row_and_not_an_end(site):
+def test_crop_that_fails_is_a_row_with_its_reason(site):
     """Truncated, missing or invalid photos and boxes each get a row with the reason."""
     good = site.photo(scene())
     short = site.photo(jpeg(scene(seed=1))[:5000])

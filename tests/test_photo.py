@@ -166,7 +166,7 @@ def test_redirect_is_not_followed_but_resolved(ask, server, location):
 def test_connection_refused():
     """A refused connection is failed, not gone, because the host may return."""
     [answer] = asked(source(f"http://127.0.0.1:{closed_port()}/a.jpg"))
-    assert (answer.kind, answer.error, answer.heard) == ("failed", "connection refused", False)
+    assert (answer.kind, answer.error, answer.received) == ("failed", "connection refused", False)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://a..b/a"])

@@ -89,9 +89,9 @@ def redirect(location, code=302):
     return status(code, Location=location)
 
 
-def once(trouble, data):
-    """Answer the first request with `trouble`, the next ones with `data`."""
-    return lambda handler, times: (trouble if times == 1 else body(data))(handler, times)
+def once(fault, data):
+    """Return the page `fault` for the first request and `data` for later ones."""
+    return lambda handler, times: (fault if times == 1 else body(data))(handler, times)
 
 
 def cut(data, keep=0.5):

@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
     kind: str  # "ok", "moved", "gone" (waiting will not help), "busy" (429) or "failed"
     error: str = ""  # the same words for the same cause
-    heard: bool = True  # whether the server answered at all
+    received: bool = True  # whether the server answered at all
     after: float | None = None  # seconds that the server asks to wait
     location: str = ""
     data: bytes = b""  # a checked photo, of `width` times `height` pixels
@@ -101,7 +101,7 @@ class Client:
                 return None
             answer = await self.request(source, url)
             concerns = pace.strikes or pace.running >= pace.window
-            busy = (answer.kind == "busy") if answer.heard else None
+            busy = (answer.kind == "busy") if answer.received else None
             pace.answered(sent, time.monotonic(), busy, answer.after)
             if concerns or pace.strikes:
                 self.reopened = True
@@ -217,13 +217,13 @@ class Client:
         """Put a network error into words that are the same for the same cause."""
         # yarl (aiohttp's URLs) and the codec of host names raise ValueErrors of several kinds.
         if isinstance(error, ValueError) and not isinstance(error, OSError):
-            return Answer("gone", "its address is not a URL", heard=False)
+            return Answer("gone", "its address is not a URL", received=False)
         for kinds, words in _CAUSES:
             if isinstance(error, kinds) or isinstance(error.__cause__, kinds):
-                return Answer("failed", words, heard=False)
+                return Answer("failed", words, received=False)
         if isinstance(error, TimeoutError):
             return Answer("failed", f"not whole after {self.settings.whole:g} s")
-        return Answer("failed", f"no answer ({type(error).__name__})", heard=False)
+        return Answer("failed", f"no answer ({type(error).__name__})", received=False)
 
 
 def _by_status(response: aiohttp.ClientResponse, url: str) -> Answer | None:
