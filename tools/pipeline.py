@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Parameters of build-model for the sample: drawn pictures need half as many epochs.
-DRAWN = {"EPOCHS": 24}
+# Parameters of build-model for the sample: drawn pictures need half as many epochs, and no weights
+# are downloaded.
+DRAWN = {"EPOCHS": 24, "BACKBONE": None}
 
 
 def main(argv=None) -> int:
@@ -72,7 +73,7 @@ def main(argv=None) -> int:
     if status := status or predicting.returncode:
         return status
     print("\n" + closing(ROOT, args.release, time.monotonic() - begin))
-    print(f"A picture of your own:  $ .venv/bin/python -m openimager.predict {crop}")
+    print(f"To classify a picture:  $ .venv/bin/python -m openimager.predict {crop}")
     print(answer, end="")
     return 0
 
