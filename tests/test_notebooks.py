@@ -7,6 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from openimager.errors import BadInput
+from openimager.store import Store
 from tools import documents, notebooks
 
 BULLETS = "- one\n- two\n- three"
@@ -166,6 +167,16 @@ def test_bad_input_exits_with_2(folder, capsys, arguments, message):
     assert notebooks.main([*arguments, "--folder", str(folder)]) == 2
     said = capsys.readouterr().err
     assert message in said and len(said.splitlines()) == 1
+
+
+def test_outputs_of_real_data_do_not_replace_those_of_the_sample(folder, capsys):
+    """The committed outputs are of the sample, so --in-place refuses to run on other data."""
+    path = make(folder, "1")
+    before = path.read_bytes()
+    Store(folder.parent / "data").write_json("query.json", {"release": "v4"})
+    assert notebooks.main(["run", "--in-place", "--folder", str(folder)]) == 2
+    assert "data/ is not of the sample" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 def test_value_that_is_no_json_is_refused(capsys):

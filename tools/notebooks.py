@@ -20,6 +20,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from openimager.errors import BadInput
+from openimager.store import Store
 from tools import documents
 from tools.documents import ANSI, FOLDER, ORDER, code_cells, find, problems, replace_values
 
@@ -110,6 +111,10 @@ def run(names=(), parameters=None, output_dir=None, in_place=False, strict=False
         print(f"{path.stem}: {time.monotonic() - began:.0f} s", flush=True)
 
 
+def _release(root):
+    return (Store(root / "data").read_json("query.json") or {}).get("release", "sample")
+
+
 def _setting(text):
     name, found, value = text.partition("=")
     try:
@@ -143,6 +148,8 @@ def main(argv=None):
             raise BadInput(
                 "--in-place keeps the committed parameters; use --output-dir with --set."
             )
+        if args.in_place and _release(args.folder.parent) != "sample":
+            raise BadInput("data/ is not of the sample: --in-place would commit other outputs.")
         run(args.names, dict(args.sets), args.output_dir, args.in_place, args.strict, args.folder)
     except (BadInput, Failed) as error:
         print(f"error: {error}", file=sys.stderr)
