@@ -136,7 +136,7 @@ def test_forecast():
     counts = {"in all": {"photos": 9000, "boxes": 1, "unknown": 0, "bytes": 30e9, "unsized": 0}}
     counts["in all"]["licences"] = {}
     lines = list(report.forecast(counts))
-    assert lines[-2] == "originals from Flickr: 30.0 GB, about 40 min at 10 photos per second"
+    assert lines[-2] == "originals from Flickr: 30.0 GB, about 40 min at 100 Mbit/s"
     assert lines[-1] == "or copies from the mirror: about 2.6 GB, about 4 min at 100 Mbit/s"
     assert "about 2.5 h at 1 photos" in list(report.forecast(counts, 1.0))[-2]
 

@@ -250,7 +250,7 @@ def test_scheduler_lost(monkeypatch):
         cluster.connected(address) as executor,
     ):
         executor._client._timeout = 1  # seconds, for reconnecting
-        running = cluster.run(time.sleep, [0, 60], executor=executor, in_flight=2)
+        running = cluster.run(time.sleep, [0, 60], 2, executor)
         next(running)
         scheduler.kill()
         with pytest.raises(TryAgain, match="connection to the scheduler was lost"):
@@ -391,7 +391,7 @@ def test_cancelled():
         time.sleep(0.2)
 
     with ThreadPoolExecutor(1) as executor:
-        running = cluster.run(task, range(5), executor=executor, in_flight=5)
+        running = cluster.run(task, range(5), 5, executor)
         next(running)
         running.close()
     assert len(begun) <= 2

@@ -561,9 +561,10 @@ def test_patience_ends(tmp_path, server):
     assert outcomes.attrs["waits"][domain][1] >= 2
     # The next call keeps waiting and requests nothing.
     before = len(server.asked)
-    waits = outcomes.attrs["waits"] | {domain: [time.time() + 60, 3]}
-    fetch_rows(pd.DataFrame(rows), Store(tmp_path), replace(mine, waits=waits))
+    waits = {domain: (time.time() + 60, 3, "because it does not answer")}
+    outcomes = fetch_rows(pd.DataFrame(rows), Store(tmp_path), replace(mine, waits=waits))
     assert len(server.asked) == before
+    assert set(outcomes["Error"]) == {"flickr: waiting because it does not answer"}
 
 
 def test_photo_that_alone_is_refused_does_not_close_its_domain(tmp_path, server):
@@ -964,7 +965,7 @@ def test_executor_of_somebody_else(tmp_path, server):
     """Partitions run on any executor, which is not shut down."""
     tables = write_site(tmp_path, photos_on(server, range(20)))
     with ThreadPoolExecutor(2) as pool:
-        frame = get(tmp_path, tables, executor=pool, partitions=2)
+        frame = get(tmp_path, tables, executor=pool, processes=2)
         assert set(frame["Status"]) == {"ok"}
         assert pool.submit(len, "ab").result() == 2
 

@@ -41,8 +41,9 @@ def options() -> str:
     """Return docs/options.md."""
     parts = [
         "# Options",
-        "The commands and their help texts. `openimager.download` and the other functions take the "
-        "same\noptions as keyword arguments. (`tools/docs.py` writes this page.)",
+        "The commands and their help texts. `openimager.download` takes the same options as "
+        "keywords, except `--list`,\n`--dry-run`, `--gallery` and `--dask` (use `executor`). "
+        "(`tools/docs.py` writes this page.)",
     ]
     for command, (module, about) in COMMANDS.items():
         parts += [f"## {command}", about, f"```text\n{help_of(module).strip()}\n```"]

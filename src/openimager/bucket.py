@@ -117,7 +117,7 @@ def _code(error: BaseException | None) -> str:
 
 @contextlib.contextmanager
 def lock(path, url: str) -> Iterator[None]:
-    """Hold a lock (an object in the bucket) while the block runs; no lock without conditional PUTs.
+    """Hold a lock (an object in the bucket) for the block; hold none if PUTs can't be conditional.
 
     `Busy` if another run holds it. If its holder has not written to it for `_LEASE` seconds, it
     is taken to be dead, and the lock is taken over. We watch the object for changes instead of

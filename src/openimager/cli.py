@@ -28,7 +28,8 @@ _OPTIONS = {
         "--gallery": "afterwards open a page to look at the photos",
         "--sample": "the drawn sample, offline; short for --release sample",
         "--subset SUBSET": "train, validation, test or all; repeatable (default: train)",
-        "--limit N": "at most N photos of each category, all chosen subsets together",
+        "--limit N": "choose N photos of each category, all subsets together; those chosen for "
+        "another category may add to them",
         "--seed N": "seed for choosing photos under --limit (default: 0)",
         "--with-children": "also count boxes of subcategories (a hamburger is a sandwich)",
         "--drop FLAG": "leave out boxes marked occluded, truncated, group, depiction or inside; "
@@ -57,7 +58,7 @@ _OPTIONS = {
         "--rate N": "requests per second for all hosts of a domain together; 0 for no limit "
         "(default: 10, but no limit for a server on this machine). CVDF's mirror has no limit",
         "--processes N": "processes that share workers and rate; only one of them asks Flickr at "
-        "a time (default: 1)",
+        "a time (default: 1). With --dask, above 1: partitions in flight",
         "--dask ADDRESS": "run on the workers of this Dask scheduler, such as tcp://host:8786. "
         "More machines speed up the mirror (--source cvdf), not Flickr, whose photos are all on "
         "one domain",
@@ -110,8 +111,6 @@ def _download(given: dict) -> int:
     from openimager.photos.download import download
 
     dask, with_gallery = given.pop("dask", None), given.pop("gallery", False)
-    if dask and given.get("processes", 1) > 1:
-        given["partitions"] = given["processes"]
     with cluster.connected(dask) if dask else contextlib.nullcontext() as executor:
         photos = download(executor=executor, **given)
     if not given.get("quiet"):

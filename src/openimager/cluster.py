@@ -21,7 +21,7 @@ from openimager.store import Store
 
 _ADDRESS = r"((tcp|tls|ucx|wss?)://)?([^\s/:]+|\[.+\]):\d{1,5}"
 _TIMEOUT = 10.0  # seconds, for the connection and for the first worker
-_PATIENCE = 30.0  # seconds without a result, after which a cluster is asked for its workers
+_PATIENCE = 30.0  # seconds without a result, after which we look if a cluster has workers
 _RETRIES = 2  # of a partition that raises; deaths of workers are not counted
 # Partitions are pickled, so this many leading numbers of these versions must agree everywhere.
 _SAME = {"openimager": 9, "pandas": 1, "python": 2}
@@ -40,13 +40,12 @@ def run(
     partitions: Iterable,
     processes: int = 1,
     executor: Executor | None = None,
-    in_flight: int | None = None,
 ) -> Iterator[tuple]:
     """Run a task on every partition; yield each partition and its result as it completes.
 
     It runs in this process, in several, or on an `executor`, which is not shut down. Partitions are
-    read only as fast as they are run; at most `in_flight` are queued or running, by default twice
-    as many as can run at a time. After an exception the others are cancelled.
+    read only as fast as they are run: twice as many as can run at once are queued or running. With
+    an executor, `processes` above 1 is their number. After an exception the others are cancelled.
 
     >>> [result for _, result in run(len, ["a", "bc"])]
     [1, 2]
@@ -56,9 +55,9 @@ def run(
         return
     if executor is None:
         with _pool(processes) as executor:
-            yield from run(task, partitions, executor=executor, in_flight=in_flight)
+            yield from run(task, partitions, executor=executor)
         return
-    in_flight = in_flight or 2 * slots(executor)
+    in_flight = processes if processes > 1 else 2 * slots(1, executor)
     waiting, running = iter(partitions), {}
     try:
         while True:
@@ -144,8 +143,10 @@ def is_dask(executor: Executor | None) -> bool:
     return type(executor).__module__ == "distributed.cfexecutor"
 
 
-def slots(executor: Executor) -> int:
-    """Return how many partitions an executor runs at once, 1 if it does not say."""
+def slots(processes: int, executor: Executor | None) -> int:
+    """Return how many partitions run at once; of an executor that does not say, 1."""
+    if executor is None or processes > 1:
+        return processes
     if not is_dask(executor):
         return getattr(executor, "_max_workers", 1)
     client = executor._client

@@ -109,7 +109,7 @@ def _tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
         boxes[flag] = boxes[flag].map({0: "no", 1: "yes"}).fillna("unknown")
     crops[["Folder", "Format"]] = crops["CropPath"].str.extract(_CROP_PATH).fillna("")
     crops = crops.rename(columns={"Subset": "Split", "Error": "CropError"})
-    # By coordinates, too: a crop of an earlier selection can have the number of another box.
+    # By coordinates, too: n may mean another box if the crops are of an earlier selection.
     keys = ["ImageID", "n", "Category", "XMin", "YMin"]
     details = ["Folder", "Format", "Split", "CropError", "Excluded"]
     crops = crops[[*keys, *details]].drop_duplicates(["ImageID", "n"])

@@ -28,8 +28,8 @@ DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FL
 class Query:
     """What the user asked for: which photos and boxes, whatever they are fetched from.
 
-    For a tuple, a list is accepted, too, and a single name, but not for `image_ids`. BadInput if a
-    value is not allowed.
+    A list or a single name stands for a tuple, too, but for `image_ids` a text is a file. BadInput
+    if a value is not allowed.
 
     >>> Query("Cat", subsets=["test", "train"], merge=["Pet=Cat,Dog"]).merge
     (('Pet', ('Cat', 'Dog')),)
@@ -130,7 +130,7 @@ def ask(
     release: str | None = None,
     **options,
 ) -> tuple[Query, Site]:
-    """Return a user's keywords as a `Query` and, for where its tables are, a `Site`.
+    """Return a user's keywords as a `Query`, and as a `Site`: where its tables are.
 
     `subset` is train by default, or what `image_ids` name, or all where both `boxes` and
     `photos` are given. `options` are fields of `Query` and `Site`. A whole `Query` in place of

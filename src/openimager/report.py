@@ -58,9 +58,11 @@ def forecast(counts: Mapping[str, Mapping], rate: float | None = None) -> Iterat
     if unsized:
         yield f"{unsized:,} photos have no size in the table; MB counts the others."
     rate = _RATE if rate is None else rate
-    seconds = max(photos / rate if rate > 0 else 0.0, size / _BANDWIDTH)
-    pace = f"{rate:g} photos per second" if rate > 0 else "100 Mbit/s"
-    yield f"originals from Flickr: {megabytes(size)}, about {_duration(seconds)} at {pace}"
+    times = {"100 Mbit/s": size / _BANDWIDTH}
+    if rate > 0:
+        times[f"{rate:g} photos per second"] = photos / rate
+    bound = max(times, key=times.get)
+    yield f"originals from Flickr: {megabytes(size)}, about {_duration(times[bound])} at {bound}"
     copies = photos * _COPY
     time = _duration(copies / _BANDWIDTH)
     yield f"or copies from the mirror: about {megabytes(copies)}, about {time} at 100 Mbit/s"

@@ -10,7 +10,7 @@ from openimager.store import SUBSETS
 
 MAIN = ("Cat", "Dog", "Hamburger", "Sandwich")
 SITUATIONS = {"occluded": 0.15, "truncated": 0.1, "depiction": 0.07, "group": 0.04, "inside": 0.04}
-# Read from the left for each category: its first three photos already fill all three subsets.
+# The subset of each category's photos, in turn: the first three already fill all three subsets.
 _SUBSETS = "02100200020100020000"
 
 

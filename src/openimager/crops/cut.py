@@ -140,7 +140,7 @@ def _cut(store: Store, boxes: list, crops: list, options: Options):
                 for row, crop in zip(boxes, crops, strict=True)
             ]
             cuts = [(pixels, options.size, options.keep_aspect) for pixels, _ in judged if pixels]
-            cuts.append(((0, 0, *size), 64, False))  # for the hash: `draft_scale` keeps 1.5 x 64
+            cuts.append(((0, 0, *size), 64, False))  # for the hash, which is made from 64 x 64
             picture = decode(opened, min(draft_scale(*cut, size) for cut in cuts))
         how = options.size, photo.Rotation, options.padding, options.keep_aspect, size
         made = [

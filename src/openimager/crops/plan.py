@@ -17,7 +17,7 @@ EXCLUDED = "Excluded from train and validation on request."
 
 
 def photos_and_boxes(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the photos that are on disk and their boxes, sorted by ImageID and n."""
+    """Return the photos with Status "ok" and their boxes, sorted by ImageID and n."""
     photos = store.read_table("images.csv", ("ImageID", "Subset", "Rotation", "Status"))
     boxes = store.read_table("boxes.csv", ("ImageID", "Source", "Category", *COORDINATES, *FLAGS))
     photos = photos[photos["Status"] == "ok"].copy()

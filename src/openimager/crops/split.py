@@ -13,9 +13,9 @@ from PIL import Image, ImageChops, ImageFilter, ImageStat
 from openimager.store import SUBSETS
 
 SHARES = (70, 15, 15)
-# Bits of 256 in which the hashes of copies may differ. Of the 1.6 million pairs among 1,780 real
-# photos none that show different things came below 60, while 99 of 100 copies that were resized,
-# compressed, made brighter or trimmed by 2 % of each side stay below 56.
+# Bits of 256 in which the hashes of copies may differ. Of 1.6 million pairs of 1,780 real photos,
+# none of different things came below 60, while 99 of 100 copies that were resized, compressed,
+# made brighter or trimmed by 2 % of each side stay below 56.
 DISTANCE = 56
 # Mean difference (of 255) of a picture from itself blurred, below which it shows too little to
 # hash, such as a clear sky. The 1,780 real photos have 3 and more.
@@ -73,8 +73,6 @@ def group(hashes: pd.Series, distance: int = DISTANCE) -> pd.Series:
 
 def split_of(image_id: str, shares=SHARES) -> str:
     """Return the split that a hash of the ImageID chooses; `shares` need not add up to 1."""
-    # Salted, because a limit chooses photos by a hash of the ImageID too, and these must not all
-    # have the same split.
     digest = hashlib.sha256(f"part {image_id}".encode()).digest()
     point = int.from_bytes(digest[:8], "big") / 2**64 * sum(shares)
     return SUBSETS[bisect.bisect(np.cumsum(shares[:2]), point)]

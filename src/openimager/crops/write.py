@@ -83,7 +83,7 @@ def write_crops(
         CSV with ImageID and n of crops to leave out of train and validation; in test they stay.
     processes, executor : int and concurrent.futures.Executor
         Processes to start; or an executor that runs the partitions instead and is not shut down
-        (`processes` above 1 is then the number of partitions in flight).
+        (`processes` above 1 is then how many are in flight).
 
     Returns
     -------
@@ -110,11 +110,10 @@ def write_crops(
 
     def run(task, rows: pd.DataFrame, what: str) -> pd.DataFrame:
         work = functools.partial(task, store=store, options=options)
-        slots = cluster.slots(executor) if executor else processes
-        how = processes, executor, processes if processes > 1 else None
+        parts = _partitions(rows[list(_CUT_FROM)], cluster.slots(processes, executor))
         outcomes, total = [], rows["ImageID"].nunique()
         with tqdm(total=total, desc=what, unit="photo", disable=quiet or None) as progress:
-            for part, done in cluster.run(work, _partitions(rows[list(_CUT_FROM)], slots), *how):
+            for part, done in cluster.run(work, parts, processes, executor):
                 progress.update(part["ImageID"].nunique())
                 outcomes.append(done)
         return pd.concat(outcomes)
@@ -134,7 +133,7 @@ def write_crops(
         todo = (wanted["CropPath"] != "") & (wanted["CropPath"] != wanted["Kept"])
         stale = files.stale(there, {*wanted["CropPath"]})
         # Crops change only from here on, the stale ones first, so that near-duplicates are never
-        # in two splits; and there is no crops.csv until it lists what is there.
+        # in two splits; crops.csv is away until it can list what is there.
         if stale or todo.any():
             files.set_aside(store)
         files.tidy(store, stale, folders.values())
@@ -206,10 +205,9 @@ def _counted(rows: pd.DataFrame) -> tuple[Counter, list[str]]:
 def _report(counts: dict[str, int], moved: list[str]) -> str:
     """Return what happened, one line per count above zero."""
     made, remade, kept = counts["made"], counts["remade"], counts["kept"] + counts["moved"]
-    changed = "the options, the box or the photo changed"
     lines = [
-        f"{made + remade + kept:,} crops: {made:,} made, {remade:,} remade because {changed}, "
-        f"{kept:,} kept."
+        f"{made + remade + kept:,} crops: {made:,} made, {remade:,} remade (missing, damaged or "
+        f"outdated), {kept:,} kept."
     ]
     lines += [f"{counts[name]:,} {text}." for name, text in _LEFT_OUT.items() if counts[name]]
     if moved:

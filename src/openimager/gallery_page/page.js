@@ -46,7 +46,7 @@ function image(path, alt) {
   return node;
 }
 
-/** Keep the marks of crops, if given, in this browser, which may refuse; return those it keeps. */
+/** Store the marks of crops, if given, in this browser, which may refuse; return what it has. */
 function keptMarks(marks) {
   const key = `openimager marks ${location.pathname}`;
   try {

@@ -70,7 +70,7 @@ def fit_temperature(truth, probabilities, photos, seed: int = 0) -> float:
 def reliability(truth, probabilities, photos, bins: int = 10, seed: int = 0) -> pd.DataFrame:
     """Return the accuracy of crops, binned by confidence.
 
-    Each of `bins` of equal width that holds crops is a row: From, To (edges; a value on an edge
+    A row for each of `bins` equal bins that holds crops: From, To (edges; a value on an edge
     belongs to the lower bin), Confidence (mean), Accuracy, Low, High (95 % by photo), Crops.
 
     >>> probabilities = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]]

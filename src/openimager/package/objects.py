@@ -179,7 +179,7 @@ def _content(path: str | os.PathLike) -> bytes:
 def on_threads(work: Callable, sizes: Mapping[str, int], label: str) -> dict:
     """Return ``work(path)`` for each path, with a bar of bytes and their speed.
 
-    Hashing and copying release Python's lock, so that all cores work; many files are one task,
+    Hashing and copying release Python's lock, so threads share the work; many files are one task,
     because a task costs more than hashing a crop.
     """
     paths, found = list(sizes), {}

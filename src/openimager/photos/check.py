@@ -16,8 +16,8 @@ PLACEHOLDER = "Flickr's placeholder for a deleted photo"
 PLACEHOLDER_PATH = "photo_unavailable"
 _PLACEHOLDER_SIZE, _PLACEHOLDER_MD5 = 2051, "880a7a58e05d3e83797f27573bb6d35c"
 
-# The formats that browsers show, and Pillow's reader of each: Image.open(), in place of these,
-# would warn of large pictures before their size can be checked.
+# The formats that browsers show, and Pillow's reader of each, because Image.open() would warn of
+# large pictures before their size can be checked.
 _FORMATS = {
     "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),

@@ -73,12 +73,12 @@ class Client:
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def waiting(self) -> dict[str, tuple[float, int, str]]:
-        """Return the domains that wait: until when (seconds since the epoch), strikes, reason."""
+        """Return the domains that wait until a time: it (since the epoch), strikes and reason."""
         shift = time.time() - time.monotonic()
         return {
             domain: (pace.until + shift, pace.strikes, pace.reason)
             for domain, pace in list(self._paces.items())
-            if pace.strikes and not pace.closed
+            if pace.strikes and not pace.closed and pace.until < math.inf
         }
 
     async def sleep(self, seconds: float) -> None:
@@ -119,7 +119,7 @@ class Client:
             window = math.inf if urlsplit(url).hostname == MIRROR else TRIAL_WINDOW
             waits = (one.pause, one.longest_pause, one.backoff)
             pace = self._paces[domain] = Pace(one.rate_of(domain, url), window, *waits)
-            until, pace.strikes, pace.reason = *one.waits.get(domain, (0, 0)), "after 429"
+            until, pace.strikes, pace.reason = one.waits.get(domain, (0, 0, ""))
             if domain in one.flickr_domains and not one.flickr:
                 until, pace.strikes = math.inf, 1
                 pace.reason = "because only one partition at a time asks Flickr"

@@ -1,4 +1,4 @@
-"""Download the photos of a query: the public function."""
+"""The public function `download`: it checks the options and starts one `Run`."""
 
 import math
 import os
@@ -58,7 +58,6 @@ def download(
     merge: Mapping[str, Sequence[str]] | Iterable[str] = (),
     processes: int = 1,
     executor: Executor | None = None,
-    partitions: int | None = None,
     replace: bool = False,
     class_names_fp: str | os.PathLike | None = None,
     train_boxed_fp: str | os.PathLike | None = None,
@@ -85,19 +84,17 @@ def download(
         as ``"https://host/{ImageID}.jpg"``. A photo is taken from the first source that has it and
         is not waiting after a 429. By default Flickr, then CVDF for photos that came from Flickr.
     workers, rate : int and float, optional
-        Requests in flight, in all processes together, and requests per second for all hosts of a
-        domain together: by default 10, 0 for no limit. CVDF's mirror has no limit, a server on this
-        machine has none by default.
+        `workers`: in flight, in all processes together. `rate`: per second for all hosts of a
+        domain together, by default 10, 0 for no limit; CVDF's mirror has none, a server on this
+        machine none by default.
     base_url, cache_dir, class_names, boxes, photos
         As for `openimager.query.Site`; the last three also under their original names of 2018,
         `class_names_fp`, `train_boxed_fp` and `image_ids_fp`.
     sample, retry_gone, quiet : bool
         Use the drawn sample. Request again photos that were gone. Print nothing.
-    processes : int
-        Processes to start; only one of them at a time asks Flickr.
-    executor, partitions : concurrent.futures.Executor and int, optional
-        `executor` runs the partitions instead of our own processes; `partitions` is the number in
-        flight (by default twice as many as it runs at a time).
+    processes, executor : int and concurrent.futures.Executor
+        Processes to start, of which only one at a time asks Flickr; or an executor that runs
+        partitions of the photos instead (`processes` above 1 is then how many are in flight).
     replace : bool
         Continue even if this leaves out categories or photos that are in the tables in `data_dir`.
 
@@ -120,10 +117,10 @@ def download(
     store = Store(data_dir)
     if store.is_local and store.root.exists() and not store.root.is_dir():
         raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
-    slots = partitions or (cluster.slots(executor) if executor else processes)
+    slots = max(1, cluster.slots(processes, executor))
     for name, value, most in (
-        ("workers", workers, MOST_WORKERS * max(1, slots)),
-        ("processes", slots, MOST_WORKERS),
+        ("workers", workers, MOST_WORKERS * slots),
+        ("processes", processes, MOST_WORKERS),
     ):
         if not 1 <= value <= most:
             raise BadInput(f"The number of {name} is {value}; allowed are 1 to {most:,}.")
@@ -150,7 +147,7 @@ def download(
             cluster.check(executor, store, *local)
             run = Run(store, selector, settings, retry_gone, quiet)
             try:
-                skipped = run.all(executor, slots, partitions, replace)
+                skipped = run.all(processes, executor, replace)
             except sqlite3.OperationalError as error:
                 raise TryAgain(
                     f"The folder of temporary files, {tempfile.gettempdir()}, cannot be used "

@@ -1,4 +1,4 @@
-"""Fetching photos: one from its sources, or a table of them."""
+"""The loop over photos: each is fetched from its sources, many at a time."""
 
 import asyncio
 import functools
@@ -83,7 +83,7 @@ def fetch(
     keep: Callable[[str, Outcome], None],
     progress: Callable[[int, str], None] | None = None,
     journal: str = "",
-) -> dict[str, tuple[float, int]]:
+) -> dict[str, tuple[float, int, str]]:
     """Fetch photos as their rows come; pass ImageID and outcome of each to `keep`.
 
     In a row, ``""`` stands for a missing value. Two more keys are optional: Gone (the verdicts of
@@ -92,24 +92,23 @@ def fetch(
     `Settings.waits` for the next call.
     """
     with recording(store, journal) as record, ThreadPoolExecutor(1) as thread:
-        run = _Run(rows, store, settings, record, keep)
+        queue = _Queue(rows, store, settings, record, keep)
         # On a thread of its own, because Jupyter runs an event loop in this one.
-        job = thread.submit(asyncio.run, run.all())
+        job = thread.submit(asyncio.run, queue.all())
         try:
             done = False
             while not done:
                 done = wait([job], timeout=0.25).done
                 if progress:
-                    progress(run.done, run.message())
+                    progress(queue.done, queue.message())
         finally:
-            run.stopped = True
+            queue.stopped = True
         job.result()
-    waits = run.client.waiting().items()
-    return {domain: one[:2] for domain, one in waits if one[0] < math.inf}
+    return queue.client.waiting()
 
 
-class _Run:
-    """The photos of one call: fresh ones, those whose sources wait, and the tasks at work."""
+class _Queue:
+    """The photos of one `fetch`: fresh ones, those whose sources wait, and the tasks at work."""
 
     def __init__(self, rows: Iterator, store: Store, settings: Settings, record, keep):
         self.store, self.settings, self.record, self.keep = store, settings, record, keep
@@ -142,7 +141,7 @@ class _Run:
     def message(self) -> str:
         """Return what is being waited for, such as "Flickr: waiting 25 s after 429", or ""."""
         for domain, (until, _, reason) in self.client.waiting().items():
-            if 0 < (seconds := until - time.time()) < math.inf:
+            if (seconds := until - time.time()) > 0:
                 name = "Flickr" if domain in self.settings.flickr_domains else domain
                 return f"{name}: waiting {seconds:.0f} s {reason}"
         return ""
@@ -159,7 +158,7 @@ class _Run:
                 self._waiting.append(photo)
                 continue
             if outcome.Status != "deferred":
-                # Before the photo is written: if it is then missing, it is requested again.
+                # Recorded first: a photo that is recorded but not on disk is requested again.
                 self.record(outcome, photo.row)
             if photo.data:
                 write = functools.partial(self.store.write, self.store.photo(outcome.ImageID))

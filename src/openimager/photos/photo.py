@@ -27,7 +27,7 @@ _TEMPLATE = re.compile(rf"(?i:https?)://[^{{}}]*({_COLUMN.pattern}[^{{}}]*)+")
 
 @dataclass(frozen=True)
 class Settings:
-    """What `fetch_rows` needs to know; picklable. Times are in seconds."""
+    """What fetching needs to know; picklable. Times are in seconds."""
 
     sources: tuple[str, ...] | None = None  # as `checked_sources` returns them
     base: str = catalogue.BASE_URL  # URL or directory that relative addresses start from
@@ -37,15 +37,15 @@ class Settings:
     # Whether this partition may talk to Flickr. If not, Flickr counts as waiting, and a photo that
     # no other source has comes back with the status "deferred".
     flickr: bool = True
-    # Domains that refused earlier requests: until when (since the epoch), and how often.
-    waits: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    # Domains that wait, as `Client.waiting` returned them.
+    waits: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
     connect: float = 10.0  # until a connection stands
     read: float = 30.0  # between two blocks
     whole: float = 600.0  # for a whole request
     most_bytes: int = 100 << 20  # bounds of one photo, whatever the table says
     most_pixels: int = check.MOST_PIXELS
-    tries: int = 4  # failures allowed for one photo at one source
-    refusals: int = 8  # and answers of 429
+    tries: int = 4  # failures that end one photo at one source
+    refusals: int = 8  # the same for answers of 429
     hops: int = 5  # redirects followed
     backoff: float = 1.0  # before a second try; doubles from try to try, with jitter
     pause: float = 30.0  # after a 429 without Retry-After; doubles
@@ -56,7 +56,7 @@ class Settings:
 
     @property
     def asked(self) -> str:
-        """The sources as one text, recorded with a photo that is gone: others may still have it."""
+        """The sources as one text, kept with a photo that is gone: other sources may have it."""
         return " ".join(self.sources or ("by default",))
 
     def rate_of(self, domain: str, url: str) -> float:
@@ -69,7 +69,7 @@ class Settings:
 
 
 class Outcome(NamedTuple):
-    """The outcome of one photo, a row of what `fetch_rows` returns: as in images.csv, and more."""
+    """The outcome of fetching one photo: columns of images.csv, and more."""
 
     ImageID: str
     Status: str  # "ok", "gone", "failed" or "deferred"

@@ -1,4 +1,4 @@
-"""One run: find what is missing of a selection, fetch it in rounds, write the tables."""
+"""One run of `download`: rounds of `fetch` for what a selection lacks, then the tables."""
 
 import functools
 import heapq
@@ -50,10 +50,8 @@ class Run:
         self._db = sqlite3.connect("", check_same_thread=False)
         self._db.executescript(_STATE)
 
-    def all(
-        self, executor=None, slots: int = 1, in_flight: int | None = None, replace: bool = False
-    ) -> dict[str, dict[str, int]]:
-        """Fetch what is missing and write the tables, however it ends.
+    def all(self, processes: int = 1, executor=None, replace: bool = False) -> dict[str, dict]:
+        """Fetch what is missing and write the tables, however the fetching ends.
 
         Return, for each source, the reasons why earlier ones were passed over, and how often.
         """
@@ -72,12 +70,12 @@ class Run:
         disable = True if self.quiet or not missing else None
         try:
             with tqdm(desc="photos", unit=" photos", disable=disable) as bar:
-                elsewhere = executor is not None or slots > 1
+                elsewhere = executor is not None or processes > 1
                 while missing:
                     bar.total = bar.n + len(missing)
                     if elsewhere:
                         # Deferred: photos that only Flickr may have. They are fetched here.
-                        elsewhere = not self._partitions(missing, bar, executor, slots, in_flight)
+                        elsewhere = not self._partitions(missing, bar, processes, executor)
                     else:
                         done = functools.partial(_show, bar, bar.n)
                         rows = self._rows(missing)
@@ -123,7 +121,7 @@ class Run:
                 yield Outcome(*one)
 
     def _status(self, one: Outcome) -> str:
-        # A photo that was gone may be at other sources; what images.csv says is believed.
+        # A photo that was gone may be at other sources. Outcomes from images.csv have no Gone.
         doubtful = one.Status == "gone" and one.Gone and one.Asked != self.settings.asked
         return "" if doubtful else one.Status
 
@@ -154,12 +152,12 @@ class Run:
             gone = pickle.loads(outcome).Gone if outcome and not self.retry_gone else None
             yield pickle.loads(row) | {"Gone": gone, "Here": "" if disk is None else BEFORE}
 
-    def _partitions(self, missing, bar: tqdm, executor, slots: int, in_flight: int | None) -> bool:
+    def _partitions(self, missing, bar: tqdm, processes: int, executor) -> bool:
         """Fetch partitions elsewhere; tell whether only Flickr may have some photos.
 
         One partition at a time may talk to Flickr, and passes on how long to leave it alone.
         """
-        talking, deferred = [], False
+        talking, deferred, slots = [], False, cluster.slots(processes, executor)
         workers = max(1, self.settings.workers // slots)
 
         def jobs() -> Iterator[tuple]:
@@ -173,7 +171,7 @@ class Run:
                 yield job
 
         task = functools.partial(fetch_partition, self.store)
-        for (_, one, _), (outcomes, waits) in cluster.run(task, jobs(), slots, executor, in_flight):
+        for (_, one, _), (outcomes, waits) in cluster.run(task, jobs(), processes, executor):
             if one.flickr:
                 talking.clear()
             self._note_waits(waits)

@@ -11,7 +11,7 @@ RELEASES = {
     "sample": "the drawn sample of openimager",
 }
 ROOT_URL = "https://storage.googleapis.com/openimages/"
-# The tables of V4, which later releases share in part; relative OriginalURLs are relative to it.
+# The tables of V4, which later releases share in part; relative OriginalURLs start from it.
 BASE_URL = ROOT_URL + "2018_04/"
 CVDF_URL = "https://open-images-dataset.s3.amazonaws.com/{Subset}/{ImageID}.jpg"
 

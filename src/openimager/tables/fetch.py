@@ -129,7 +129,7 @@ def _verify(part: Path, known: Mapping[str, str]) -> None:
             is_hash = name in hashlib.algorithms_available
             found = hashlib.file_digest(stream, name).hexdigest() if is_hash else str(_size(part))
         if found != expected:
-            raise BadInput(f"it has the {name} {found}, not {expected}")
+            raise BadInput(f"{name}: {found}, not {expected}")
 
 
 def _tag(part: Path) -> Path:
