@@ -99,6 +99,17 @@ def test_a_query_that_drops_something_stops(site, tmp_path, capsys):
     assert set(pd.read_csv(data / "boxes.csv")["Category"]) == {"Cat"}
 
 
+def test_sample_and_photos_are_not_mixed(site, tmp_path):
+    """Real photos do not replace the drawn sample unasked; that is said before tables are read."""
+    data, path = tmp_path / "data", tmp_path / "data/query.json"
+    run("Cat", data, base_url=site)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | {"release": "sample"}), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"holds pictures of the drawn sample .* --replace"):
+        run("Cat", data, class_names=tmp_path / "missing.csv")
+    assert run("Cat", data, base_url=site, replace=True)["Status"].tolist().count("ok") == 2
+
+
 def test_a_query_that_only_adds_goes_on(site, tmp_path):
     """A larger limit or another category needs no --replace."""
     data = tmp_path / "data"

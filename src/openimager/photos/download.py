@@ -139,6 +139,8 @@ def download(
         if not quiet:
             say(f"{int((table['Status'] == 'ok').sum()):,} photos on disk, 0 to fetch.")
         return table
+    if not replace:
+        _check_release(store, query)
     settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
     with tempfile.TemporaryDirectory(prefix="openimager-") as folder:
         selector = selection.Selector(query, site, Path(folder, "selection"))
@@ -158,6 +160,18 @@ def download(
             table = store.read_table("images.csv")
     table.attrs["skipped"] = skipped
     return table
+
+
+def _check_release(store: Store, query: Query) -> None:
+    """Raise BadInput if one is of the drawn sample and the other of photos: before tables come."""
+    recorded = store.read_json(queries.NAME) or {}
+    releases = [recorded.get("release", query.release), query.release]
+    if recorded.get("downloaded") and (releases[0] == "sample") != (releases[1] == "sample"):
+        before, now = (catalogue.RELEASES.get(name, name) for name in releases)
+        raise BadInput(
+            f"{store.root} holds pictures of {before}; this query is of {now} and would drop them "
+            "from the tables. Give --replace (replace=True) to do that, or another --data-dir."
+        )
 
 
 def _unchanged(store: Store, query, site, other_source: bool) -> "pd.DataFrame | None":
