@@ -8,9 +8,9 @@
   needs 50 ms: at most twice the time of the mirror alone plus 20 s, at most 20 responses of 429,
   all photos on disk; with and without Retry-After,
 - bulk: 20,000 photos of 96 kB from one nginx (apt-get install nginx-light), each decoded: at least
-  0.7 of the rate of img2dataset (in this environment) with 2 processes, which checks nothing, both
-  from their first request until they are done, in turns (median of three); at most 60 MB above the
-  process after its imports, and not 10 MB more than for 2,000 photos,
+  0.7 of the rate of img2dataset (in this environment), which decodes nothing. Both use 2 processes
+  and run in turns; the rate is from the first request to the end, the median of three. Memory: at
+  most 60 MB above the process after its imports, and at most 10 MB more than for 2,000 photos,
 - latency: 2,000 photos at 150 ms, 32 workers: at most 1.15 x latency x photos / workers.
 
 Exits with 1 if a goal is missed.
