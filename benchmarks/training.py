@@ -9,9 +9,9 @@ CPU-seconds, the smaller of two rounds, of
     feeding      an epoch of shuffled batches from that cache, without a model
     model        as many steps as in an epoch, all on one batch, with augmentation
     fit          an epoch of `model.fit` on the batches
-The goals are (feeding + reading / EPOCHS) / model of at most 0.10 and 3 GB. What fit costs beyond model is only printed: it
-is a small difference of two large numbers, and varies by several per cent from run to run, which
-is much more than feeding costs.
+Goals: (feeding + reading / EPOCHS) / model at most 0.10, and memory below 3 GB. What fit costs
+beyond model is only printed: it is a small difference of two large numbers, and varies by several
+per cent from run to run, which is much more than feeding costs.
 
 The exit status is 1 if a goal is missed. It takes about three minutes on two cores.
 """
