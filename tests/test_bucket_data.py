@@ -160,6 +160,16 @@ def test_the_command_line_says_it_in_one_line(s3, s3_server, tmp_path):
     assert "sesame" not in done.stderr
 
 
+def test_one_missing_file_does_not_keep_the_others():
+    """On any file system of fsspec, all files that exist are removed."""
+    store = Store("memory://removed")
+    paths = [store.path(name) for name in ("a", "b", "c")]
+    for path in (paths[0], paths[2]):
+        store.write(path, b"x")
+    store.remove(*paths)
+    assert store.sizes(store.root) == {}
+
+
 def test_a_store_of_a_bucket_is_picklable(s3):
     """Stores are pickled for processes and clusters."""
     store = pickle.loads(pickle.dumps(Store(s3())))

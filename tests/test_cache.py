@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import duckdb
 import pytest
 from builders import photo_row, table_path, write_site
-from web import body, closed_port, cut, status, web
+from web import body, closed_port, cut, once, status, web
 
 from openimager import files
 from openimager.errors import BadInput, TryAgain
@@ -344,10 +344,11 @@ def test_releases_share_tables(tmp_path, monkeypatch):
             local(wanted, server.url + "/2018_04/", tmp_path / "cache", "v7")
 
 
-def test_a_page_is_no_table(server, tmp_path):
-    """An HTML page instead of a table is refused, because columns are missing."""
-    server.pages[f"/2018_04/{BOXES}"] = b"<html>Please log in</html>"
-    with pytest.raises(TryAgain, match=r"lacks the columns .*Confidence"):
+@pytest.mark.parametrize("page", [b"<html>Please log in</html>", bytes(100)], ids=["html", "zeros"])
+def test_a_page_is_no_table(server, tmp_path, page):
+    """A page or file instead of a table is refused, because columns are missing."""
+    server.pages[f"/2018_04/{BOXES}"] = page
+    with pytest.raises(TryAgain, match=r"lacks the columns .*Confidence.*[^.]\. It was not kept"):
         local([BOX], server.url + "/2018_04", tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.csv"))
 
@@ -357,6 +358,62 @@ def test_missing_on_the_site(server, tmp_path):
     with pytest.raises(cache.MissingTable, match="For v4 it ends in the folder"):
         local([BOX], server.url + "/elsewhere", tmp_path)
     assert len(server.asked) == 1
+
+
+def test_missing_table_ends_other_downloads(server, tmp_path):
+    """If one table is missing, the download of another one stops at once."""
+    missing, sent = threading.Event(), []
+
+    def slow(handler, times):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "200000")
+        handler.end_headers()
+        missing.wait(20)
+        for _ in range(200):
+            handler.wfile.write(bytes(1000))
+            sent.append(1000)
+            time.sleep(0.05)
+
+    def absent(handler, times):
+        status(404)(handler, times)
+        missing.set()
+
+    server.pages |= {f"/2018_04/{BOXES}": slow, f"/2018_04/{PHOTOS}": absent}
+    with pytest.raises(cache.MissingTable, match="train-images"):
+        local([BOX, PHOTO], server.url + "/2018_04", tmp_path)
+    assert len(sent) < 200
+
+
+class Recorded(threading.Event):
+    """An event that records for how long it is waited for, and does not wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits = []
+
+    def wait(self, timeout=None):
+        self.waits.append(timeout)
+        return False
+
+
+@pytest.mark.parametrize("wait", ["90", "599"])
+def test_retry_after(tmp_path, wait):
+    """The next try comes when the server asks for it, not earlier."""
+    stop = Recorded()
+    with web() as server:
+        server.pages["/a"] = once(status(503, Retry_After=wait), b"data")
+        fetch_one(server.url + "/a", tmp_path / "a", stop=stop)
+    assert stop.waits == [float(wait)]
+
+
+def test_retry_after_that_is_too_long(tmp_path):
+    """A server that asks to wait for more than ten minutes ends the run, which says how long."""
+    stop = Recorded()
+    with web() as server:
+        server.pages["/a"] = once(status(503, Retry_After="3600"), b"data")
+        with pytest.raises(TryAgain, match="answers 503 and asks to wait 3600 s"):
+            fetch_one(server.url + "/a", tmp_path / "a", stop=stop)
+        assert len(server.asked) == 1 and not stop.waits
 
 
 def test_nobody_there(tmp_path):

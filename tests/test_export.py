@@ -201,6 +201,16 @@ def test_command_writes_each_format(data, capsys):
         assert "images.csv" in said and len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["coco", "yolo", "croissant"])
+def test_table_without_a_column_is_named(data, capsys, name):
+    """A table that lacks a column gives an error of one line with the column."""
+    store = Store(data)
+    store.write_table(store.read_table("images.csv").drop(columns="Status"), "images.csv")
+    assert command.main([name, "--data-dir", str(data)]) == 2
+    said = capsys.readouterr().err
+    assert "images.csv lacks the columns Status" in said and len(said.splitlines()) == 1
+
+
 def test_yolo_of_a_bucket_is_refused():
     """YOLO needs local files, so the error says to copy the bucket."""
     pytest.importorskip("upath")

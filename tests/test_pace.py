@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from openimager.photos.pace import Pace, registered_domain, retry_after
+from openimager.photos.pace import Pace, registered_domain
+from openimager.tables.fetch import retry_after
 
 
 @pytest.mark.parametrize(

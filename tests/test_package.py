@@ -409,6 +409,26 @@ def test_data_card_is_what_the_hub_reads(tree):
     assert "drawn" not in text.replace("Boxes were drawn", "") and "Open Images V4" in text
 
 
+def test_data_card_has_merged_categories_as_they_are_given(tree):
+    """Merged categories read like the option --merge."""
+    store = Store(tree / "data")
+    merge = [["Pet", ["Cat", "Dog"]], ["Meal", ["Hamburger"]]]
+    store.write_json("query.json", QUERY | {"merge": merge, "downloaded": True})
+    card = cards.write_data_card(tree / "data", describe(tree), NAME)
+    assert "| merge | Pet=Cat,Dog; Meal=Hamburger |" in card.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", ["images.csv", "boxes.csv", "crops.csv", "ATTRIBUTION.csv"])
+def test_table_without_a_column_is_named(tree, table):
+    """The package is not made or described from a table that lacks a column."""
+    edit(tree, table, lambda t: t.drop(columns=t.columns[-1]))
+    with pytest.raises(BadInput, match=f"{table} lacks the columns"):
+        collect(tree)
+    if table != "ATTRIBUTION.csv":
+        with pytest.raises(BadInput, match=f"{table} lacks the columns"):
+            describe(tree)
+
+
 def test_data_card_names_a_licence_that_the_hub_does_not_know(tree):
     """The licence is then "other", with a link to it."""
     edit(tree, "images.csv", lambda t: t.assign(License="https://example.org/licence"))

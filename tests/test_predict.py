@@ -93,7 +93,8 @@ def test_photos_by_path_folder_and_picture(models, tmp_path):
     (tmp_path / "photos" / "more").mkdir(parents=True)
     quarter().save(tmp_path / "photos" / "b.png")
     quarter(white=0).save(tmp_path / "photos" / "more" / "a.png")
-    (tmp_path / "photos" / "notes.txt").write_text("not a picture", encoding="utf-8")
+    for name in ("notes.txt", "menu.pdf"):  # Pillow can write PDF, but not read it
+        (tmp_path / "photos" / name).write_text("not a picture", encoding="utf-8")
     given = quarter()
     table = openimager.load_model().predict([tmp_path / "photos", given], quiet=True)
     names = [str(tmp_path / "photos" / "b.png"), str(tmp_path / "photos" / "more" / "a.png")]

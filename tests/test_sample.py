@@ -442,6 +442,16 @@ def test_not_a_site(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
+def test_broken_responses(tmp_path, text):
+    """A responses.json that is no JSON object is refused by its name."""
+    (tmp_path / "2018_04").mkdir()
+    (tmp_path / "2018_04" / CLASSES).write_text("x", encoding="utf-8")
+    (tmp_path / "responses.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadInput, match=r"responses\.json"), sample.serve(tmp_path):
+        pass
+
+
 def test_end_of_serving(site):
     """After the with block, the server no longer answers."""
     with sample.serve(site) as url:
@@ -495,3 +505,13 @@ def test_shell_not_a_site(tmp_path):
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (2, "")
     assert err.count("\n") == 1 and "class-descriptions-boxable.csv" in err
+
+
+def test_shell_cache_that_is_a_file(tmp_path, monkeypatch):
+    """If the sample cannot be drawn, the error names the folder and not the port."""
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    monkeypatch.setenv("OPENIMAGER_CACHE", str(tmp_path / "file"))
+    process = start()
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (1, "")
+    assert str(tmp_path / "file") in err and "Port" not in err and "Traceback" not in err

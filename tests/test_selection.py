@@ -112,8 +112,11 @@ def test_unknown_names(site, names, word):
 
 def test_a_name_of_two_words_without_quotes():
     """Words that together make a category give an error that asks for quotes."""
+    classes = {"/m/0633h": "Polar bear", "/m/01dws": "Bear"}
     with pytest.raises(BadInput, match=r"'Polar bear' is one category: put it in quotes"):
-        categories.resolve(["Polar", "bear"], {"/m/0633h": "Polar bear", "/m/01dws": "Bear"})
+        categories.resolve(["Polar", "bear"], classes)
+    with pytest.raises(BadInput, match='by spaces: "polar bear" Bear'):
+        categories.resolve(["polar bear,Bear"], classes)
 
 
 def test_a_category_and_its_kind_warn(site):
@@ -231,6 +234,7 @@ def test_image_ids_that_are_not(tmp_path):
         ({"drop": "blurred"}, "Unknown flag to drop 'blurred'. Allowed: occluded"),
         ({"subset": ["train", "tset"]}, "Unknown subset 'tset'"),
         ({"release": "v8"}, "Unknown release 'v8'. Allowed: v4, v5, v6, v7, sample"),
+        ({"release": ("v4", "v5")}, "Unknown release ('v4', 'v5')"),
         ({"sample": True, "release": "v7"}, "--sample is short for --release sample"),
         ({"sample": True, "base_url": "x"}, "The sample has no base URL"),
     ],

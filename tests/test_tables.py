@@ -183,6 +183,14 @@ def test_not_a_class_table(tmp_path, text):
         categories.read_classes(path)
 
 
+def test_line_of_a_bad_class(tmp_path):
+    """Empty lines count, too."""
+    path = tmp_path / "classes.csv"
+    path.write_text("\nid,name\n/m/01yrx,Cat\n\nDog\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="line 5: 'Dog'"):
+        categories.read_classes(path)
+
+
 def test_a_graph_with_a_ring():
     """A hierarchy with a cycle does not cause endless recursion."""
     tree = {"LabelName": "b", "Subcategory": [{"LabelName": "a"}]}

@@ -24,11 +24,11 @@ from PIL import ExifTags, Image
 
 from openimager.crops import rotate_box
 from openimager.errors import BadInput, exit_status
-from openimager.store import COORDINATES, CREDIT_COLUMNS, FLAGS, IMAGE_ID, SCHEMAS, Store, typed
+from openimager.store import COORDINATES, CREDIT_COLUMNS, FLAGS, IMAGE_ID, OUTCOME_COLUMNS, Store
 
 PathLike = str | os.PathLike
 _CREDITS = list(CREDIT_COLUMNS[1:-1])  # without ImageID and Changes
-_OUTCOME = ["Status", "Source", "Width", "Height", "Bytes", "Error", "Release"]
+_OUTCOME = [*OUTCOME_COLUMNS, "Release"]
 _CROP_PATH = rf"^data/(crops/\w+/[^/.][^/]*)/{IMAGE_ID}_\d+(\.\w+)$"
 # EXIF is among the first segments of a JPEG, and the orientation among its first entries.
 _HEAD = 4 << 10
@@ -90,8 +90,8 @@ def _tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     photos = store.read_table("images.csv", ["ImageID", "Subset", *_CREDITS, "Rotation", *_OUTCOME])
     photos = photos[photos["ImageID"].str.fullmatch(IMAGE_ID)].drop_duplicates("ImageID")
     boxes = store.read_table("boxes.csv", ["ImageID", "Source", "Category", *COORDINATES, *FLAGS])
-    crops = _optional(store, "crops.csv")
-    credits = _optional(store, "ATTRIBUTION.csv").drop_duplicates("ImageID")
+    crops = store.read_table("crops.csv", strict=False)
+    credits = store.read_table("ATTRIBUTION.csv", strict=False).drop_duplicates("ImageID")
 
     photos = photos.set_index("ImageID", drop=False)
     photos[_CREDITS] = photos[_CREDITS].map(html.unescape)
@@ -121,19 +121,11 @@ def _tables(store: Store, models: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     boxes[["X0", "X1", "Y0", "Y1"]] = np.reshape(upright, (-1, 4))
     # A model names its classes by the folders of crops.
     names = dict(zip(crops["Folder"].str.split("/").str[-1], crops["Category"], strict=True))
-    found = _optional(models, "predictions.csv").drop_duplicates(["ImageID", "n"])
+    found = models.read_table("predictions.csv", strict=False).drop_duplicates(["ImageID", "n"])
     found = found.replace({"Predicted": names, "Suspect": {"1": "yes", "0": "no"}})
     keys = ["ImageID", "n", "Category"]
     boxes = boxes.merge(found[[*keys, "Predicted", "Probability", "Suspect"]], on=keys, how="left")
     return photos, boxes.drop(columns=["ImageID", *COORDINATES])
-
-
-def _optional(store: Store, name: str) -> pd.DataFrame:
-    """Return a table with all columns of its schema, empty if there is none."""
-    schema = SCHEMAS[name]
-    if not store.path(name).exists():
-        return typed(pd.DataFrame(columns=list(schema), dtype=str), schema)
-    return store.read_table(name).reindex(columns=list(schema))
 
 
 def orientations(store: Store, image_ids: Iterable[str]) -> Iterator[int]:

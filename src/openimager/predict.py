@@ -183,7 +183,8 @@ def _sources(photos) -> Iterator:
         if isinstance(photo, Image.Image) or not Path(photo).is_dir():
             yield photo
             continue
-        known = Image.registered_extensions()
+        # Without formats that Pillow can only write, such as PDF.
+        known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
         inside = sorted(p for p in Path(photo).rglob("[!.]*") if p.suffix.lower() in known)
         if not inside:
             raise BadInput(f"There is no picture in the folder {photo}.")

@@ -54,9 +54,8 @@ class Query:
         put("categories", _names(self.categories, "category"))
         put("without", _names(self.without, "category"))
         put("drop", _names(self.drop, "flag to drop", DROPS))
-        _names(self.release, "release", RELEASES)
-        of = "subset", (*SUBSETS, "all")
-        asked = _names(self.subsets, *of) or _names("", *of)  # the second raises: none was given
+        _names((self.release,), "release", RELEASES)
+        asked = _names(self.subsets or ("",), "subset", (*SUBSETS, "all"))
         put("subsets", tuple(name for name in SUBSETS if name in asked or "all" in asked))
         numbers = {"seed": self.seed} | ({} if self.limit is None else {"limit": self.limit})
         for name, value in numbers.items():

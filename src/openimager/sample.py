@@ -79,8 +79,9 @@ def serve(directory: str | os.PathLike | None = None, port: int = 0) -> Iterator
     sample. Of its files, only the tables of that layout are served, and photos that they name by
     relative addresses. Port 0 takes a free one; BadInput if the port is taken or there is no site.
     """
+    tables = _tables(build() if directory is None else directory)
     try:
-        server = _Server(_tables(build() if directory is None else directory), port)
+        server = _Server(tables, port)
     except (OSError, OverflowError) as error:
         raise BadInput(f"Port {port} cannot be used ({error}). Give another one.") from None
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -115,7 +116,10 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, tables: Path, port: int):
         self.tables, self.root = tables, tables.parent
         path = self.root / "responses.json"
-        self.responses = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        try:
+            self.responses = dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+        except (ValueError, TypeError):
+            raise BadInput(f"{path} is no JSON object of paths and responses.") from None
         handler = functools.partial(_Handler, directory=self.root)
         super().__init__(("127.0.0.1", port), handler)
 

@@ -163,8 +163,13 @@ class Store:
             for path in paths:
                 path.unlink(missing_ok=True)
         elif paths:
-            with bucket.explained(self.data_dir), contextlib.suppress(FileNotFoundError):
-                self.root.fs.rm([path.path for path in paths])
+            with bucket.explained(self.data_dir):
+                try:
+                    self.root.fs.rm([path.path for path in paths])
+                except FileNotFoundError:  # some file systems stop there, and leave the rest
+                    for path in paths:
+                        with contextlib.suppress(FileNotFoundError):
+                            self.root.fs.rm_file(path.path)
 
     def remove_parts(self, folder) -> None:
         """Remove photos that a killed run left half written."""
@@ -205,15 +210,18 @@ class Store:
             for row in rows:
                 yield [row[place] for place in places]
 
-    def read_table(self, name: str, columns: Iterable[str] | None = None) -> "pd.DataFrame":
+    def read_table(
+        self, name: str, columns: Iterable[str] | None = None, strict: bool = True
+    ) -> "pd.DataFrame":
         """Read some columns of a table, by default those of its schema, with their types.
 
-        BadInput if the table is missing, lacks one of `columns` or cannot be parsed.
+        BadInput if the table cannot be parsed, or if it or a column is missing; unless `strict`, it
+        is then empty, or the column has missing values.
         """
         import pandas as pd
 
-        path, columns = self.path(name), None if columns is None else list(columns)
-        schema = SCHEMAS.get(name, {})
+        path, schema = self.path(name), SCHEMAS.get(name, {})
+        wanted = list(schema if columns is None else columns)
         try:
             # In blocks, because text takes several times the memory of the typed columns.
             blocks = pd.read_csv(
@@ -221,20 +229,22 @@ class Store:
                 dtype=str,
                 encoding="utf-8",
                 keep_default_na=False,
-                usecols=None if columns is None else {*columns}.__contains__,
+                usecols={*wanted}.__contains__,
                 chunksize=_BLOCK,
             )
             with blocks:
                 frame = pd.concat([typed(block, schema) for block in blocks], ignore_index=True)
         except FileNotFoundError:
+            if not strict:
+                return typed(pd.DataFrame(columns=wanted, dtype=str), schema)
             made_by = _MADE_BY.get(name, "an earlier step")
             raise BadInput(f"There is no {name} in {self.root}. {made_by} writes it.") from None
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise BadInput(f"{path} is not a readable table: {error}") from None
-        wanted = [c for c in schema if c in frame] if columns is None else columns
-        if missing := [column for column in wanted if column not in frame]:
+        missing = [column for column in wanted if column not in frame]
+        if strict and missing:
             raise BadInput(f"{path} lacks the columns {', '.join(missing)}.")
-        return frame[wanted]
+        return frame.reindex(columns=wanted)
 
     def write_json(self, name: str, content) -> None:
         """Write a JSON file of the data directory."""

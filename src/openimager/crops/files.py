@@ -30,8 +30,10 @@ _PHOTOS = ".openimager/photos.csv"  # so that a photo need not be opened again
 MADE = ("CropPath", "SHA256", "Bytes")
 SEEN = ("Width", "Height", "Hash", "Stage")
 CROP = {name: SCHEMAS["crops.csv"][name] for name in ("ImageID", "n", "Key", *MADE)}
-PHOTO = {"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64"}
-PHOTO |= {"Width": "Int64", "Height": "Int64", "Hash": "str", "Stage": "str"}
+PHOTO = {
+    **{"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64"},
+    **{"Width": "Int64", "Height": "Int64", "Hash": "str", "Stage": "str"},
+}
 # A crop, or what a killed process left of one (`openimager.files.write`).
 _OWN = re.compile(
     rf"(?:.*/)?(\.)?{IMAGE_ID}_\d+\.(?:{'|'.join(FORMATS.values())})(?(1)\.[0-9a-f]+\.part)"

@@ -67,7 +67,11 @@ def _plain(value) -> str:
 
     >>> _plain(["Cat", "Dog"]), _plain(None), _plain(True), _plain(0.25), _plain(["Cat"] * 11)
     ('Cat, Dog', 'none', 'yes', '0.250', 'Cat, Cat, Cat and 8 more')
+    >>> _plain([["Pet", ["Cat", "Dog"]], ["Meal", ["Hamburger"]]])  # of --merge
+    'Pet=Cat,Dog; Meal=Hamburger'
     """
+    if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
+        return "; ".join(f"{name}={','.join(members)}" for name, members in value)
     if isinstance(value, list | tuple):
         return first_of([*map(_plain, value)], 3 if len(value) > 10 else 10) or "none"
     if value is None or isinstance(value, bool):

@@ -18,10 +18,10 @@ import certifi
 import requests
 
 from openimager.photos import check
-from openimager.photos.pace import MIRROR, TRIAL_WINDOW, Pace, registered_domain, retry_after
+from openimager.photos.pace import MIRROR, TRIAL_WINDOW, Pace, registered_domain
 from openimager.photos.photo import Settings, Source, absolute
 from openimager.tables import catalogue
-from openimager.tables.fetch import USER_AGENT
+from openimager.tables.fetch import USER_AGENT, retry_after
 
 _HEADERS = {
     "User-Agent": USER_AGENT,

@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from urllib3.exceptions import InvalidHeader
-from urllib3.util import Retry
-
 RATE = 10.0  # requests per second for each registered domain by default
 # Limited by the number of workers alone: CVDF's mirror on S3 does not throttle.
 MIRROR = "open-images-dataset.s3.amazonaws.com"
@@ -43,14 +40,6 @@ def _registered_domain(scheme: str, place: str) -> str:
             below = len(labels[-1]) == 2 and labels[-2] in _REGISTRIES
             return ".".join(labels[-3 if below else -2 :])
     return f"{host}:{parts.port or (443 if scheme == 'https' else 80)}"
-
-
-def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for; None if it has no valid value."""
-    try:
-        return float(Retry().parse_retry_after(value or ""))
-    except (InvalidHeader, TypeError, ValueError, OverflowError):
-        return None
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
@@ -81,11 +81,15 @@ class Site:
         """
         stop = threading.Event()
         with ThreadPoolExecutor(2) as pool:
+            jobs = [pool.submit(self._table, *one, stop) for one in wanted]
             try:
-                return list(pool.map(lambda one: self._table(*one, stop), wanted))
+                for job in as_completed(jobs):
+                    job.result()
             except BaseException:
                 stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        return [job.result() for job in jobs]
 
     def _table(self, kind: str, subset: str | None, stop: threading.Event) -> Path:
         given = {"classes": self.class_names, "boxes": self.boxes, "photos": self.photos}

@@ -18,17 +18,18 @@ _MID = re.compile(r"/[a-z]/[0-9a-z_]+")
 
 
 def read_classes(path: str | Path) -> dict[str, str]:
-    """Return MID to name, in the order of a CSV table of these two; a header is allowed."""
+    """Return MID to name from a CSV table of both, in its order; it may have a header."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
+            reader = csv.reader(stream)
+            rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError):
         raise BadInput(f"There is no table of class names at {path}.") from None
     classes = {}
-    for number, row in enumerate(rows, start=1):
+    for number, row in rows:
         if len(row) == 2 and _MID.fullmatch(row[0]):
             classes[row[0]] = row[1]
-        elif number > 1 or len(row) != 2 or len(rows) == 1:
+        elif number > rows[0][0] or len(row) != 2 or len(rows) == 1:
             raise BadInput(
                 f"{path}, line {number}: '{','.join(row)[:60]}' is not a MID and a name, such as "
                 "'/m/01yrx,Cat'."
@@ -64,7 +65,7 @@ def resolve(names: Iterable[str], classes: Mapping[str, str]) -> dict[str, str]:
     for name in unknown:
         parts = [part.strip() for part in name.split(",")]
         if all(part.casefold() in mids for part in parts):
-            few = " ".join(parts)
+            few = " ".join(f'"{part}"' if " " in part else part for part in parts)
             raise BadInput(f"'{name}' names several categories; separate them by spaces: {few}")
     lines = (f"Unknown category '{name}'. {_suggestion(name, classes)}" for name in unknown)
     raise BadInput("\n".join(lines))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import requests
 from tqdm.auto import tqdm
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
 from openimager import __version__
 from openimager.errors import BadInput, TryAgain
@@ -20,7 +22,7 @@ USER_AGENT = f"openimager/{__version__} (research downloader for Open Images)"
 _BLOCK = 1 << 18
 _TRIES = 5
 _TIMEOUT = (10, 60)
-_LONGEST_WAIT = 60.0
+_LONGEST_WAIT = 600  # seconds that a server may ask for
 
 
 class MissingTable(BadInput):
@@ -56,11 +58,10 @@ def fetch_file(
         except requests.RequestException as error:
             reason, least = _reason(error)
             fruitless = 0 if _size(part) > before else fruitless + 1
-            if fruitless == _TRIES:
+            if fruitless == _TRIES or least > _LONGEST_WAIT:
                 sentence = f"{url} could not be fetched: {reason}. Run again to resume it."
                 raise TryAgain(sentence) from None
-            wait = max(least, backoff * 2**fruitless * random.uniform(0.5, 1.0))
-            if stop.wait(min(_LONGEST_WAIT, wait)):
+            if stop.wait(max(least, backoff * 2**fruitless * random.uniform(0.5, 1.0))):
                 raise TryAgain(f"{url} was interrupted.") from None
             continue
         try:
@@ -71,8 +72,8 @@ def fetch_file(
         except BadInput as fault:
             _discard(part)
             raise TryAgain(
-                f"{url} arrived, but failed the check: {fault}. It was not kept; try again later, "
-                "or give another base URL."
+                f"{url} arrived, but failed the check: {str(fault).rstrip('.')}. It was not kept; "
+                "try again later, or give another base URL."
             ) from None
         _discard(part)
 
@@ -118,8 +119,17 @@ def _reason(error: requests.RequestException) -> tuple[str, float]:
     """Return why a try failed, and the seconds that the server asks to wait."""
     if error.response is None:
         return f"the server can't be reached, or breaks off ({type(error).__name__})", 0
-    wait = error.response.headers.get("Retry-After", "")
-    return f"the server answers {error.response.status_code}", int(wait) if wait.isdigit() else 0
+    after = retry_after(error.response.headers.get("Retry-After")) or 0
+    more = f" and asks to wait {after:.0f} s" if after else ""
+    return f"the server answers {error.response.status_code}{more}", after
+
+
+def retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for; None if it has no valid value."""
+    try:
+        return float(Retry().parse_retry_after(value or ""))
+    except (InvalidHeader, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _verify(part: Path, known: Mapping[str, str]) -> None:

@@ -105,7 +105,9 @@ def source(path: str | os.PathLike, kind: str) -> str:
     else:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
             header, first = stream.readline(), stream.readline()
-        found = next(csv.reader([header]), [])
+        found = []
+        with contextlib.suppress(csv.Error):  # it holds no text
+            found = next(csv.reader([header]), [])
         types = ", ".join(f"{quoted(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
         # Quotes count in photos; elsewhere if the first two lines have one: a stray one eats lines.
         quote = '"' if kind == "photos" or '"' in header + first else ""
