@@ -17,7 +17,7 @@ SLOW_FILES = (
     *("test_bucket.py", "test_predict.py", "test_notebooks.py"),
 )
 SLOW_FIXTURES = {"chromium", "page", "lab", "explored", "s3_server"}
-# The slowest files come first, so that two workers finish at about the same time.
+# The slowest files come first, so that all workers finish at about the same time.
 ORDER = (*SLOW_FILES, "test_gallery.py", "test_download.py", "test_selection.py")
 
 

@@ -333,11 +333,13 @@ def test_no_such_bucket(s3, s3_server, monkeypatch):
 
 
 def test_a_server_without_conditional_writes_has_no_lock(s3, s3_server, monkeypatch):
-    """Without conditional writes the run goes on, but without a lock."""
+    """Without conditional writes runs go on, but without a lock, so that two run at once."""
+    inside = []
     with answering(501, "NotImplemented") as there:
         use(monkeypatch, {**s3_server, **there})
-        with Store(s3()).lock("crops"):
-            pass
+        with Store(s3()).lock("crops"), Store(s3()).lock("crops"):
+            inside.append("both")
+    assert inside == ["both"]
 
 
 def test_a_server_that_is_not_there_may_be_tried_again(s3, s3_server, monkeypatch):
@@ -356,7 +358,7 @@ def test_a_server_that_is_not_there_may_be_tried_again(s3, s3_server, monkeypatc
     ],
 )
 def test_urls_that_cannot_be_used(url, words):
-    """URLs with credentials are refused, because they would appear in tables and logs."""
+    """Unknown protocols are refused, and credentials, which would appear in tables and logs."""
     with pytest.raises(BadInput, match=words) as caught:
         Store(url)
     assert "sesame" not in str(caught.value)

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -289,18 +290,8 @@ def test_killed_during_the_check(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_cache_of_version_0_1(site, server, tmp_path):
-    """CSV tables in the cache of an earlier version are converted, not downloaded again."""
-    base = server.url + "/2018_04/"
-    old = cache.folder_of(base, tmp_path) / BOXES
-    old.parent.mkdir(parents=True)
-    old.write_bytes((site / BOXES).read_bytes())
-    [path] = local([BOX], base, tmp_path)
-    assert len(rows(path)) == 40 and not old.exists() and not server.asked
-
-
 def test_killed_during_the_conversion(server, tmp_path, monkeypatch):
-    """After an interrupted conversion the CSV is kept, and no partial Parquet file."""
+    """After an interrupted conversion the next run converts the CSV, and downloads nothing."""
 
     def killed(*args, **options):
         raise KeyboardInterrupt
@@ -311,7 +302,7 @@ def test_killed_during_the_conversion(server, tmp_path, monkeypatch):
         local([BOX], base, folder)
     assert not list(folder.rglob("*.parquet")) and not list(folder.rglob("*.part"))
     assert len(rows(local([BOX], base, folder)[0])) == 40
-    assert len(server.asked) == 1
+    assert len(server.asked) == 1 and not list(folder.rglob("*.csv"))
 
 
 def test_unreadable_lines_are_reported_when_converted(server, tmp_path):
@@ -423,14 +414,23 @@ def test_nobody_there(tmp_path):
 
 
 def test_stopped(tmp_path):
-    """A stopped download ends soon and keeps the bytes received."""
-    stop = threading.Event()
-    stop.set()
+    """A stopped download ends at its next block; a later run requests only the missing bytes."""
+    looks = []
+
+    class Stop(threading.Event):
+        def is_set(self):
+            looks.append(1)
+            return len(looks) > 3
+
+    data = bytes(range(250)) * 40
     with web() as server:
-        server.pages["/a"] = with_ranges(b"x" * 10_000, '"one"')
+        server.pages["/a"] = with_ranges(data, '"one"')
         with pytest.raises(TryAgain, match="interrupted"):
-            fetch_one(server.url + "/a", tmp_path / "a", stop=stop)
-    assert not (tmp_path / "a").exists()
+            fetch_one(server.url + "/a", tmp_path / "a", stop=Stop())
+        assert not (tmp_path / "a").exists()
+        fetch_one(server.url + "/a", tmp_path / "a")
+        assert server.starts == [0, 3 * 64]
+    assert (tmp_path / "a").read_bytes() == data
 
 
 def test_interrupted_while_another_run_fetches(server, tmp_path):
@@ -489,4 +489,9 @@ def test_boxes_and_photos_arrive_together(server, tmp_path):
     site = cache.Site("v4", server.url + "/2018_04/", tmp_path / "cache", quiet=True)
     found = site.tables(["train"], "photos", "boxes")
     assert [len(found[kind]) for kind in ("boxes", "photos")] == [1, 1]
-    assert "photos" in str(cache.Site(boxes="b.csv", photos="p.csv").tables(["train"], "photos"))
+
+
+def test_tables_that_the_user_gave():
+    """A given table is used as it is, once for all subsets."""
+    given = cache.Site(boxes="b.csv", photos="p.csv").tables(SUBSETS, "photos", "boxes")
+    assert given == {"photos": [Path("p.csv")], "boxes": [Path("b.csv")]}

@@ -89,7 +89,7 @@ def test_something_failed(run, tmp_path):
 
 
 def test_report(run, tmp_path):
-    """The report lists each source, why it was used and why some failed; 429 may be in a name."""
+    """The report lists sources, and why some failed; a 429 in a source's name is no refusal."""
     with web() as server:
         rows = []
         for number in range(12):
@@ -169,9 +169,6 @@ def test_list(run, site, tmp_path):
     others = ["--dry-run", "--workers", "2", "--source", "cvdf", "--data-dir", "none", "--quiet"]
     listed = run("--list", *others, "--base-url", tables)
     assert len(listed.stdout.splitlines()) == 2 and not (tmp_path / "none").exists()
-    (tmp_path / "mine.csv").write_text("/m/01yrx,Moggy\n", encoding="utf-8")
-    mine = ["--class-names", "mine.csv", "--base-url", tables]
-    assert run("--list", *mine).stdout == "/m/01yrx\tMoggy\t\n"
 
 
 def test_list_of_names_on_disk(run, tmp_path):
@@ -214,15 +211,9 @@ def test_merged_and_without(run, site, tmp_path):
         (["Catt"], "Unknown category 'Catt'. Did you mean 'Cat'?"),
         ([], "No category was given"),
         (["Cat", "--subset", "trian"], "'trian'. Allowed: train, validation, test, all"),
-        (["Cat", "--drop", "blurred"], "'blurred'. Allowed: occluded"),
         (["Cat", "--limit", "0"], "at least 1"),
         (["Cat", "--limit", "many"], "invalid int value: 'many'"),
-        (["Cat", "--workers", "0"], "workers"),
-        (["Cat", "--workers", "100000"], "workers is 100000; allowed are 1 to 1,000"),
-        (["Cat", "--processes", "0"], "processes is 0"),
-        (["Cat", "--rate", "-1"], "rate"),
-        (["Cat", "--source", "ftp://host/{ImageID}"], "ftp"),
-        (["Cat", "--source", "https://host/{Name}"], "Name"),
+        (["Cat", "--workers", "0"], "workers is 0"),
         (["Cat", "--boxes", "none.csv"], "none.csv"),
         (["Cat", "--no-such-option"], "no-such-option"),
         (["--list", "burgr"], "Unknown category 'burgr'"),
@@ -233,9 +224,6 @@ def test_merged_and_without(run, site, tmp_path):
         (["Cat", "--sample"], "leave out --base-url or --sample"),
         (["Cat", "--sample", "--release", "v5"], "leave out --release v5"),
         (["Cat", "--release", "v8"], "'v8'. Allowed: v4, v5, v6, v7, sample"),
-        (["Cat", "--image-ids", "none.txt"], "no list of ImageIDs at none.txt"),
-        (["Cat", "--without", "cat"], "'Cat' is both wanted and excluded"),
-        (["Cat", "--merge", "Pet"], "'Pet' is not NAME=CATEGORY,CATEGORY"),
     ],
 )
 def test_bad_input(run, site, tmp_path, arguments, word):

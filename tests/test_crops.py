@@ -154,13 +154,17 @@ def test_the_aspect_is_kept_on_request():
 # -- folders ----------------------------------------------------------------------------------
 
 
-@given(st.text(max_size=200))
+PORTS = [f"{port}{number}" for port in ("COM", "LPT") for number in range(10)]
+DEVICES = ["CON", "PRN", "AUX", "NUL", *PORTS]
+
+
+@given(st.text(max_size=200) | st.sampled_from([*DEVICES, *map(str.lower, DEVICES)]))
 def test_folder_names_are_safe(category):
     """Any category gets a folder name that is valid on every file system."""
     name = folder_name(category)
     assert name and len(name) <= 100 and not set(name) & set('<>:"/\\|?*\0\n')
     assert name not in (".", "..") and name == name.strip(" .")
-    assert name.upper() not in ("CON", "NUL", "COM1")
+    assert name.upper() not in DEVICES
 
 
 def test_ordinary_names_stay_and_others_do_not_collide():
@@ -514,17 +518,17 @@ def test_a_killed_run_leaves_only_whole_crops(site, monkeypatch):
     assert len(site.files()) == 30 and not list(site.data_dir.rglob("*.part"))
 
 
-def test_a_full_disk_says_so(site, monkeypatch):
-    """If a crop cannot be written, the run stops with a clear error and no partial file."""
-    site.box(site.photo(scene()))
-
-    def full(self, path, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Store, "write", full)
+def test_a_full_disk_says_so(small_disk):
+    """If a crop cannot be written, the run stops with a clear error; each crop is old or new."""
+    site = DataDir(small_disk / "data")
+    for seed in range(8):
+        site.box(site.photo(jpeg(scene(seed=seed), quality=50)), (0, 1, 0, 1))
+    site.crop()
     with pytest.raises(TryAgain, match="No space left"):
-        site.crop()
-    assert not site.files()
+        site.crop(size=512, quality=100)
+    crops_on_disk = [Image.open(site.data_dir / "crops" / path) for path in site.files()]
+    assert {crop.size for crop in crops_on_disk} == {(128, 128), (512, 512)}
+    assert len([crop.load() for crop in crops_on_disk]) == 8
 
 
 def test_two_runs_at_once(site):
@@ -577,7 +581,7 @@ def test_bad_tables_are_refused(site, tmp_path):
 
 
 def test_crops_that_came_without_photos_are_let_be(site):
-    """If no photo is on disk, nothing is cropped, and existing crops are kept."""
+    """If the files of all photos are missing, the run is refused and existing crops are kept."""
     image_id = site.photo(scene())
     site.box(image_id)
     site.crop()
@@ -606,7 +610,7 @@ def test_names_that_differ_in_capitals_only_are_refused(site):
 
 
 def test_nothing_selected_gives_an_empty_table(site):
-    """If no selected photo is on disk, the table has its columns but no rows."""
+    """If all selected photos are gone, the table has its columns but no rows."""
     site.box(site.photo(scene(), status="gone"))
     frame = site.crop()
     assert frame.empty and list(crops.read_crops(site.data_dir)) == list(CROP_COLUMNS)
@@ -713,7 +717,7 @@ def test_tables_in_and_outcomes_out(site):
 
 
 def test_only_originals_of_cameras_are_decoded_coarsely():
-    """Only large originals may be decoded at 1.5 times the needed size; copies need twice."""
+    """Large originals may be decoded at 1.5 times the needed size; copies must keep twice it."""
     cut = (0, 0, 800, 800)
     assert draft_scale(cut, 128, False, (1024, 768)) == 2
     assert draft_scale(cut, 128, False, (3000, 2000)) == 4

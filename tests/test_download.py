@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -412,22 +411,6 @@ def test_torn_journal(tmp_path, server):
     assert asked(server) == []
 
 
-def test_database_of_another_program_is_left_alone(tmp_path, server):
-    """If another program locks the old database, it is kept and no outcome is lost."""
-    tables = write_site(tmp_path, photos_on(server, [1, 2]))
-    server.pages["/1.jpg"] = status(404)
-    get(tmp_path, tables)
-    asked(server)
-    path = tmp_path / "data" / ".openimager" / "outcomes.sqlite"
-    with sqlite3.connect(path) as base:
-        base.execute("create table if not exists mine (a)")
-        base.commit()
-        base.execute("begin exclusive")
-        (tmp_path / "data" / "images.csv").unlink()
-        get(tmp_path, tables)
-    assert asked(server) == [] and path.exists()
-
-
 def test_photos_of_earlier_selections_keep_their_credits(tmp_path, server):
     """Tables list the last selection; credits list all photos on disk, with entities decoded."""
     rows = photos_on(server, [1, 2, 3])
@@ -512,18 +495,20 @@ def test_gone_from_the_mirror_and_refused_is_failed(tmp_path, server):
 
 def test_one_probe_at_a_time_until_it_answers(tmp_path, server):
     """After a 429, requests are sent one at a time until one succeeds."""
-    rows, refusals, at_once = photos_on(server, range(40)), [], [0, 0]
+    rows, refusals, running, at_once = photos_on(server, range(40)), [], [], []
 
     def page(handler, times):
         with handler.server.guard:
-            at_once[0] += 1
-            at_once[1] = max(at_once[1], at_once[0] if len(refusals) > 20 else 0)
+            running.append(handler.path)
             busy = len(refusals) < 24
+            # The first refusals are a burst of the eight workers.
+            if len(refusals) >= 8 and len(at_once) < 17:
+                at_once.append(len(running))
             refusals.extend([handler.path] * busy)
         time.sleep(0.01)
-        (status(429) if busy else body(jpeg(int(handler.path[1:-4]))))(handler, times)
         with handler.server.guard:
-            at_once[0] -= 1
+            running.remove(handler.path)
+        (status(429) if busy else body(jpeg(int(handler.path[1:-4]))))(handler, times)
 
     server.pages = dict.fromkeys(server.pages, page)
     frame = get(
@@ -532,10 +517,9 @@ def test_one_probe_at_a_time_until_it_answers(tmp_path, server):
         settings=replace(QUICK, pause=0.05, longest_pause=0.05),
     )
     assert set(frame["Status"]) == {"ok"}
-    assert at_once[1] <= 8
-    # The first refusals are a burst; after that, each probe requests a different photo.
-    probes = refusals[12:]
-    assert len(set(probes)) == len(probes)
+    # Sixteen probes are refused, each with a different photo; the next one succeeds.
+    assert at_once == [1] * 17
+    assert len(set(refusals[8:])) == 16
 
 
 def test_patience_ends(tmp_path, server):
@@ -882,11 +866,7 @@ def test_tables_under_their_names_of_2018(tmp_path, server):
         ({"processes": 0}, "processes is 0"),
         ({"rate": -1.0}, "rate is -1.0"),
         ({"rate": float("nan")}, "rate is nan"),
-        ({"limit": 0}, "limit is 0"),
         ({"source": "flicker"}, "Unknown source 'flicker'"),
-        ({"subset": "trian"}, "trian"),
-        ({"drop": "grop"}, "grop"),
-        ({"categories": "Catt"}, "Cat"),
     ],
 )
 def test_bad_input(tmp_path, options, words):
@@ -971,7 +951,7 @@ def test_executor_of_somebody_else(tmp_path, server):
 
 
 def test_partition_that_is_taken_over(tmp_path):
-    """What another worker fetched has a source; what was there before the run has none."""
+    """Photos fetched by another worker get a Source, photos from before the run none."""
     store = Store(tmp_path)
     store.write(store.state / "journal.jsonl-1", b"")
     rows = [photo_row(1, "http://127.0.0.1:1/1.jpg"), photo_row(2, "http://127.0.0.1:1/2.jpg")]
@@ -1022,8 +1002,9 @@ LAST_TENTHS = [
 def test_fruit_with_every_fault_at_once(tmp_path, server, kinds):
     """Real photos, each tenth with another fault, have the expected outcomes in both runs."""
     with ExitStack() as stack:
-        # Separate domains, because a domain that keeps refusing or hanging is paused or given
-        # up; its photos are then requested from the first server only.
+        # Separate domains, because a domain that keeps refusing or hanging is paused or given up,
+        # and no further photo is requested from it. The first server's redirects to it still are,
+        # and show that the second run tries every failed photo again.
         busy, slow = (stack.enter_context(web()) for _ in range(2))
         for path in (FRUIT / "2018_04").rglob("*.*"):
             name = path.relative_to(FRUIT).as_posix()

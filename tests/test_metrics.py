@@ -81,7 +81,7 @@ def test_interval_of_a_perfect_score_is_not_a_point():
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
-    """Of 100 simulated test sets with accuracy 0.8, about 95 % have an interval with 0.8."""
+    """Of 100 simulated test sets of accuracy 0.8, about 95 % have an interval that contains 0.8."""
     rng = np.random.default_rng(0)
     found = [metrics.interval(rng.random(120) < 0.8, range(120)) for _ in range(100)]
     assert 0.9 <= np.mean([i["low"] <= 0.8 <= i["high"] for i in found]) <= 0.99

@@ -155,7 +155,6 @@ def test_strict_run_fails_on_a_warning_but_not_on_a_bar(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "explore"], "no notebook 'explore'"),
         (["run", "--strict", "explore"], "no notebook 'explore'"),
         (["run", "--set", "SIZE=1"], "SIZE"),
         (["run", "--in-place", "--set", "SEED=1"], "--output-dir"),
@@ -295,17 +294,20 @@ def test_missing_links_are_noticed(folder):
     assert documents.problems(first, folder) == []
 
 
-def test_replaced_notebook_is_still_valid_json_of_version_4_5(folder):
-    """A written notebook is valid and ends with a line end."""
+def test_written_notebook_is_valid(folder):
+    """A written notebook is valid JSON of version 4.5 and ends with a line end."""
     path = mark_as_run(make(folder, "1"))
-    nbformat.validate(json.loads(path.read_text(encoding="utf-8")))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    nbformat.validate(content)
+    assert (content["nbformat"], content["nbformat_minor"]) == (4, 5)
     assert path.read_bytes().endswith(b"}\n")
 
 
 def test_all_notebooks_are_there_and_no_other():
-    """The folder has exactly the five notebooks in the order of reading."""
-    found = {path.stem for path in documents.FOLDER.glob("*.ipynb")}
-    assert found == set(documents.ORDER.values())
+    """The five notebooks are found in the order of reading, and there is no other."""
+    found = documents.find()
+    assert [path.stem for path in found] == list(documents.ORDER.values())
+    assert set(found) == set(documents.FOLDER.glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", documents.find(), ids=lambda path: path.stem)

@@ -177,7 +177,7 @@ def test_address_that_is_no_url(url):
 
 @pytest.mark.parametrize("page", [body(jpeg(2)), unframed(jpeg(2)), body(PHOTO[:-900])])
 def test_another_size(ask, page):
-    """A complete photo, or a response with a length, of another size is another photo."""
+    """A whole response of another size than recorded is another photo."""
     size, digest = recorded(PHOTO + bytes(5000))
     for known in (None, digest):
         answer = ask(page, size, known)

@@ -14,13 +14,13 @@ matplotlib.use("Agg")
 
 @pytest.mark.parametrize("probabilities", [[[0.9, 0.1]] * 3, [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]])
 def test_reliability(probabilities):
-    """Each bin is drawn with its number of crops, even if there is only one."""
+    """Each bin has a bar as high as its number of crops, even if there is only one bin."""
     table = metrics.reliability([0, 0, 1], probabilities, ["a", "b", "c"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = plots.reliability({"raw": table}, "Reliability")
         figure.canvas.draw()
-    assert len(figure.axes[1].patches) == len(table)
+    assert [bar.get_height() for bar in figure.axes[1].patches] == table["Crops"].tolist()
 
 
 PICTURES = [Image.new("RGB", (40, 20), (shade,) * 3) for shade in (10, 20, 30)]

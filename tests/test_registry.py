@@ -257,7 +257,7 @@ def test_schemas_of_others_move_with_the_registry(place):
     assert f"{place.as_uri()}/.quilt/workflows/a.json" in text and "s3://other/b.json" in text
 
 
-def test_bar_shows_bytes_and_speed(tree, place, monkeypatch):
+def test_bars_count_all_bytes(tree, place, monkeypatch):
     """The bars of pushing and installing count all bytes."""
     shown = []
 

@@ -126,16 +126,19 @@ def test_photos(tmp_path):
     assert "3 rows break" in said
 
 
-@pytest.mark.parametrize("at", [5, 2000])
-def test_unbalanced_quotes(tmp_path, at):
-    """A stray quote affects only the rows up to the next quote."""
-    path = write(tmp_path / "p.csv", [PICTURE | {"Title": "t"}] * 2000)
+@pytest.mark.parametrize(("at", "lost"), [(5, range(4, 1501)), (2000, range(1999, 2000))])
+def test_unbalanced_quotes(tmp_path, at, lost):
+    """A stray quote is named; it costs the rows up to the next quote, or to the end."""
+    records = [PICTURE | {"Title": "t", "Author": str(number)} for number in range(2000)]
+    records[1500]["Title"] = "a, b"  # is written in quotes
+    path = write(tmp_path / "p.csv", records)
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[at] = lines[at].replace(",t,", ',"t,')
     path.write_text("\n".join(lines), encoding="utf-8")
     good, said = read(path, "photos")
     assert f"line {at + 1}: unquoted value" in said
-    assert len(good) >= at - 1
+    kept = [number for number in range(2000) if number not in lost]
+    assert [int(row["Author"]) for row in good] == kept
 
 
 def test_a_quoted_line_end_anywhere(tmp_path):
