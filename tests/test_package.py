@@ -390,7 +390,7 @@ def test_data_card_is_what_the_hub_reads(tree):
     """huggingface_hub loads the card; its values are valid and its text fits the tables."""
     card = DatasetCard.load(cards.write_data_card(tree / "data", describe(tree), NAME))
     said = card.data.to_dict()
-    assert said["license"] == "cc-by-2.0" and said["license"] in HUB["license"]
+    assert said["license"] == "apache-2.0" and said["license"] in HUB["license"]
     for key in ("task_categories", "size_categories"):
         assert said[key] and set(said[key]) <= HUB[key]
     assert said["size_categories"] == ["n<1K"] and "open-images" in said["tags"]
@@ -398,15 +398,18 @@ def test_data_card_is_what_the_hub_reads(tree):
     assert [part["split"] for part in config["data_files"]] == ["train", "validation", "test"]
     text = card.text
     assert "| Cat | 2 | 0 | 1 |" in text and "drawn and their credits invented" in text
-    assert "CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)" in text
     assert "0.500 (0.100 to 0.900) on 2 test crops of 2 drawn pictures" in text
+    for about_photos in ("Flickr", "CC BY", "Google", "checked by people"):
+        assert about_photos not in text.partition("## Citation")[0]
     for option in ("| limit | 3 |", "| seed | 7 |", "| release | v4 |", QUERY["base_url"]):
         assert option in text
     assert f"quilt3 install {NAME} --registry REGISTRY --dest ." in text
     edit(tree, "images.csv", lambda t: t.assign(OriginalLandingURL="https://www.flickr.com/a/1"))
-    cards.write_data_card(tree / "data", describe(tree), NAME)
-    text = (tree / "data" / "README.md").read_text(encoding="utf-8")
+    card = DatasetCard.load(cards.write_data_card(tree / "data", describe(tree), NAME))
+    assert card.data.to_dict()["license"] == "cc-by-2.0"
+    text = card.text
     assert "drawn" not in text.replace("Boxes were drawn", "") and "Open Images V4" in text
+    assert "CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/)" in text
 
 
 def test_data_card_has_merged_categories_as_they_are_given(tree):
@@ -431,7 +434,8 @@ def test_table_without_a_column_is_named(tree, table):
 
 def test_data_card_names_a_licence_that_the_hub_does_not_know(tree):
     """The licence is then "other", with a link to it."""
-    edit(tree, "images.csv", lambda t: t.assign(License="https://example.org/licence"))
+    photo = {"License": "https://example.org/licence", "OriginalLandingURL": "https://flickr.com/"}
+    edit(tree, "images.csv", lambda t: t.assign(**photo))
     card = DatasetCard.load(cards.write_data_card(tree / "data", describe(tree), NAME))
     said = card.data.to_dict()
     assert said["license"] == "other" and said["license_link"] == "https://example.org/licence"
@@ -460,6 +464,11 @@ def test_model_card_is_what_the_hub_reads(tree):
     assert row in text and "0.500 (0.100 to 0.900) on 2 test crops of 2 drawn pictures" in text
     assert "| IsOccluded | yes | 2 | 0.500 | 0.100 | 0.900 |" in text
     assert "temperature 1.250; below the threshold 0.600" in text
+    assert "Flickr" not in text
+    trained = tree / "models" / "trained_on.txt"
+    trained.write_text("\n".join(trained.read_text("utf-8").split()[:-1]), encoding="utf-8")
+    text = ModelCard.load(cards.write_model_card(tree / "models", describe(tree), NAME)).text
+    assert "trained on 2 crops" in text and "2 of the 3 train crops of the package" in text
     for heading in ("Intended use", "Training data", "Evaluation", "Limitations", "How to load it"):
         assert f"\n## {heading}\n" in text
     assert yaml.safe_load(card.content.split("---")[1])["model-index"][0]["name"] == "small_cnn"

@@ -24,6 +24,8 @@ def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str)
     """
     store = Store(data_dir)
     urls = sorted(store.read_table("images.csv", ["License"])["License"].unique())
+    if about["drawn"]:  # the licences in its tables are invented, too
+        urls = ["https://opensource.org/license/apache-2.0"]
     return _write(
         store, "data-card.md", about, name,
         licences=sorted({licence(url)[1] for url in urls}),
@@ -36,7 +38,9 @@ def write_data_card(data_dir: str | os.PathLike | Store, about: dict, name: str)
 def write_model_card(models_dir: str | os.PathLike, about: dict, name: str) -> Path:
     """Write the model card, ``README.md`` beside the model and metrics.json; return its path."""
     models = Store(models_dir)
-    return _write(models, "model-card.md", about, name, metrics=models.read_json("metrics.json"))
+    trained = len(models.read(models.path("trained_on.txt")).split())
+    known = {"metrics": models.read_json("metrics.json"), "trained": trained}
+    return _write(models, "model-card.md", about, name, **known)
 
 
 def _write(store: Store, template: str, about: dict, name: str, **more):
