@@ -47,8 +47,9 @@ print("both train tables")
 OURS = """
 import sys
 from openimager import selection
+from openimager.query import ask
 folder, limit, dry_run, *names = sys.argv[1:]
-query, site = selection.ask(names, base_url=folder, limit=int(limit) or None, quiet=True)
+query, site = ask(names, base_url=folder, limit=int(limit) or None, quiet=True)
 selector = selection.Selector(query, site)
 if dry_run == "True":
     counts = selector.describe()["in all"]

@@ -69,7 +69,7 @@ _OPTIONS = {
 # Options with a value: those that may be repeated, whose result is a list, and numbers.
 _REPEATABLE = {"--subset", "--drop", "--without", "--merge", "--source"}
 _NUMBERS = {"--limit": int, "--seed": int, "--workers": int, "--processes": int, "--rate": float}
-# Options that are no keywords of `selection.ask`.
+# Options that are no keywords of `query.ask`.
 _OF_A_RUN = {"list", "dry_run", "gallery", "dask", "data_dir", "source", "replace"}
 _OF_A_RUN |= {"workers", "rate", "processes", "retry_gone"}
 
@@ -149,6 +149,6 @@ def _dry_run(given: dict) -> None:
 
 
 def _query_and_site(given: dict):
-    from openimager import selection
+    from openimager.query import ask
 
-    return selection.ask(**{name: given[name] for name in given.keys() - _OF_A_RUN})
+    return ask(**{name: given[name] for name in given.keys() - _OF_A_RUN})

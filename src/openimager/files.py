@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,15 @@ def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
     """Return the per-user cache directory: `cache_dir`, OPENIMAGER_CACHE or the platform's own."""
     default = platformdirs.user_cache_dir("openimager", appauthor=False)
     return Path(cache_dir or os.environ.get("OPENIMAGER_CACHE") or default)
+
+
+def is_local(place: str | os.PathLike) -> bool:
+    """Return whether this is a path on this machine, and not a URL.
+
+    >>> is_local("data/2018_04"), is_local("s3://bucket/pets")
+    (True, False)
+    """
+    return not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(place))
 
 
 @contextlib.contextmanager

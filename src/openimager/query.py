@@ -11,7 +11,7 @@ from openimager.errors import BadInput
 from openimager.store import FLAGS, IMAGE_ID, SUBSETS, Store
 from openimager.tables import views
 from openimager.tables.cache import Site
-from openimager.tables.catalogue import RELEASES, is_directory  # noqa: F401
+from openimager.tables.catalogue import RELEASES
 
 if TYPE_CHECKING:
     import duckdb

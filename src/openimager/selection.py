@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from openimager.errors import BadInput, first_of
-from openimager.query import DROPS, Query, Site, ask, without_flags  # noqa: F401
+from openimager.query import DROPS, Query, Site
 from openimager.store import BOX_COLUMNS, FLAGS, PHOTO_COLUMNS, SUBSETS
 from openimager.tables import categories, views
 

@@ -96,7 +96,7 @@ class Store:
 
     def __init__(self, data_dir: "str | os.PathLike | Store" = "data"):
         self.data_dir = str(data_dir.data_dir if isinstance(data_dir, Store) else data_dir)
-        self.is_local = not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", self.data_dir)
+        self.is_local = files.is_local(self.data_dir)
         self.root = Path(self.data_dir) if self.is_local else bucket.opened(self.data_dir)
         self.images, self.crops, self.state = (
             self.root / name for name in ("images", "crops", ".openimager")

@@ -12,6 +12,7 @@ from random import Random
 from PIL import Image
 from tqdm.auto import tqdm
 
+from openimager.crops.geometry import rotate_box
 from openimager.store import BOX_COLUMNS, PHOTO_COLUMNS, SUBSETS
 from openimager_sample import scenes
 from openimager_sample.plans import MAIN, Plan, plans_for
@@ -118,18 +119,6 @@ def draw(plan: Plan):
     return *(file.getvalue() for file in files), boxes, image.size
 
 
-def turned_box(box: tuple[float, ...], rotation: int) -> tuple[float, ...]:
-    """Return (XMin, XMax, YMin, YMax) after turning the picture counter-clockwise.
-
-    >>> turned_box((0.0, 0.25, 0.0, 0.5), 90)
-    (0.0, 0.5, 0.75, 1.0)
-    """
-    for _ in range(rotation // 90):
-        xmin, xmax, ymin, ymax = box
-        box = (ymin, ymax, 1 - xmax, 1 - xmin)
-    return box
-
-
 def box_rows(rng: Random, plan: Plan, boxes: list[tuple], size: tuple[int, int]) -> list[tuple]:
     """Return the rows of the box table for one photo, as fractions of the stored picture."""
     rows = []
@@ -142,7 +131,7 @@ def box_rows(rng: Random, plan: Plan, boxes: list[tuple], size: tuple[int, int])
         for low, high, whole in ((box[0], box[2], size[0]), (box[1], box[3], size[1])):
             below, above = (rng.uniform(0, loose) * (high - low) for _ in range(2))
             edges += [max(0.0, (low - below) / whole), min(1.0, (high + above) / whole)]
-        edges = turned_box(tuple(edges), (360 - (plan.rotation or 0)) % 360)
+        edges = rotate_box(edges, (360 - (plan.rotation or 0)) % 360)
         flags = [-1] * 5 if rng.random() < 0.06 else flags.values()
         edges = [f"{edge:.6f}" for edge in edges]
         rows.append((plan.image_id, source, MIDS[category], 1, *edges, *flags))

@@ -10,7 +10,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openimager import cluster, selection
+from openimager import cluster, files, selection
 from openimager import query as queries
 from openimager.errors import BadInput, TryAgain, explained_os_errors
 from openimager.photos.photo import Settings, checked_sources
@@ -126,7 +126,7 @@ def download(
             raise BadInput(f"The number of {name} is {value}; allowed are 1 to {most:,}.")
     if rate is not None and not (rate >= 0 and math.isfinite(rate)):
         raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
-    query, site = selection.ask(
+    query, site = queries.ask(
         categories or (),
         class_names=class_names or class_names_fp,
         boxes=boxes or train_boxed_fp,
@@ -145,8 +145,7 @@ def download(
     with tempfile.TemporaryDirectory(prefix="openimager-") as folder:
         selector = selection.Selector(query, site, Path(folder, "selection"))
         with explained_os_errors("Whole photos"), store.lock("lock"):
-            local = [site.base] if catalogue.is_directory(site.base) else []
-            cluster.check(executor, store, *local)
+            cluster.check(executor, store, *filter(files.is_local, [site.base]))
             run = Run(store, selector, settings, retry_gone, quiet)
             try:
                 skipped = run.all(processes, executor, replace)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from openimager.errors import BadInput
+from openimager.files import is_local
 from openimager.photos import check
 from openimager.photos.pace import MIRROR, RATE, Pace, registered_domain
 from openimager.store import PHOTO_COLUMNS
@@ -168,7 +169,7 @@ def sources_of(row: Mapping, settings: Settings) -> list[Source]:
     photo whose OriginalURL is elsewhere, as in the drawn sample or a site of one's own. Sources
     that are in the row's Gone, or have no address, are settled.
     """
-    found, gone, local = [], row.get("Gone") or {}, catalogue.is_directory(settings.base)
+    found, gone, local = [], row.get("Gone") or {}, is_local(settings.base)
     for name in settings.sources or NAMES[:2]:
         if name in ("flickr", "thumbnail"):
             address = row["OriginalURL" if name == "flickr" else "Thumbnail300KURL"]

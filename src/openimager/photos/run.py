@@ -15,12 +15,12 @@ from dataclasses import replace as changed
 
 from tqdm.auto import tqdm
 
-from openimager import cluster, query
+from openimager import cluster, files, query
 from openimager.errors import BadInput, TryAgain, megabytes
 from openimager.photos import journal
 from openimager.photos.fetch import BEFORE, fetch, fetch_partition
 from openimager.photos.photo import Outcome, Settings
-from openimager.selection import Site
+from openimager.query import Site
 from openimager.store import CREDIT_COLUMNS, OUTCOME_COLUMNS, Store
 
 _NOTHING = Outcome("", "failed", Error="not requested yet: the run was interrupted")
@@ -283,7 +283,7 @@ def given(site: Site) -> dict[str, str]:
     found = {}
     for name in ("base_url", "class_names", "boxes", "photos"):
         if value := getattr(site, name):
-            url = name == "base_url" and not query.is_directory(value)
+            url = name == "base_url" and not files.is_local(value)
             found[name] = os.fspath(value) if url else os.path.abspath(value)
     return found
 

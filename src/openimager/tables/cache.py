@@ -51,7 +51,7 @@ class Site:
             return str(sample.build())
         base = os.fspath(self.base_url)
         folder = "" if self.release in ("v4", "sample") else "2018_04/"
-        if catalogue.is_directory(base):
+        if files.is_local(base):
             if not os.path.isdir(base):
                 raise BadInput(f"There is no directory '{base}'. {_BASES}")
             return str(Path(base, folder))
@@ -97,7 +97,7 @@ class Site:
             return Path(given[kind])
         base, paths = self.base, catalogue.table_paths(self.release, kind, subset)
         for path in paths:
-            if catalogue.is_directory(base):
+            if files.is_local(base):
                 csv = Path(os.path.normpath(Path(base, path)))
                 if found := [p for p in (csv, csv.with_suffix(".parquet")) if p.is_file()]:
                     return found[0]

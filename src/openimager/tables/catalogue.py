@@ -1,7 +1,6 @@
 """Releases of Open Images: where each table is, and what is known of its file."""
 
 import csv
-import os
 import re
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -38,15 +37,6 @@ def table_paths(release: str, kind: str, subset: str | None = None) -> tuple[str
     wanted = (kind, subset or "")
     mine = (file for file in FILES if release in file["releases"].split())
     return tuple(file["path"] for file in mine if (file["kind"], file["subset"]) == wanted)
-
-
-def is_directory(base_url: str | os.PathLike) -> bool:
-    """Return whether this is a directory, which is read in place, and not a URL.
-
-    >>> is_directory(BASE_URL), is_directory("mirror/2018_04")
-    (False, True)
-    """
-    return not re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(base_url))
 
 
 def is_loopback(url: str) -> bool:
