@@ -1,16 +1,22 @@
 """Repeating, extending and replacing the query of a data directory."""
 
+import contextlib
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from builders import CAT, DOG, image_id, jpeg, photo_row, put_photos, write_site
 
+import openimager
 from openimager import query
 from openimager.cli import main
 from openimager.errors import BadInput
 from openimager.photos.download import download
+from openimager.store import Store
+from openimager.tables import categories, views
 
 
 @pytest.fixture
@@ -156,3 +162,32 @@ def test_a_recorded_choice_is_not_downloaded(site, tmp_path):
     choice, _ = query.chosen(data, ["Cat", "Dog"])
     query.record(choice, data)
     assert len(run(choice, data, base_url=site)) == 6
+
+
+def test_other_categories_are_chosen_for_each_task(tmp_path, monkeypatch):
+    """build-dataset keeps its other categories for the same task, and not for another one."""
+    names = {CAT: "Cat", DOG: "Dog", "/m/07j7r": "Tree"}
+    rows = [photo_row(n, f"../photos/{n}_o.jpg", jpeg(n)) for n in range(6)]
+    labels = {image_id(n): [mid] for n, mid in enumerate([*names, *names])}
+    tables = write_site(tmp_path / "site", rows, labels, classes=names)
+    put_photos(tables, {f"photos/{n}_o.jpg": jpeg(n) for n in range(6)})
+    path = Path(__file__).parent.parent / "notebooks" / "build-dataset.ipynb"
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"]]
+    begin = next(n for n, cell in enumerate(cells) if cell.startswith("classes, tree ="))
+    code = "\n\n".join(cell for cell in (cells[begin], cells[begin + 2], cells[begin + 4]))
+    monkeypatch.chdir(tmp_path)
+
+    def others(**options):
+        choice, site = query.chosen("data", **options)
+        space = {"DATA_DIR": "data", "OTHERS": None, "SIZE": 32, "DROP": [], "Store": Store}
+        space |= {"choice": choice, "site": site, "query": query, "openimager": openimager}
+        space |= {"views": views, "categories": categories, "contextlib": contextlib, "sys": sys}
+        exec(code, space)
+        return space["others"]
+
+    run(["Cat", "Dog"], "data", base_url=tables)
+    assert others() == ["Tree"]
+    run(["Dog", "Tree"], "data", base_url=tables, replace=True)
+    assert others() == ["Cat"]
+    shutil.rmtree(tmp_path / "site" / "2018_04" / "train")
+    assert others() == ["Cat"]  # without reading tables of boxes

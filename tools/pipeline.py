@@ -87,12 +87,12 @@ def conflicts(root: Path, names: list[str], release: str) -> list[str]:
     """Return the data and models of another task in the clone, and what would happen to them."""
     data, models = root / "data", root / "models"
     query = _json(data / "query.json")
-    held = query.get("categories") or sorted(_column(data / "boxes.csv", "Category"))
+    held = query.get("categories") or sorted({row["Category"] for row in _rows(data / "boxes.csv")})
     trained = _json(models / "metrics.json").get("categories", [])
     asked, found = {name.casefold() for name in names}, []
     other = {name.casefold() for name in held} != asked or query.get("release", release) != release
     if held and other:
-        photos = len(_column(data / "images.csv", "ImageID"))
+        photos = sum(row["Status"] == "ok" for row in _rows(data / "images.csv"))
         origin = f"{', '.join(held)} ({query.get('release', 'unknown release')})"
         found.append(
             f"data/ holds {photos:,} photos of {origin}. They would stay in data/images with their "
@@ -133,11 +133,11 @@ def _json(path: Path) -> dict:
         return {}
 
 
-def _column(path: Path, name: str) -> set[str]:
+def _rows(path: Path) -> list[dict]:
     if not path.exists():
-        return set()
+        return []
     with open(path, encoding="utf-8", newline="") as stream:
-        return {row[name] for row in csv.DictReader(stream) if row.get(name)}
+        return list(csv.DictReader(stream))
 
 
 if __name__ == "__main__":
