@@ -46,23 +46,20 @@ CROP_COLUMNS = (
 )
 _BLOCK = 4000  # rows of a table that are parsed at a time
 # All other columns are text, and a missing value is "".
-_TYPES = {
+TYPES = {
     **dict.fromkeys((*FLAGS, *PIXELS, "n", "OriginalSize", "Width", "Height"), "Int64"),
-    **dict.fromkeys(("Bytes", "Excluded"), "Int64"),
+    **dict.fromkeys(("Bytes", "PhotoBytes", "Excluded"), "Int64"),
     **dict.fromkeys((*COORDINATES, "Confidence", "Rotation", "Probability"), "float64"),
 }
-SCHEMAS = {
-    name: {column: _TYPES.get(column, "str") for column in columns}
-    for name, columns in {
-        "images.csv": IMAGE_COLUMNS,
-        "boxes.csv": (*BOX_COLUMNS, "Category"),
-        "ATTRIBUTION.csv": CREDIT_COLUMNS,
-        "crops.csv": CROP_COLUMNS,
-        # In models/, with one more column "P(<category>)" for each category.
-        "predictions.csv": (
-            *("ImageID", "n", "Subset", "Category", "Predicted", "Probability", "Suspect"),
-        ),
-    }.items()
+COLUMNS = {
+    "images.csv": IMAGE_COLUMNS,
+    "boxes.csv": (*BOX_COLUMNS, "Category"),
+    "ATTRIBUTION.csv": CREDIT_COLUMNS,
+    "crops.csv": CROP_COLUMNS,
+    # In models/, with one more column "P(<category>)" for each category.
+    "predictions.csv": (
+        *("ImageID", "n", "Subset", "Category", "Predicted", "Probability", "Suspect"),
+    ),
 }
 _MADE_BY = {
     **dict.fromkeys(("images.csv", "boxes.csv", "ATTRIBUTION.csv"), "openimager.download"),
@@ -192,13 +189,13 @@ class Store:
             frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
 
     def write_rows(self, rows: Iterable[Sequence], name: str) -> None:
-        """Write a table as `write_table` does, a row at a time: all columns of its schema."""
+        """Write a table as `write_table` does, a row at a time: all its columns."""
         with (
             self.replacing(self.path(name)) as part,
             open(part, "w", encoding="utf-8", newline="") as stream,
         ):
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(SCHEMAS[name])
+            writer.writerow(COLUMNS[name])
             writer.writerows(rows)
 
     def read_rows(self, name: str, columns: Sequence[str]) -> Iterator[list[str]]:
@@ -213,15 +210,14 @@ class Store:
     def read_table(
         self, name: str, columns: Iterable[str] | None = None, strict: bool = True
     ) -> "pd.DataFrame":
-        """Read some columns of a table, by default those of its schema, with their types.
+        """Read some columns of a table, by default those in `COLUMNS`, with their types.
 
         BadInput if the table cannot be parsed, or if it or a column is missing; unless `strict`, it
         is then empty, or the column has missing values.
         """
         import pandas as pd
 
-        path, schema = self.path(name), SCHEMAS.get(name, {})
-        wanted = list(schema if columns is None else columns)
+        path, wanted = self.path(name), list(COLUMNS[name] if columns is None else columns)
         try:
             # In blocks, because text takes several times the memory of the typed columns.
             blocks = pd.read_csv(
@@ -233,10 +229,10 @@ class Store:
                 chunksize=_BLOCK,
             )
             with blocks:
-                frame = pd.concat([typed(block, schema) for block in blocks], ignore_index=True)
+                frame = pd.concat(map(typed, blocks), ignore_index=True)
         except FileNotFoundError:
             if not strict:
-                return typed(pd.DataFrame(columns=wanted, dtype=str), schema)
+                return typed(pd.DataFrame(columns=wanted, dtype=str))
             made_by = _MADE_BY.get(name, "an earlier step")
             raise BadInput(f"There is no {name} in {self.root}. {made_by} writes it.") from None
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -273,12 +269,11 @@ class Store:
         return bucket.copied(self.root, names, files.cache_folder() / "buckets" / folder, quiet)
 
 
-def typed(frame: "pd.DataFrame", schema: dict[str, str]) -> "pd.DataFrame":
-    """Give a frame of text the types of a schema; an invalid number becomes a missing value."""
+def typed(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Give the columns of a frame of text their `TYPES`; an invalid number becomes missing."""
     import pandas as pd
 
     frame = frame.infer_objects()
-    for column in frame:
-        if (kind := schema.get(column, "str")) != "str":
-            frame[column] = pd.to_numeric(frame[column], errors="coerce").astype(kind)
+    for column in frame.columns.intersection([*TYPES]):
+        frame[column] = pd.to_numeric(frame[column], errors="coerce").astype(TYPES[column])
     return frame

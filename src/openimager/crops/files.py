@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from openimager.errors import BadInput
-from openimager.store import IMAGE_ID, SCHEMAS, SUBSETS, Store, typed
+from openimager.store import IMAGE_ID, SUBSETS, Store, typed
 
 FORMATS = {"jpeg": "jpg", "webp": "webp", "png": "png"}  # to the extension of the file
 _STATE = ".openimager/crops"  # what only an unfinished run needs
@@ -29,11 +29,8 @@ _PHOTOS = ".openimager/photos.csv"  # so that a photo need not be opened again
 # What is known of a crop, and of a photo (Width and Height are 0 if it cannot be read).
 MADE = ("CropPath", "SHA256", "Bytes")
 SEEN = ("Width", "Height", "Hash", "Stage")
-CROP = {name: SCHEMAS["crops.csv"][name] for name in ("ImageID", "n", "Key", *MADE)}
-PHOTO = {
-    **{"ImageID": "str", "Rotation": "float64", "PhotoBytes": "Int64"},
-    **{"Width": "Int64", "Height": "Int64", "Hash": "str", "Stage": "str"},
-}
+CROP = ["ImageID", "n", "Key", *MADE]
+PHOTO = ["ImageID", "Rotation", "PhotoBytes", *SEEN]
 # A crop, or what a killed process left of one (`openimager.files.write`).
 _OWN = re.compile(
     rf"(?:.*/)?(\.)?{IMAGE_ID}_\d+\.(?:{'|'.join(FORMATS.values())})(?(1)\.[0-9a-f]+\.part)"
@@ -139,16 +136,16 @@ def known(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
     return crops, photos[photos["Width"] > 0].drop_duplicates("ImageID", keep="last")
 
 
-def _read(store: Store, schema: dict[str, str], *names: str) -> pd.DataFrame:
-    tables = [typed(pd.DataFrame(columns=list(schema), dtype=str), schema)]
+def _read(store: Store, columns: list[str], *names: str) -> pd.DataFrame:
+    tables = [typed(pd.DataFrame(columns=columns, dtype=str))]
     for name in names:
         with contextlib.suppress(BadInput):  # missing or damaged: nothing is known
-            tables.append(typed(store.read_table(name, schema), schema))
+            tables.append(store.read_table(name, columns))
     return pd.concat(tables)
 
 
 def keep(store: Store, rows: pd.DataFrame) -> None:
     """Keep what is known of the photos of rows, and remove what only an unfinished run needs."""
-    store.write_table(rows.drop_duplicates("ImageID")[list(PHOTO)].assign(Stage=""), _PHOTOS)
+    store.write_table(rows.drop_duplicates("ImageID")[PHOTO].assign(Stage=""), _PHOTOS)
     folder = store.path(_STATE)
     store.remove(*(folder / name for name in store.sizes(folder)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from openimager.crops.files import FORMATS
 from openimager.export.licences import licence, release_of
-from openimager.store import SCHEMAS, SUBSETS, Store
+from openimager.store import SUBSETS, TYPES, Store
 from openimager.tables.catalogue import RELEASES
 
 ANNOTATIONS_LICENCE = "https://creativecommons.org/licenses/by/4.0/"
@@ -54,9 +54,8 @@ def write_croissant(data_dir: str | os.PathLike | Store = "data", with_photos: b
     sets["categories"]["data"] = [
         {"categories/name": name, "categories/folder": folder} for name, folder in folders.items()
     ]
-    for name, table in _TABLES.items():
-        schema = SCHEMAS[table]
-        sets[name]["field"] = [_field(name, column, schema) for column in tables[name]]
+    for name in _TABLES:
+        sets[name]["field"] = [_field(name, column) for column in tables[name]]
     sets["boxes"]["field"][0]["references"] = {"field": {"@id": "photos/ImageID"}}
     if not with_photos:
         for key in ("distribution", "recordSet"):
@@ -86,8 +85,8 @@ def _file(store: Store, name: str) -> dict:
     }
 
 
-def _field(name: str, column: str, schema: dict[str, str]) -> dict:
-    """Return the field of a table's column, typed by the table's schema."""
+def _field(name: str, column: str) -> dict:
+    """Return the field of a table's column."""
     source = {"fileObject": {"@id": _TABLES[name]}, "extract": {"column": column}}
     field = {"@type": "cr:Field", "@id": f"{name}/{column}", "name": f"{name}/{column}"}
-    return field | {"dataType": _TYPES[schema.get(column, "str")], "source": source}
+    return field | {"dataType": _TYPES[TYPES.get(column, "str")], "source": source}

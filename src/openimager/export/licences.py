@@ -5,7 +5,7 @@ import re
 
 def release_of(photos) -> str:
     """Return the release that the photos of images.csv are from."""
-    return next(iter(photos.get("Release", [])), "") or "v4"
+    return next(iter(photos["Release"]), "") or "v4"
 
 
 def licence(url: str) -> tuple[str, str]:
