@@ -10,6 +10,9 @@ import pytest
 from openimager import sample
 from openimager.files import cache_folder
 
+# jsonschema imports it for a format that no test uses, and compiling its grammars takes seconds.
+sys.modules["rfc3987_syntax"] = None
+
 # `make test-fast` leaves out kernels, browsers, training, clusters and S3, as entire files or by
 # fixture. Other long tests are marked in their files.
 SLOW_FILES = (
@@ -48,9 +51,9 @@ def site(tmp_path_factory):
     return sample.build(tmp_path_factory.mktemp("site") / "drawn", photos=60)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
-    """Yield the environment of a real S3 server, one for each test file."""
+    """Yield the environment of a real S3 server, shared by the session."""
     import seaweed
     from botocore import session
 

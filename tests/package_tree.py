@@ -1,5 +1,7 @@
 """A clone as the five notebooks leave it, with data/, models/ and the files of the package."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -122,6 +124,16 @@ def everything(tree):
 def push(tree, place, message="first", name=NAME):
     """Push every file of a tree into a registry."""
     return registry.push(everything(tree), name, place, METADATA, message)
+
+
+def quilt(*arguments, cwd="."):
+    """Run quilt3's command line in this process; return its exit status and what it prints."""
+    from quilt3.main import main
+
+    said = io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = main([*map(str, arguments)]) or 0
+    return status, said.getvalue()
 
 
 def check_yolo(store):

@@ -32,14 +32,10 @@ PHOTOS, WORKERS = 128, 8
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
+def bucket(s3_server):
     """Yield the URL of a bucket on an S3 server that this process and its children can use."""
-    with (
-        seaweed.serving(tmp_path_factory.mktemp("weed")) as environment,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with pytest.MonkeyPatch.context() as patch:
+        seaweed.use(patch, s3_server)
         yield "s3://unversioned"
 
 

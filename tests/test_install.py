@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import boto3
 import mlcroissant
 import pytest
 import seaweed
@@ -246,9 +247,9 @@ def s3(s3_server, monkeypatch):
 def test_installs_from_s3_with_the_right_to_read(original, s3, tmp_path):
     """A user with read rights can install, but not push; the error is one sentence."""
     tree = original[1] / "clone"
-    push(tree, "s3://versioned")
+    push(tree, "s3://versioned", "quilt/readable")
     s3.setenv("AWS_ACCESS_KEY_ID", seaweed.READER)
-    found = openimager.install_package("s3://versioned", tmp_path / "new")
+    found = openimager.install_package("s3://versioned", tmp_path / "new", name="quilt/readable")
     assert files_below(tmp_path / "new") == files_of(tree) and found.files > 20
     with pytest.raises(BadInput, match=r"s3://versioned.*access was refused for \w+") as caught:
         push(tree, "s3://versioned", "quilt/mine")
@@ -259,4 +260,5 @@ def test_installs_from_s3_with_the_right_to_read(original, s3, tmp_path):
 
 def test_bucket_without_packages(s3, tmp_path):
     """The error says that the bucket has no package."""
-    refused("has these packages: none", "s3://unversioned", tmp_path)
+    boto3.client("s3").create_bucket(Bucket="empty")
+    refused("has these packages: none", "s3://empty", tmp_path)

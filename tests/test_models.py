@@ -1,7 +1,7 @@
 """The code of the notebooks that train and evaluate, run as scripts on tiny pictures.
 
 The scripts run in this process, which imports TensorFlow once; the one that is killed has its own.
-Tracing the networks takes most of the time, so that two trainings serve all tests.
+Tracing the networks takes most of the time, so that one training serves all tests.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from PIL import Image
 import openimager
 from openimager import files, predict
 from openimager.errors import BadInput
-from openimager.store import FLAGS, Store
+from openimager.store import CROP_COLUMNS, FLAGS, Store
 from tools.documents import code_cells, parameters_cell, read
 from tools.notebooks import replace_values
 
@@ -65,7 +65,7 @@ def make_crops(data):
                 })  # fmt: skip
     table = pd.DataFrame(rows)
     store = Store(data)
-    store.write_table(table, "crops.csv")
+    store.write_table(table.reindex(columns=CROP_COLUMNS, fill_value=""), "crops.csv")
     credits = table[["ImageID"]].assign(
         Title="A picture", Author="A test", AuthorProfileURL="", License="none", Changes="none",
         OriginalLandingURL="https://photos.example.com/1",
@@ -111,7 +111,10 @@ OLD = ("metrics.json", "predictions.csv", "confusion-matrix.png", "README.md")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Run build-model with a backbone; return its folder and output."""
+    """A folder where build-model, with a backbone, was killed and run again.
+
+    Returns it, what both runs printed, and the log of the first.
+    """
     folder = tmp_path_factory.mktemp("trained")
     make_crops(folder / "data")
     (folder / "models").mkdir()
@@ -122,10 +125,35 @@ def trained(tmp_path_factory):
     )
     backbone.save_weights(folder / "made.weights.h5")
     changes = SMALL | {
-        "EPOCHS": 9, "BASELINE_EPOCHS": 1, "BACKBONE_EPOCHS": 1, "LEAVE_OUT": ["IsDepiction"],
+        "EPOCHS": 12, "BASELINE_EPOCHS": 1, "BACKBONE_EPOCHS": 1, "LEAVE_OUT": ["IsDepiction"],
         "WEIGHTS": str(folder / "made.weights.h5"),
     }  # fmt: skip
-    return folder, run(script_of("build-model", folder, **changes), **NO_NETWORK)
+    script = script_of("build-model", folder, **changes)
+    state = folder / "models" / ".training"
+    log = state / "small" / "log.csv"
+    # State of an earlier training with other parameters must be removed first.
+    Store(log.parent).write_table(pd.DataFrame({"epoch": range(9), "val_loss": 0.0}), log.name)
+    (state / "basis.json").write_text("{}", encoding="utf-8")
+    first = folder / "said.txt"
+    with open(first, "w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-u", script], stdout=stream, stderr=subprocess.STDOUT, cwd=folder,
+            env=os.environ | NO_NETWORK | {"MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+    deadline = time.monotonic() + SECONDS
+    while not 3 <= len(rows_of(log)) < 9 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    before = rows_of(log)
+    assert 3 <= len(before) < 12, first.read_text(encoding="utf-8")
+    assert not (folder / "models" / "latest.keras").exists()
+    return folder, (first.read_text(encoding="utf-8"), run(script, **NO_NETWORK)), before
+
+
+def rows_of(log):
+    """Return the complete lines of a training log, without its header."""
+    return log.read_text(encoding="utf-8").split("\n")[1:-1] if log.exists() else []
 
 
 def history_of(folder):
@@ -134,7 +162,7 @@ def history_of(folder):
 
 def test_saved_file_has_the_scores_that_it_was_chosen_by(trained):
     """Loaded in safe mode, the model has the recorded scores on raw pixels."""
-    folder, _ = trained
+    folder, *_ = trained
     keras = predict.import_keras()
     path = folder / "models" / "latest.keras"
     model = keras.saving.load_model(path, safe_mode=True, compile=False)
@@ -152,7 +180,7 @@ def test_saved_file_has_the_scores_that_it_was_chosen_by(trained):
 
 def test_what_is_recorded(trained):
     """history.json and trained_on.txt describe the training; no temporary state is left."""
-    folder, said = trained
+    folder, (_, said), _ = trained
     history, models = history_of(folder), folder / "models"
     assert history["categories"] == ["Cat", "Hot_dog"] and history["majority"] == "Cat"
     assert history["names"] == {"Cat": "Cat", "Hot_dog": "Hot dog"}
@@ -168,7 +196,7 @@ def test_what_is_recorded(trained):
 
 def test_new_model_removes_the_old_ones_numbers(trained):
     """A new model removes the metrics, predictions and confusion matrix of the old one."""
-    folder, _ = trained
+    folder, *_ = trained
     left = {path.name for path in (folder / "models").iterdir()} - {"metrics.json"}
     assert {"latest.keras", "original.keras", "history.json", "trained_on.txt"} <= left
     for name in OLD:
@@ -185,6 +213,30 @@ def test_backbone_is_a_candidate_when_it_has_weights(trained):
     best = max(one["validation"]["accuracy"] for one in history["candidates"].values())
     assert history["models"]["latest"]["validation"]["accuracy"] == best
     assert (history["backbone"] or "small") == history["models"]["latest"]["network"]
+
+
+def test_killed_training_is_taken_up_again(trained):
+    """Training killed between epochs continues there, and its history is complete."""
+    folder, (first, second), before = trained
+    assert "starting again" in first and "starting again" not in second
+    assert "Resuming 'small' after epoch" in second
+    curve = history_of(folder)["candidates"]["small"]["curve"]
+    assert curve["epoch"] == list(range(1, 13))
+    was = [float(row.split(",")[2]) for row in before]
+    assert curve["loss"][: len(was)] == pytest.approx(was)
+
+
+def test_without_a_network_the_small_network_is_the_only_candidate(tmp_path):
+    """If weights cannot be downloaded, one line says so, and nothing is left of the attempt."""
+    make_crops(tmp_path / "data")
+    script = script_of("build-model", tmp_path, **SMALL)
+    text, end, _ = script.read_text(encoding="utf-8").partition('print("Candidates:"')
+    # What follows is as without a backbone, which test_jupyter.py runs.
+    script.write_text(f"{text}{end}, *CANDIDATES)", encoding="utf-8")
+    said = run(script, **NO_NETWORK, KERAS_HOME=str(tmp_path / "keras"))
+    assert "The small network is the only candidate: no weights for mobilenet_v2" in said
+    assert said.endswith("Candidates: small\n")
+    assert not list((tmp_path / "keras").rglob("*.h5*"))
 
 
 def test_named_weights_that_cannot_be_used_are_an_error(tmp_path):
@@ -249,12 +301,13 @@ def make_unknown(data):
             "ImageID": photo, "n": 0, "Category": "Tree", "Subset": "train",
             "CropPath": f"data/crops/train/Tree/{path.name}",
         })  # fmt: skip
-    Store(data).write_table(pd.DataFrame(rows), "unknown/crops.csv")
+    table = pd.DataFrame(rows).reindex(columns=CROP_COLUMNS, fill_value="")
+    Store(data).write_table(table, "unknown/crops.csv")
 
 
 def test_evaluation(trained):
     """All metrics are written, including those on unknown categories and excluded crops."""
-    folder, _ = trained
+    folder, *_ = trained
     data, models = folder / "data", folder / "models"
     make_unknown(data)
     table = pd.read_csv(data / "crops.csv", dtype={"ImageID": str})
@@ -293,7 +346,7 @@ def test_evaluation(trained):
 
 def test_evaluation_refuses_crops_that_were_trained_on(trained):
     """A test crop with the content of a training crop is an error."""
-    folder, _ = trained
+    folder, *_ = trained
     crops = folder / "data" / "crops"
     crop = next((crops / "test" / "Cat").glob("*.jpg"))
     kept = crop.read_bytes()
@@ -303,61 +356,3 @@ def test_evaluation_refuses_crops_that_were_trained_on(trained):
     with pytest.raises(BadInput, match=rf"1 of 32 test crops were trained on \({crop.name}\)"):
         run(script_of("evaluate-model", folder))
     crop.write_bytes(kept)
-
-
-def rows_of(log):
-    """Return the complete lines of a training log, without its header."""
-    return log.read_text(encoding="utf-8").split("\n")[1:-1] if log.exists() else []
-
-
-@pytest.fixture(scope="module")
-def resumed(tmp_path_factory):
-    """A folder where build-model, without a network, was killed and run again.
-
-    Returns it, what both runs printed, and the log of the first.
-    """
-    folder = tmp_path_factory.mktemp("resumed")
-    make_crops(folder / "data")
-    script = script_of("build-model", folder, **SMALL, EPOCHS=12, BASELINE_EPOCHS=0)
-    state = folder / "models" / ".training"
-    log = state / "small" / "log.csv"
-    # State of an earlier training with other parameters must be removed first.
-    Store(log.parent).write_table(pd.DataFrame({"epoch": range(9), "val_loss": 0.0}), log.name)
-    (state / "basis.json").write_text("{}", encoding="utf-8")
-    environment = NO_NETWORK | {"KERAS_HOME": str(folder / "keras")}
-    first = folder / "said.txt"
-    with open(first, "w", encoding="utf-8") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-u", script], stdout=stream, stderr=subprocess.STDOUT,
-            env=os.environ | environment | {"MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"},
-        )  # fmt: skip
-    deadline = time.monotonic() + SECONDS
-    while not 3 <= len(rows_of(log)) < 9 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    before = rows_of(log)
-    assert 3 <= len(before) < 12, first.read_text(encoding="utf-8")
-    assert not (folder / "models" / "latest.keras").exists()
-    said = first.read_text(encoding="utf-8"), run(script, **environment)
-    return folder, said, before
-
-
-def test_killed_training_is_taken_up_again(resumed):
-    """Training killed between epochs continues there, and its history is complete."""
-    folder, (first, second), before = resumed
-    assert "starting again" in first and "starting again" not in second
-    assert "Resuming 'small' after epoch" in second
-    curve = history_of(folder)["models"]["latest"]["curve"]
-    assert curve["epoch"] == list(range(1, 13))
-    was = [float(row.split(",")[2]) for row in before]
-    assert curve["loss"][: len(was)] == pytest.approx(was)
-
-
-def test_without_a_network_the_small_network_is_trained(resumed):
-    """If weights cannot be downloaded, one line says so and the small network is trained."""
-    folder, (_, said), _ = resumed
-    assert "The small network is the only candidate: no weights for mobilenet_v2" in said
-    assert history_of(folder)["backbone"] is None
-    assert list(history_of(folder)["candidates"]) == ["small"]
-    assert not list((folder / "keras").rglob("*.h5"))
