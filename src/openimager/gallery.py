@@ -168,12 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m openimager.gallery``; return the exit status."""
     about = __doc__.splitlines()[0]
     parser = argparse.ArgumentParser("python -m openimager.gallery", description=about)
-    parser.add_argument(
-        "data_dir", nargs="?", default="data", metavar="DIR", help="data directory (default: data)"
-    )
-    parser.add_argument(
-        "--models-dir", metavar="MODELS", help="folder of the model (default: models, next to DIR)"
-    )
+    add = parser.add_argument
+    add("data_dir", nargs="?", default="data", metavar="DIR", help="data directory (default: data)")
+    add("--models-dir", metavar="MODELS", help="folder of the model (default: models, next to DIR)")
     given = vars(parser.parse_args(argv))
     return exit_status(lambda: show(**given))
 

@@ -132,8 +132,7 @@ def _content(place: Registry, path: str, entry: Entry) -> bytes:
     """Return the bytes of a file of the package, verified."""
     content = place.read(entry.name) if entry.name else None
     if content is None:
-        where = place.address
-        raise BadInput(f"{where} lacks the bytes of {path}: copy the registry again, whole.")
+        raise BadInput(f"{place.address} lacks the bytes of {path}: copy the registry again.")
     if content_hash(content) != entry.digest:
         raise TryAgain(
             f"{path} in {place.address} is not what was pushed (see {entry.name}): copy the "

@@ -218,12 +218,11 @@ def main(argv: list[str] | None = None) -> int:
         "are less reliable for a whole photo. Exit status: 0 all photos were classified, 1 some "
         "were not (see the column Error), 2 bad use or bad input.",
     )  # fmt: skip
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a picture or a folder of them")
-    parser.add_argument(
-        "--models", default="models", metavar="DIR", help="folder of the model (default: models)"
-    )
+    add = parser.add_argument
+    add("photos", nargs="+", metavar="PHOTO", help="a picture or a folder of them")
+    add("--models", default="models", metavar="DIR", help="folder of the model (default: models)")
     box = "classify only this part, in pixels of the upright photo; needs a single PHOTO"
-    parser.add_argument("--box", type=_box, metavar="LEFT,UPPER,RIGHT,LOWER", help=box)
+    add("--box", type=_box, metavar="LEFT,UPPER,RIGHT,LOWER", help=box)
     args = parser.parse_args(argv)
 
     def work() -> int:

@@ -141,8 +141,7 @@ def ask(
     """
     if sample and release not in (None, "sample"):
         raise BadInput(f"--sample is short for --release sample; leave out --release {release}.")
-    of_site = {f.name for f in fields(Site)} & options.keys()
-    place = {name: options.pop(name) for name in of_site}
+    place = {one.name: options.pop(one.name) for one in fields(Site) if one.name in options}
     if isinstance(categories, Query):
         query, subset = categories, categories.subsets
     else:

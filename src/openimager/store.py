@@ -103,9 +103,6 @@ class Store:
         # Another process may have another working directory.
         return Store, (os.path.abspath(self.data_dir) if self.is_local else self.data_dir,)
 
-    def __repr__(self) -> str:
-        return f"Store({self.data_dir!r})"
-
     def photo(self, image_id: str):
         """Return the path of a photo; BadInput unless `image_id` is 16 hex digits."""
         # A table must not name a file elsewhere.
@@ -164,9 +161,7 @@ class Store:
                 try:
                     self.root.fs.rm([path.path for path in paths])
                 except FileNotFoundError:  # some file systems stop there, and leave the rest
-                    for path in paths:
-                        with contextlib.suppress(FileNotFoundError):
-                            self.root.fs.rm_file(path.path)
+                    self.remove(*(path for path in paths if path.exists()))
 
     def remove_parts(self, folder) -> None:
         """Remove photos that a killed run left half written."""

@@ -14,10 +14,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     about = "Write a data directory in the format of other tools; docs/formats.md says which."
     parser = argparse.ArgumentParser(prog="python -m openimager.export", description=about)
-    parser.add_argument("format", choices=_WRITERS)
-    parser.add_argument(
-        "--data-dir", default="data", metavar="DIR", help="data directory (default: data)"
-    )
+    add = parser.add_argument
+    add("format", choices=_WRITERS)
+    add("--data-dir", default="data", metavar="DIR", help="data directory (default: data)")
     options = parser.parse_args(arguments)
 
     def work() -> None:

@@ -184,14 +184,11 @@ def on_threads(work: Callable, sizes: Mapping[str, int], label: str) -> dict:
     """
     paths, found = list(sizes), {}
     batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
-    pool = ThreadPoolExecutor(_WORKERS)
-    try:
+    how = {"desc": label, "total": sum(sizes.values()), "unit": "B", "unit_scale": True}
+    with ThreadPoolExecutor(_WORKERS) as pool, tqdm(disable=None, **how) as bar:
+        # map() cancels the rest after an error.
         done = pool.map(lambda batch: list(map(work, batch)), batches)
-        total = sum(sizes.values())
-        with tqdm(desc=label, total=total, unit="B", unit_scale=True, disable=None) as bar:
-            for batch, results in zip(batches, done, strict=True):
-                bar.update(sum(sizes[path] for path in batch))
-                found |= zip(batch, results, strict=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
+        for batch, results in zip(batches, done, strict=True):
+            bar.update(sum(sizes[path] for path in batch))
+            found |= zip(batch, results, strict=True)
     return found

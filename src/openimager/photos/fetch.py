@@ -1,7 +1,6 @@
 """The loop over photos: each is fetched from its sources, many at a time."""
 
 import asyncio
-import functools
 import math
 import random
 import time
@@ -161,12 +160,12 @@ class _Queue:
                 # Recorded first: a photo that is recorded but not on disk is requested again.
                 self.record(outcome, photo.row)
             if photo.data:
-                write = functools.partial(self.store.write, self.store.photo(outcome.ImageID))
+                path = self.store.photo(outcome.ImageID)
                 # A bucket takes its time; a file is written sooner than a thread is woken.
                 if self.store.is_local:
-                    write(photo.data)
+                    self.store.write(path, photo.data)
                 else:
-                    await asyncio.to_thread(write, photo.data)
+                    await asyncio.to_thread(self.store.write, path, photo.data)
             self.done += 1
             self.keep(outcome.ImageID, outcome)
             if outcome.Status == "ok":

@@ -1,6 +1,5 @@
 """Politeness: how fast each registered domain is asked, and how long it is left alone."""
 
-import functools
 import ipaddress
 import math
 from dataclasses import dataclass
@@ -25,12 +24,7 @@ def registered_domain(url: str) -> str:
 
     An IP address, or a name without dots, stands for itself, with its port.
     """
-    return _registered_domain(*urlsplit(url)[:2])
-
-
-@functools.lru_cache(4096)
-def _registered_domain(scheme: str, place: str) -> str:
-    parts = urlsplit(f"//{place}")
+    parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     labels = host.split(".")
     try:
@@ -39,7 +33,7 @@ def _registered_domain(scheme: str, place: str) -> str:
         if len(labels) > 1:
             below = len(labels[-1]) == 2 and labels[-2] in _REGISTRIES
             return ".".join(labels[-3 if below else -2 :])
-    return f"{host}:{parts.port or (443 if scheme == 'https' else 80)}"
+    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 @dataclass(eq=False)
