@@ -1,17 +1,16 @@
 """Fixtures and hooks that several test files use."""
 
 import functools
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from openimager import sample
 from openimager.files import cache_folder
-
-# jsonschema imports it for a format that no test uses, and compiling its grammars takes seconds.
-sys.modules["rfc3987_syntax"] = None
 
 # `make test-fast` leaves out kernels, browsers, training, clusters and S3, as entire files or by
 # fixture. Other long tests are marked in their files.
@@ -22,11 +21,18 @@ SLOW_FILES = (
 SLOW_FIXTURES = {"chromium", "page", "lab", "explored", "s3_server"}
 # The slowest files come first, so that all workers finish at about the same time.
 ORDER = (*SLOW_FILES, "test_gallery.py", "test_download.py", "test_selection.py")
+collect_ignore = ["hidden"]
 
 
 def pytest_configure():
-    """Let Ctrl-C interrupt, also in a background job, whose shell has it ignored."""
+    """Let Ctrl-C interrupt, also in a background job, whose shell has it ignored.
+
+    Hide a package from this process and those that it starts (see its stand-in).
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    hidden = str(Path(__file__).parent / "hidden")
+    sys.path.insert(0, hidden)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [hidden, os.environ.get("PYTHONPATH")]))
 
 
 def pytest_ignore_collect(collection_path, config):

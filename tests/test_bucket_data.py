@@ -117,7 +117,7 @@ download("Cat", sys.argv[1], base_url=sys.argv[2], quiet=True, workers=1)
 
 def test_a_killed_download_is_resumed(s3, tmp_path, monkeypatch):
     """After `kill -9`, the same command finds, checks and keeps photos without a record."""
-    monkeypatch.setattr(bucket, "_LEASE", 2)
+    monkeypatch.setattr(bucket, "_LEASE", 0.5)  # nobody holds the lock any more
     files = {f"photos/{number}.jpg": jpeg(number) for number in range(20)}
     rows = [photo_row(n, f"../photos/{n}.jpg", jpeg(n)) for n in range(20)]
     tables = write_site(tmp_path, rows)
@@ -197,7 +197,7 @@ def test_a_killed_cropping_is_taken_over(s3, tmp_path, monkeypatch):
     from openimager.crops import write
 
     monkeypatch.setattr(write, "_PARTITION", 3)
-    monkeypatch.setattr(bucket, "_LEASE", 2)
+    monkeypatch.setattr(bucket, "_LEASE", 0.5)  # nobody holds the lock any more
     folder = photos(tmp_path / "data", 18)
     store = upload(folder, s3())
     code = (
@@ -220,7 +220,6 @@ def test_a_killed_cropping_is_taken_over(s3, tmp_path, monkeypatch):
 def test_the_second_of_two_runs_says_so(s3, monkeypatch):
     """A lock in use is refused; a released lock, or one of a dead process, is not."""
     monkeypatch.setattr(bucket, "_BEAT", 0.3)
-    monkeypatch.setattr(bucket, "_LEASE", 2)
     store = Store(s3())
     with (
         store.lock("crops"),
@@ -231,6 +230,7 @@ def test_the_second_of_two_runs_says_so(s3, monkeypatch):
     assert not store.sizes(store.root)
     dead = store.state / "crops.lock"
     store.write(dead, b"whoever 7")
+    monkeypatch.setattr(bucket, "_LEASE", 0.5)
     with store.lock("crops"):
         assert not store.read(dead).startswith(b"whoever")
 

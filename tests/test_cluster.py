@@ -191,7 +191,7 @@ def wait_until_idle(server):
 
 def test_client_killed(dask, bucket, tmp_path, monkeypatch):
     """After kill -9 of the client, the same command downloads the rest."""
-    monkeypatch.setattr(buckets, "_LEASE", 2)
+    monkeypatch.setattr(buckets, "_LEASE", 0.5)  # nobody holds the lock any more
     data_dir, clients = f"{bucket}/client", []
     with web() as server:
         tables = served_site(tmp_path, server, at=50, act=lambda: clients[0].kill())

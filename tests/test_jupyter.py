@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import browser
+import matplotlib
 import pytest
 import requests
 from PIL import Image
@@ -107,6 +108,10 @@ def lab(clone, page):
     places = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"]
     places += ["MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"]
     environment = {**os.environ, **{name: str(home / name.lower()) for name in places}}
+    # The list of fonts takes seconds to make.
+    (home / "mplconfigdir").mkdir()
+    for fonts in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
+        shutil.copy(fonts, home / "mplconfigdir")
     # The sample is drawn once for all tests.
     environment["OPENIMAGER_CACHE"] = str(cache_folder())
     environment |= {"HOME": str(home), "USERPROFILE": str(home)}
