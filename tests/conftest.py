@@ -20,7 +20,11 @@ SLOW_FILES = (
 )
 SLOW_FIXTURES = {"chromium", "page", "lab", "explored", "s3_server"}
 # The slowest files come first, so that all workers finish at about the same time.
-ORDER = (*SLOW_FILES, "test_gallery.py", "test_download.py", "test_selection.py")
+ORDER = (
+    *SLOW_FILES,
+    *("test_gallery.py", "test_download.py", "test_registry.py", "test_crops.py"),
+    *("test_summaries.py", "test_selection.py"),
+)
 collect_ignore = ["hidden"]
 
 

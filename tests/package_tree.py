@@ -1,12 +1,15 @@
 """A clone as the five notebooks leave it, with data/, models/ and the files of the package."""
 
 import contextlib
+import functools
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -102,6 +105,15 @@ def write_model(root, model=100 * b"stands for a model of some size\n"):
 
 def make_tree(root):
     """Write a clone's README, summaries, data/ and models/ into `root` and return it."""
+    shutil.copytree(_made().name, root, dirs_exist_ok=True)
+    return root
+
+
+@functools.cache
+def _made():
+    """Return the temporary folder with the tree that is copied for each test."""
+    folder = tempfile.TemporaryDirectory()
+    root = Path(folder.name)
     write_data(root)
     write_model(root)
     texts = {
@@ -113,7 +125,7 @@ def make_tree(root):
     for name, text in texts.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(text, encoding="utf-8", newline="\n")
-    return root
+    return folder
 
 
 def everything(tree):

@@ -88,12 +88,12 @@ def test_crops_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
 @pytest.mark.skipif(not FRUIT.is_dir(), reason="../shared/mirror with real photos is not here")
 def test_real_photos_in_a_bucket_are_those_of_a_folder(s3, tmp_path):
     """Photos, crops, tables and credits are the same; a second run changes nothing."""
-    wanted = {"categories": ["Apple", "Orange"], "subset": "all", "limit": 40, "base_url": FRUIT}
+    wanted = {"categories": ["Apple", "Orange"], "subset": "all", "limit": 15, "base_url": FRUIT}
     for data_dir in (s3(), tmp_path / "data"):
         openimager.download(data_dir=data_dir, quiet=True, **wanted)
         openimager.write_crops(data_dir, quiet=True)
     found = contents(s3())
-    assert found == contents(tmp_path / "data") and len(found) > 160
+    assert found == contents(tmp_path / "data") and len(found) > 60
     before = Store(s3()).root.fs.find(Store(s3()).images.path, detail=True)
     openimager.download(data_dir=s3(), quiet=True, **wanted)
     assert Store(s3()).root.fs.find(Store(s3()).images.path, detail=True) == before

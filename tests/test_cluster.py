@@ -133,7 +133,7 @@ def test_real_photos(executor, bucket, tmp_path):
     if not FRUIT.is_dir():
         pytest.skip("needs the real photos of ../shared/mirror/fruit")
     here, there = tmp_path / "data", f"{bucket}/fruit"
-    site = {"base_url": FRUIT, "subset": "all", "limit": 50, "cache_dir": tmp_path, "quiet": True}
+    site = {"base_url": FRUIT, "subset": "all", "limit": 20, "cache_dir": tmp_path, "quiet": True}
     for data_dir, options in ((here, {}), (there, {"executor": executor})):
         download(["Apple", "Orange"], data_dir=data_dir, **site, **options)
         crops.write_crops(data_dir, quiet=True, **options)
