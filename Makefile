@@ -5,7 +5,7 @@ BIN := .venv/bin
 # One worker per processor, four at most; a file's tests stay together, slow files come first.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 RELEASE ?= v4
-# Many container images set it. TensorFlow's modules would then be compiled at every start: 7 s.
+# Many container images set this variable. TensorFlow's modules would then be compiled at every start: 7 s.
 export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## list the targets

@@ -38,7 +38,7 @@ def find(names=(), folder=FOLDER):
 
 def read(path):
     """Return a notebook in the newest version of format 4."""
-    import nbformat  # takes a second or two, and the paths are asked for without it
+    import nbformat  # slow to import, and `find` does not need it
 
     return nbformat.read(path, as_version=4)
 
