@@ -185,6 +185,7 @@ def test_merge(site):
         ({"merge": ["A=Cat,Bnu"]}, "Unknown category 'Bnu'"),
         ({"merge": ["A/B=Cat,Bun"]}, "'A/B' can't be the name of a folder"),
         ({"merge": ["..=Cat,Bun"]}, "'..' can't be the name of a folder"),
+        ({"merge": ["A!=Cat,Bun"]}, "letters, digits, spaces and _.&'()+,- are allowed"),
         ({"merge": {"A ": ["Cat"], "a": ["Bun"]}}, "differ only in case"),
         ({"merge": ["CAT=Bun,Food"]}, "'CAT' and 'Cat', would have one name"),
         ({"merge": ["Cat=Bun,Food"]}, "'Cat' and 'Cat', would have one name"),
@@ -206,7 +207,9 @@ def test_image_ids(site, tmp_path):
     with pytest.warns(UserWarning, match=r"2 of 4 ImageIDs .*\(test/0+, 0+04d\)") as said:
         assert sorted(ids(taken(Selector(query, place)))) == [image_id(0), image_id(5)]
     assert len(said) == 1
-    assert ask("Cat", image_ids=["test/" + image_id(0)])[0].subsets == ("test",)
+    named = "test/" + image_id(0)
+    assert ask("Cat", image_ids=[named])[0].subsets == ("test",)
+    assert ask("Cat", image_ids=[named, image_id(5)])[0].subsets == SUBSETS
 
 
 def test_image_ids_that_are_not(tmp_path):
@@ -316,6 +319,22 @@ def test_a_box_without_photo_warns(site):
     with pytest.warns(UserWarning, match=r"1 photo has boxes but no row"):
         found = taken(Selector(Query("Cat"), Site(base_url=site)))
     assert ids(found) == [image_id(5)] and set(found.boxes["ImageID"]) == {image_id(5)}
+
+
+def test_a_broken_photo_row_is_reported_once(site):
+    """A photo without a sound row is reported as a broken row; a sound row after it counts."""
+    path = site / table_path("photos", "train")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    broken = [line.replace("train", "trian") for line in lines]
+    assert broken[1] != lines[1]
+    for rows, photos in (
+        ([broken[0], broken[1], *lines[2:]], [image_id(5)]),
+        ([broken[0], broken[1], *lines[1:]], [image_id(0), image_id(5)]),
+    ):
+        path.write_text("\n".join(rows), encoding="utf-8")
+        with pytest.warns(UserWarning, match=r"1 row breaks .* the Subset is none of") as said:
+            found = taken(Selector(Query("Cat"), Site(base_url=site)))
+        assert sorted(ids(found)) == photos and len(said) == 1
 
 
 def test_a_photo_listed_twice(site):
@@ -446,6 +465,9 @@ def test_connect(tmp_path):
     assert db.sql("SELECT count(*) FROM photos WHERE Rotation IS NULL").fetchall() == [(6,)]
     views = {row[0] for row in db.execute("SHOW TABLES").fetchall()}
     assert views == {"boxes", "photos", "classes"}
+    given = {"boxes": tables / table_path("boxes", "train"), "base_url": tables}
+    db = openimager.connect("v4", "all", quiet=True, **given)
+    assert db.sql("SELECT DISTINCT Subset FROM boxes").fetchall() == [("",)]
     db = openimager.connect("sample", quiet=True)
     assert db.sql("SELECT DISTINCT Subset FROM labels").fetchall() == [("train",)]
     with pytest.raises(BadInput, match=r"'v9'"):

@@ -28,8 +28,8 @@ _OPTIONS = {
         "--gallery": "afterwards open a page to look at the photos",
         "--sample": "the drawn sample, offline; short for --release sample",
         "--subset SUBSET": "train, validation, test or all; repeatable (default: train)",
-        "--limit N": "choose N photos of each category, all subsets together; those chosen for "
-        "another category may add to them",
+        "--limit N": "N photos of each category, all subsets together; more if photos chosen for "
+        "another category show it, too",
         "--seed N": "seed for choosing photos under --limit (default: 0)",
         "--with-children": "also count boxes of subcategories (a hamburger is a sandwich)",
         "--drop FLAG": "leave out boxes marked occluded, truncated, group, depiction or inside; "
@@ -58,7 +58,7 @@ _OPTIONS = {
         "--rate N": "requests per second for all hosts of a domain together; 0 for no limit "
         "(default: 10, but no limit for a server on this machine). CVDF's mirror has no limit",
         "--processes N": "processes that share workers and rate; only one of them asks Flickr at "
-        "a time (default: 1). With --dask, above 1: partitions in flight",
+        "a time (default: 1). With --dask, N above 1 is the number of partitions in flight",
         "--dask ADDRESS": "run on the workers of this Dask scheduler, such as tcp://host:8786. "
         "More machines speed up the mirror (--source cvdf), not Flickr, whose photos are all on "
         "one domain",

@@ -28,8 +28,8 @@ DROPS = {flag.removeprefix("Is").removesuffix("Of").lower(): flag for flag in FL
 class Query:
     """What the user asked for: which photos and boxes, whatever they are fetched from.
 
-    A list or a single name stands for a tuple, too, but for `image_ids` a text is a file. BadInput
-    if a value is not allowed.
+    Tuple fields also accept a list or one name; for `image_ids`, one text is the path of a file.
+    BadInput if a value is not allowed.
 
     >>> Query("Cat", subsets=["test", "train"], merge=["Pet=Cat,Dog"]).merge
     (('Pet', ('Cat', 'Dog')),)
@@ -117,7 +117,7 @@ def _merges(given) -> Iterator[tuple[str, tuple[str, ...]]]:
         if not _FOLDER.fullmatch(name.strip()):
             raise BadInput(
                 f"'{name.strip()}' can't be the name of a folder: letters, digits, spaces and "
-                ".&'()+,- are allowed, at most 60, and no dot or space at either end."
+                "_.&'()+,- are allowed, at most 60, and no dot or space at either end."
             )
         yield name.strip(), members
 
@@ -131,9 +131,9 @@ def ask(
 ) -> tuple[Query, Site]:
     """Return a user's keywords as a `Query`, and as a `Site`: where its tables are.
 
-    `subset` is train by default, or what `image_ids` name, or all where both `boxes` and
-    `photos` are given. `options` are fields of `Query` and `Site`. A whole `Query` in place of
-    `categories` is taken as it is.
+    `subset` defaults to the subsets in `image_ids` (all if one of these has no subset), else to all
+    if both `boxes` and `photos` are given, else to train. `options` are fields of `Query` and
+    `Site`. A whole `Query` in place of `categories` is taken as it is.
 
     >>> query, site = ask("Cat", sample=True, limit=5)
     >>> query.subsets, site.release
@@ -147,7 +147,7 @@ def ask(
     else:
         release = "sample" if sample else release or "v4"
         query = Query(categories, release, subset or "train", **options)
-    named = {one.split("/")[0] for one in query.image_ids or () if "/" in one}
+    named = {one.rpartition("/")[0] or "all" for one in query.image_ids or ()}
     if not subset and (named or (place.get("boxes") and place.get("photos"))):
         query = replace(query, subsets=named or "all")
     if query.release == "sample" and place.get("base_url") is not None:
@@ -161,9 +161,10 @@ def connect(
     """Open the tables of a release for questions in SQL, fetching those that the cache lacks.
 
     The connection is in memory and spills to the cache what exceeds 1 GB. Its views are ``boxes``
-    (the columns of Open Images and Subset), ``photos``, ``classes`` (LabelName, Category) and,
-    where the release has them, ``labels`` (of whole photos, with Subset). Rows that break the
-    format are left out, with a warning.
+    (the columns of Open Images and Subset, which is empty if `boxes` is a file for several
+    subsets), ``photos``, ``classes`` (LabelName, Category) and, where the release has them,
+    ``labels`` (of whole photos, with Subset). Rows that break the format are left out, with a
+    warning.
 
     Parameters
     ----------

@@ -92,7 +92,8 @@ class Selector:
                 left(md5('{query.seed}:' || ImageID), 12) AS hash
             FROM {photos} WHERE ImageID IN (SELECT ImageID FROM box)
                 AND (Fault IS NOT NULL OR Subset IN ({views.quoted(*query.subsets)}));
-            DELETE FROM photo WHERE rowid NOT IN (SELECT min(rowid) FROM photo GROUP BY ImageID)"""
+            DELETE FROM photo WHERE rowid NOT IN (
+                SELECT min(rowid) FROM photo GROUP BY ImageID, Fault)"""
         )
 
     def _report(self) -> None:
@@ -100,7 +101,7 @@ class Selector:
         run, where = self._con.execute, ", ".join(self.query.subsets)
         for kind, table in (("boxes", "box"), ("photos", "photo")):
             views.warn_of_bad_rows(self._con, self._files[kind], table)
-            run(f"DELETE FROM {table} WHERE Fault IS NOT NULL")
+        run("DELETE FROM box WHERE Fault IS NOT NULL")
         [(count, first)] = run(
             "SELECT count(DISTINCT ImageID), min(ImageID) FROM box ANTI JOIN photo USING (ImageID)"
         ).fetchall()
@@ -110,6 +111,7 @@ class Selector:
                 f"table of photos (the first is {first}); left out.",
                 stacklevel=3,
             )
+        run("DELETE FROM photo WHERE Fault IS NOT NULL")
         run("DELETE FROM box WHERE ImageID NOT IN (SELECT ImageID FROM photo)")
         found = {*run("SELECT id FROM listed JOIN photo USING (ImageID, Subset)").fetchall()}
         if unknown := [one for one in self.query.image_ids or () if (one,) not in found]:
@@ -125,7 +127,7 @@ class Selector:
             warnings.warn(f"There is no photo of {empty} in {where}.", stacklevel=3)
 
     def _order(self) -> None:
-        """Fill the table ranked: photos of each category by hash, each subset spread evenly."""
+        """Fill the table ranked: each category's photos by hash, subsets mixed in proportion."""
         self._con.execute(
             """CREATE TABLE ranked AS
             SELECT Category, ImageID, hash, row_number() OVER (

@@ -207,8 +207,8 @@ class Store:
     ) -> "pd.DataFrame":
         """Read some columns of a table, by default those in `COLUMNS`, with their types.
 
-        BadInput if the table cannot be parsed, or if it or a column is missing; unless `strict`, it
-        is then empty, or the column has missing values.
+        BadInput if the table cannot be parsed or, if `strict`, it or a column is missing; otherwise
+        these come back empty.
         """
         import pandas as pd
 

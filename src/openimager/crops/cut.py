@@ -124,8 +124,8 @@ def _entry(row) -> str:
 def _cut(store: Store, boxes: list, crops: list, options: Options):
     """Decode a photo once, at the coarsest scale that suffices; hash it and cut boxes out of it.
 
-    Return its size in bytes, width, height and hash, and `crops` with, in place of each None, the
-    file of the crop, or the reason why there is none.
+    Return its size in bytes, width, height and hash, and `crops` with each None replaced by the
+    crop's file or by why there is none.
     """
     photo = boxes[0]
     try:

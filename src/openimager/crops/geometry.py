@@ -110,8 +110,8 @@ def crop_box(
     if picture.size not in sides:
         raise BadInput(f"{picture.size} is not 1/1, 1/2, 1/4 or 1/8 of a photo of {stored} pixels.")
     edges = [edge / sides[picture.size] for edge in pixels]
-    # Resized straight from the photo (`resize(box=)`), the filter would reach beyond the box; after
-    # the cut it sees only whole pixels that the box touches.
+    # `resize(box=)` on the whole photo would let the filter reach beyond the box; after the cut it
+    # sees only pixels that the box touches.
     left, upper = math.floor(edges[0]), math.floor(edges[1])
     cut = picture.crop((left, upper, math.ceil(edges[2]), math.ceil(edges[3])))
     if size is None:

@@ -133,7 +133,7 @@ def write_crops(
         todo = (wanted["CropPath"] != "") & (wanted["CropPath"] != wanted["Kept"])
         stale = files.stale(there, {*wanted["CropPath"]})
         # Crops change only from here on, the stale ones first, so that near-duplicates are never
-        # in two splits; crops.csv is away until it can list what is there.
+        # in two splits; crops.csv is set aside until it is true again.
         if stale or todo.any():
             files.set_aside(store)
         files.tidy(store, stale, folders.values())

@@ -73,7 +73,7 @@ class Client:
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def waiting(self) -> dict[str, tuple[float, int, str]]:
-        """Return the domains that wait until a time: it (since the epoch), strikes and reason."""
+        """Return end of the wait (since the epoch), strikes and reason of each waiting domain."""
         shift = time.time() - time.monotonic()
         return {
             domain: (pace.until + shift, pace.strikes, pace.reason)

@@ -84,8 +84,8 @@ def download(
         as ``"https://host/{ImageID}.jpg"``. A photo is taken from the first source that has it and
         is not waiting after a 429. By default Flickr, then CVDF for photos that came from Flickr.
     workers, rate : int and float, optional
-        `workers`: in flight, in all processes together. `rate`: per second for all hosts of a
-        domain together, by default 10, 0 for no limit; CVDF's mirror has none, a server on this
+        Requests in flight (all processes together), and per second (all hosts of a domain
+        together; by default 10, 0 for no limit). CVDF's mirror has no limit, a server on this
         machine none by default.
     base_url, cache_dir, class_names, boxes, photos
         As for `openimager.query.Site`; the last three also under their original names of 2018,
@@ -162,7 +162,7 @@ def download(
 
 
 def _check_release(store: Store, query: Query) -> None:
-    """Raise BadInput if one is of the drawn sample and the other of photos: before tables come."""
+    """Raise BadInput, before tables are fetched, if only store or query is of the drawn sample."""
     recorded = store.read_json(queries.NAME) or {}
     releases = [recorded.get("release", query.release), query.release]
     if recorded.get("downloaded") and (releases[0] == "sample") != (releases[1] == "sample"):

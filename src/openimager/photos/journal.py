@@ -19,7 +19,7 @@ _COMPACT = "journal.jsonl"  # replayed first; the names of the others begin with
 def recording(store: Store, name: str = "") -> Iterator[Callable]:
     """Yield a function that records an outcome and, for a photo on disk, its credits.
 
-    A local file has them at once. A bucket cannot append: it gets them at the end, in one PUT.
+    A local file gets each record at once; a bucket, which cannot append, all at the end in one PUT.
     """
     path, stream = store.state / (name or new_name()), io.BytesIO()
     if store.is_local:

@@ -51,7 +51,7 @@ class Settings:
     backoff: float = 1.0  # before a second try; doubles from try to try, with jitter
     pause: float = 30.0  # after a 429 without Retry-After; doubles
     longest_pause: float = 600.0
-    # If the next try would be more than this after the last photo came, those left have failed.
+    # The photos left fail if the next try is due later than this after the last arrival.
     patience: float = 1800.0
     flickr_domains: tuple[str, ...] = ("staticflickr.com", "flickr.com")
 

@@ -121,7 +121,7 @@ class Run:
                 yield Outcome(*one)
 
     def _status(self, one: Outcome) -> str:
-        # A photo that was gone may be at other sources. Outcomes from images.csv have no Gone.
+        # What was gone may be at other sources. Outcomes in images.csv, without Gone, are trusted.
         doubtful = one.Status == "gone" and one.Gone and one.Asked != self.settings.asked
         return "" if doubtful else one.Status
 
@@ -164,7 +164,7 @@ class Run:
             rows = self._rows(missing)
             for size in cluster.sizes(len(missing), slots):
                 one = changed(self.settings, workers=workers, share=slots, flickr=not talking)
-                # Only with an executor can another worker take over; it then needs a named journal.
+                # A worker that takes over needs a named journal; only an executor has such workers.
                 job = [*itertools.islice(rows, size)], one, journal.new_name() if executor else ""
                 if one.flickr:
                     talking.append(one)

@@ -109,7 +109,7 @@ def source(path: str | os.PathLike, kind: str) -> str:
         with contextlib.suppress(csv.Error):  # it holds no text
             found = next(csv.reader([header]), [])
         types = ", ".join(f"{quoted(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
-        # Quotes count in photos; elsewhere if the first two lines have one: a stray one eats lines.
+        # On for photos, elsewhere only if the first two lines quote, as a stray quote eats lines.
         quote = '"' if kind == "photos" or '"' in header + first else ""
         table = (
             f"read_csv({quoted(path)}, auto_detect=false, header=true, delim=',', quote='{quote}', "
@@ -121,7 +121,7 @@ def source(path: str | os.PathLike, kind: str) -> str:
             f"it has {', '.join(found)[:120]}."
         )
     if "Fault" in found:
-        # Our own Parquet file. Without the coalesce below DuckDB skips blocks that cannot match.
+        # Our own Parquet file. Without the coalesce below, DuckDB can skip blocks: faster.
         return f"SELECT {', '.join(columns)}, Fault FROM {table}"
     values = ", ".join(c if c in _NUMBERS else f"coalesce({c}, '') AS {c}" for c in columns)
     cases = " ".join(
