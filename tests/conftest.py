@@ -31,7 +31,7 @@ collect_ignore = ["hidden"]
 def pytest_configure():
     """Let Ctrl-C interrupt, also in a background job, whose shell has it ignored.
 
-    Hide a package from this process and those that it starts (see its stand-in).
+    Hide rfc3987_syntax from this process and its children; its stand-in says why.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     hidden = str(Path(__file__).parent / "hidden")

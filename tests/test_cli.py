@@ -89,7 +89,7 @@ def test_something_failed(run, tmp_path):
 
 
 def test_report(run, tmp_path):
-    """The report lists sources, and why some failed; a 429 in a source's name is no refusal."""
+    """The report lists sources, and why some failed; a path with 429 is not an answer of 429."""
     with web() as server:
         rows = []
         for number in range(12):

@@ -717,7 +717,7 @@ def test_tables_in_and_outcomes_out(site):
 
 
 def test_only_originals_of_cameras_are_decoded_coarsely():
-    """Large originals may be decoded at 1.5 times the needed size; copies must keep twice it."""
+    """Large originals are decoded at 1.5 times the needed size or more, copies at twice or more."""
     cut = (0, 0, 800, 800)
     assert draft_scale(cut, 128, False, (1024, 768)) == 2
     assert draft_scale(cut, 128, False, (3000, 2000)) == 4

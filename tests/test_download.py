@@ -951,7 +951,7 @@ def test_executor_of_somebody_else(tmp_path, server):
 
 
 def test_partition_that_is_taken_over(tmp_path):
-    """Photos fetched by another worker get a Source, photos from before the run none."""
+    """Photos that another worker fetched get a Source; photos older than the run do not."""
     store = Store(tmp_path)
     store.write(store.state / "journal.jsonl-1", b"")
     rows = [photo_row(1, "http://127.0.0.1:1/1.jpg"), photo_row(2, "http://127.0.0.1:1/2.jpg")]
