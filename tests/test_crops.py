@@ -546,6 +546,8 @@ def test_two_runs_at_once(site):
         ({"quality": 101}, "quality 101"),
         ({"padding": -0.1}, "padding -0.1"),
         ({"min_pixels": 0}, "min_pixels 0"),
+        ({"workers": 0}, "workers is 0; allowed are 1 to 1,000"),
+        ({"processes": 0}, "processes is 0"),
         ({"drop": "blurred"}, "'blurred'"),
         ({"shares": (1, 2)}, r"shares \(1, 2\)"),
         ({"shares": (0, 0, 0)}, "shares"),

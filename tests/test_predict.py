@@ -237,7 +237,7 @@ def test_bad_input_is_told_in_a_sentence(models, capsys, tmp_path):
     for box in ("1,2,3", "a,b,c,d"):
         with pytest.raises(SystemExit) as ended:
             run(capsys, tmp_path / "a.png", "--box", box)
-        assert ended.value.code == 2 and "invalid _box value" in capsys.readouterr().err
+        assert ended.value.code == 2 and f"'{box}' is not LEFT,UPPER" in capsys.readouterr().err
     with zipfile.ZipFile(models / "latest.keras", "w") as archive:
         archive.writestr("config.json", "{}")
     status, _, err = run(capsys, tmp_path / "a.png")

@@ -70,8 +70,8 @@ _OPTIONS = {
 _REPEATABLE = {"--subset", "--drop", "--without", "--merge", "--source"}
 _NUMBERS = {"--limit": int, "--seed": int, "--workers": int, "--processes": int, "--rate": float}
 # Options that are no keywords of `query.ask`.
-_OF_A_RUN = {"list", "dry_run", "gallery", "dask", "data_dir", "source", "replace"}
-_OF_A_RUN |= {"workers", "rate", "processes", "retry_gone"}
+_OF_FETCHING = {"source", "workers", "rate", "processes"}
+_OF_A_RUN = {"list", "dry_run", "gallery", "dask", "data_dir", "replace", "retry_gone"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -126,16 +126,17 @@ def _download(given: dict) -> int:
 def _list(given: dict) -> None:
     from openimager.tables import categories
 
+    several = "--list takes one text, in quotes if it has several words: --list 'polar bear'"
     if given["categories"]:
-        text = " ".join([given["list"], *given["categories"]])
-        raise BadInput(f"--list takes one text; put several words in quotes: --list '{text}'")
+        raise BadInput(several)
     _, site = _query_and_site(given)
     classes, hierarchy = site.classes(), site.hierarchy()
     text = given["list"].strip().casefold()
     hits = [(name, mid) for mid, name in classes.items() if text in name.casefold() or text == mid]
     if not hits:
         # Raises the error for an unknown category, which suggests the nearest names.
-        categories.resolve([given["list"]], classes)
+        categories.resolve(given["list"].split(","), classes)
+        raise BadInput(several)
     for name, mid in sorted(hits):
         kinds = hierarchy.children(mid) if hierarchy else ()
         print(f"{mid}\t{name}\t{', '.join(sorted(classes.get(kind, kind) for kind in kinds))}")
@@ -143,7 +144,9 @@ def _list(given: dict) -> None:
 
 def _dry_run(given: dict) -> None:
     from openimager import report, selection
+    from openimager.photos.photo import Settings, checked
 
+    checked(Settings(), **{name: given[name] for name in given.keys() & _OF_FETCHING})
     counts = selection.Selector(*_query_and_site(given)).describe()
     print("\n".join(report.forecast(counts, given.get("rate"))))
 
@@ -151,4 +154,4 @@ def _dry_run(given: dict) -> None:
 def _query_and_site(given: dict):
     from openimager.query import ask
 
-    return ask(**{name: given[name] for name in given.keys() - _OF_A_RUN})
+    return ask(**{name: given[name] for name in given.keys() - _OF_A_RUN - _OF_FETCHING})

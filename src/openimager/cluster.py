@@ -22,6 +22,7 @@ from openimager.store import Store
 _ADDRESS = r"((tcp|tls|ucx|wss?)://)?([^\s/:]+|\[.+\]):\d{1,5}"
 _TIMEOUT = 10.0  # seconds, for the connection and for the first worker
 _PATIENCE = 30.0  # seconds without a result, after which we look if a cluster has workers
+_MOST = 1000  # workers of each partition, and processes
 _RETRIES = 2  # of a partition that raises; deaths of workers are not counted
 # Partitions are pickled, so this many leading numbers of these versions must agree everywhere.
 _SAME = {"openimager": 9, "pandas": 1, "python": 2}
@@ -159,6 +160,16 @@ def slots(processes: int, executor: Executor | None) -> int:
             "--nthreads 1 --nworkers=-1` and run again."
         ) from None
     return sum(client.nthreads(executor._kwargs.get("workers")).values()) or 1
+
+
+def check_counts(workers: int, processes: int, executor: Executor | None) -> None:
+    """Raise BadInput if there are fewer `workers` (in all) or `processes` than 1, or too many."""
+    for name, value, most in (
+        ("processes", processes, _MOST),
+        ("workers", workers, _MOST * slots(processes, executor)),
+    ):
+        if not 1 <= value <= most:
+            raise BadInput(f"The number of {name} is {value}; allowed are 1 to {most:,}.")
 
 
 @contextlib.contextmanager

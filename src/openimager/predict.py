@@ -205,7 +205,10 @@ def _fractions(box, width: int, height: int) -> tuple[float, float, float, float
 
 
 def _box(text: str) -> tuple[int, ...]:
-    left, upper, right, lower = map(int, text.split(","))
+    try:
+        left, upper, right, lower = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not LEFT,UPPER,RIGHT,LOWER") from None
     return left, upper, right, lower
 
 

@@ -98,6 +98,7 @@ def write_crops(
     BadInput, TryAgain
         If an option or a table cannot be used; if another run crops here or the disk is full.
     """
+    cluster.check_counts(1 if workers is None else workers, processes, executor)
     store = Store(data_dir)
     threads = workers or (1 if executor else os.cpu_count() * (1 if store.is_local else 4))
     threads = threads if executor else max(1, threads // processes)

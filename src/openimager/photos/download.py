@@ -1,6 +1,5 @@
 """The public function `download`: it checks the options and starts one `Run`."""
 
-import math
 import os
 import sqlite3
 import tempfile
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from openimager import cluster, files, selection
 from openimager import query as queries
 from openimager.errors import BadInput, TryAgain, explained_os_errors
-from openimager.photos.photo import Settings, checked_sources
+from openimager.photos.photo import Settings, checked
 from openimager.photos.run import Run, given, say
 from openimager.query import Query
 from openimager.store import Store
@@ -22,7 +21,6 @@ from openimager.tables import catalogue
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_WORKERS = 1000
 _DEFAULTS = Settings()
 # The options that choose photos, and those that say where the tables are.
 _OPTIONS = (
@@ -117,15 +115,7 @@ def download(
     store = Store(data_dir)
     if store.is_local and store.root.exists() and not store.root.is_dir():
         raise BadInput(f"'{data_dir}' is a file; the data directory must be a folder or not exist.")
-    slots = max(1, cluster.slots(processes, executor))
-    for name, value, most in (
-        ("workers", workers, MOST_WORKERS * slots),
-        ("processes", processes, MOST_WORKERS),
-    ):
-        if not 1 <= value <= most:
-            raise BadInput(f"The number of {name} is {value}; allowed are 1 to {most:,}.")
-    if rate is not None and not (rate >= 0 and math.isfinite(rate)):
-        raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
+    settings = checked(_DEFAULTS, source, workers, rate, processes, executor)
     query, site = queries.ask(
         categories or (),
         class_names=class_names or class_names_fp,
@@ -133,20 +123,19 @@ def download(
         photos=photos or image_ids_fp,
         **options,
     )
-    wanted = checked_sources(source)
-    if not retry_gone and (table := _unchanged(store, query, site, bool(wanted))) is not None:
+    other = settings.sources is not None
+    if not retry_gone and (table := _unchanged(store, query, site, other)) is not None:
         table.attrs["skipped"] = {}
         if not quiet:
             say(f"{int((table['Status'] == 'ok').sum()):,} photos on disk, 0 to fetch.")
         return table
     if not replace:
         _check_release(store, query)
-    settings = changed(_DEFAULTS, sources=wanted, base=site.base, workers=workers, rate=rate)
     with tempfile.TemporaryDirectory(prefix="openimager-") as folder:
         selector = selection.Selector(query, site, Path(folder, "selection"))
         with explained_os_errors("Whole photos"), store.lock("lock"):
             cluster.check(executor, store, *filter(files.is_local, [site.base]))
-            run = Run(store, selector, settings, retry_gone, quiet)
+            run = Run(store, selector, changed(settings, base=site.base), retry_gone, quiet)
             try:
                 skipped = run.all(processes, executor, replace)
             except sqlite3.OperationalError as error:

@@ -3,11 +3,13 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from openimager import cluster
 from openimager.errors import BadInput
 from openimager.files import is_local
 from openimager.photos import check
@@ -146,6 +148,21 @@ def reasons(tried: Iterable[Source]) -> str:
     """Say why sources did not deliver a photo."""
     waits = {one.name: f"waiting {one.pace.reason}" for one in tried if one.pace}
     return "; ".join(f"{o.name}: {o.error or waits.get(o.name, 'not tried')}" for o in tried)
+
+
+def checked(
+    settings: Settings,
+    source: str | Iterable[str] | None = None,
+    workers: int = 32,
+    rate: float | None = None,
+    processes: int = 1,
+    executor: Executor | None = None,
+) -> Settings:
+    """Return settings with options of `openimager.download`; BadInput if one cannot be used."""
+    cluster.check_counts(workers, processes, executor)
+    if rate is not None and not (rate >= 0 and math.isfinite(rate)):
+        raise BadInput(f"The rate is {rate} per second; it must be 0 (no cap) or more.")
+    return replace(settings, sources=checked_sources(source), workers=workers, rate=rate)
 
 
 def checked_sources(source: str | Iterable[str] | None) -> tuple[str, ...] | None:
