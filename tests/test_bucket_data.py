@@ -283,6 +283,19 @@ def test_a_bucket_that_refuses_says_so_in_one_sentence(s3, s3_server, tmp_path, 
     assert contents(s3()) == before and not store.sizes(store.state)
 
 
+def test_files_that_may_not_be_read_are_not_missing(s3, s3_server, tmp_path, monkeypatch):
+    """Refused credentials are an error, also for files that may be missing or broken."""
+    store = upload(photos(tmp_path / "data", 1), s3())
+    use(monkeypatch, {**s3_server, "AWS_SECRET_ACCESS_KEY": "sesame-wrong"})
+    with pytest.raises(BadInput, match="credentials"):
+        Store(s3()).read_json("query.json")
+    with pytest.raises(BadInput, match="credentials"):
+        list(Store(s3()).read_rows("images.csv", ["ImageID"]))
+    use(monkeypatch, s3_server)
+    assert len(list(store.read_rows("images.csv", ["Status", "ImageID"]))) == 1
+    assert list(store.read_rows("images.csv", ["Category"])) == []
+
+
 def test_a_bucket_that_may_not_be_created(s3, s3_server, monkeypatch):
     """Creating a bucket without the right to do so is refused."""
     use(monkeypatch, {**s3_server, "AWS_ACCESS_KEY_ID": seaweed.LIMITED})

@@ -195,7 +195,9 @@ def test_command_writes_each_format(data, capsys):
         ("coco", "boxes.coco.json"), ("yolo", "yolo/data.yaml"), ("croissant", "croissant.json")
     ):  # fmt: skip
         assert command.main([name, "--data-dir", str(data)]) == 0
-        assert (data / path).is_file() and "was written" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert (data / path).is_file() and f"{path} was written in {data}" in said
+        assert (name == "yolo") == (" photos (" in said) and "=" not in said
         assert command.main([name, "--data-dir", str(data / "nothing")]) == 2
         said = capsys.readouterr().err
         assert "images.csv" in said and len(said.splitlines()) == 1

@@ -561,6 +561,27 @@ def test_marks_exclude_crops(page, chromium, small, tmp_path):
         assert status(other).startswith("2 of 15 crops")
 
 
+def test_marks_stay_with_their_box(page, tmp_path):
+    """A mark follows its box to another n, and is dropped with it; it marks no other box."""
+    data = DataDir(tmp_path / "data")
+    photo = data.photo(scene(200, 150))
+    data.box(photo, (0.1, 0.4, 0.1, 0.9), "Cat")
+    data.box(photo, (0.5, 0.9, 0.1, 0.9), "Cat")
+    data.crop()
+    visit(page, data.data_dir, "view=crops")
+    for n in (1, 2):
+        page.check(f"#grid li:nth-child({n}) .mark input", force=True)
+    data.rows.pop(0)
+    data.box(photo, (0.1, 0.4, 0.1, 0.9), "Dog")
+    data.rows.reverse()
+    data.crop()
+    visit(page, data.data_dir, "view=crops")
+    page.reload()
+    assert save(page).read_text(encoding="utf-8").split() == ["ImageID,n", f"{photo},1"]
+    page.uncheck(".mark input:checked", force=True)
+    assert list(page.evaluate("JSON.parse(Object.values(localStorage)[0])").values()) == ["no"]
+
+
 def save(page):
     """Click on the button that saves the marks; return the path of the file."""
     with page.expect_download() as download:

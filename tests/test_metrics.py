@@ -113,6 +113,8 @@ def test_calibration_by_hand():
     expected = np.average(np.abs(gaps), weights=[1, 4, 4, 1])
     assert metrics.calibration_error(table) == pytest.approx(expected)
     assert metrics.reliability([0], [[1.0, 0.0]], ["a"])["To"].tolist() == [1.0]
+    nothing = metrics.reliability([], np.empty((0, 2)), [])
+    assert nothing.empty and nothing.columns.equals(table.columns)
 
 
 def test_bins_have_intervals_by_photo():
@@ -150,6 +152,7 @@ def test_temperature_stays_where_the_crops_show_no_need():
     assert metrics.fit_temperature(truth, probabilities, range(300)) == 1
     assert metrics.fit_temperature([0] * 8, [[0.8, 0.2]] * 8, range(8)) == 1
     assert metrics.fit_temperature([], np.empty((0, 2)), []) == 1
+    assert metrics.fit_temperature([0], [[1.0]], [0]) == 1
     assert 0.2 < metrics.fit_temperature([0] * 80, [[0.8, 0.2]] * 80, range(80)) < 1
     # Errors in many crops of one photo do not count as evidence; errors in many photos do.
     truth, probabilities = [0] * 80 + [1] * 30, [[0.9, 0.1]] * 110

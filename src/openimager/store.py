@@ -195,12 +195,12 @@ class Store:
 
     def read_rows(self, name: str, columns: Sequence[str]) -> Iterator[list[str]]:
         """Yield some columns of a table as text; nothing where it is missing or not readable."""
-        with contextlib.suppress(FileNotFoundError, ValueError, IndexError, csv.Error):
+        with contextlib.suppress(FileNotFoundError, UnicodeDecodeError, LookupError, csv.Error):
             text = io.TextIOWrapper(io.BytesIO(self.read(self.path(name))), "utf-8", newline="")
             rows = csv.reader(text)
-            places = [*map(next(rows, []).index, columns)]
+            places = {column: place for place, column in enumerate(next(rows, []))}
             for row in rows:
-                yield [row[place] for place in places]
+                yield [row[places[column]] for column in columns]
 
     def read_table(
         self, name: str, columns: Iterable[str] | None = None, strict: bool = True
@@ -244,7 +244,7 @@ class Store:
 
     def read_json(self, name: str):
         """Read a JSON file of the data directory; None if it is missing or broken."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
+        with contextlib.suppress(FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
             return json.loads(self.read(self.path(name)))
 
     def lock(self, name: str):

@@ -21,7 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         done = _WRITERS[options.format](options.data_dir)
-        more = f": {done}" if options.format == "yolo" else ""
+        more = ": {:,} photos ({:,} hard links), {:,} boxes; {:,} photos without a crop left out"
+        more = more.format(*done) if options.format == "yolo" else ""
         print(f"{_FILES[options.format]} was written in {options.data_dir}{more}")
 
     return exit_status(work)

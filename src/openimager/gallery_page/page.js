@@ -46,7 +46,7 @@ function image(path, alt) {
   return node;
 }
 
-/** Store the marks of crops, if given, in this browser, which may refuse; return what it has. */
+/** Store the marks of boxes, if given, in this browser, which may refuse; return what it has. */
 function keptMarks(marks) {
   const key = `openimager marks ${location.pathname}`;
   try {
@@ -72,16 +72,19 @@ for (const photo of photos) {
   Object.assign(photo, { photo, boxes: [], words, Duplicates, aspect: photo.Rotation % 180 ? 1 / aspect : aspect });
 }
 const predicted = boxes.some((box) => box.Predicted);
-const kept = keptMarks();
+const [before, kept] = [keptMarks(), {}];
 const SHARES = [[0.01, "under 1 %"], [0.1, "1 to 10 %"], [0.5, "10 to 50 %"], [Infinity, "over 50 %"]];
 for (const box of boxes) {
   const photo = photos[box.Photo];
   const key = `${photo.ImageID},${box.n}`;
+  // Without n: after a download of other categories it may mean another box.
+  const mark = [photo.ImageID, box.Category, box.X0, box.Y0, box.X1, box.Y1].join();
   const share = (box.X1 - box.X0) * (box.Y1 - box.Y0);
-  Object.assign(box, { photo, key, share, aspect: 1, crop: box.Folder || box.CropError });
+  Object.assign(box, { photo, key, mark, share, aspect: 1, crop: box.Folder || box.CropError });
   box.Share = SHARES.find(([limit]) => share < limit)[1];
   box.Answer = box.Predicted ? (box.Predicted === box.Category ? "right" : "wrong") : predicted && "none";
-  box.Marked = kept[key] ?? (box.Excluded ? "yes" : "no");
+  if (before[mark]) kept[mark] = before[mark];
+  box.Marked = kept[mark] ?? (box.Excluded ? "yes" : "no");
   photo.boxes.push(box);
 }
 const crops = boxes.filter((box) => box.crop);
@@ -350,7 +353,7 @@ const isMarked = (box) => box.Marked === "yes";
 const marked = () => crops.filter(isMarked);
 
 function toggleMarks(...toggled) {
-  for (const box of toggled) if (box?.crop) kept[box.key] = box.Marked = isMarked(box) ? "no" : "yes";
+  for (const box of toggled) if (box?.crop) kept[box.mark] = box.Marked = isMarked(box) ? "no" : "yes";
   for (const input of document.querySelectorAll(".mark input")) input.checked = isMarked(boxes[input.dataset.index]);
   match();
   showCounts();

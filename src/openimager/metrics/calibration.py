@@ -48,7 +48,7 @@ def fit_temperature(truth, probabilities, photos, seed: int = 0) -> float:
 
     truth, probabilities = np.asarray(truth), np.asarray(probabilities, dtype=float)
     crops, categories = probabilities.shape
-    if not crops:
+    if not crops or categories == 1:
         return 1.0
     wrong = 1 / (crops + 2)
     target = np.full(probabilities.shape, wrong / (categories - 1))
@@ -81,12 +81,12 @@ def reliability(truth, probabilities, photos, bins: int = 10, seed: int = 0) -> 
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == np.asarray(truth)
     bin_of = np.clip(np.ceil(np.round(confidence * bins, 9)).astype(int) - 1, 0, bins - 1)
-    rows = []
+    rows, columns = [], ["From", "To", "Confidence", "Accuracy", "Low", "High", "Crops"]
     for k in np.unique(bin_of):
         inside = bin_of == k
         row = {"From": k / bins, "To": (k + 1) / bins, "Confidence": confidence[inside].mean()}
         rows.append(row | interval(correct[inside], photos[inside], seed))
-    return pd.DataFrame(rows).drop(columns="photos").rename(columns=str.capitalize)
+    return pd.DataFrame(rows).rename(columns=str.capitalize).reindex(columns=columns)
 
 
 def calibration_error(table: pd.DataFrame) -> float:
