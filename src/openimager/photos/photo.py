@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -151,12 +150,7 @@ def reasons(tried: Iterable[Source]) -> str:
 
 
 def checked(
-    settings: Settings,
-    source: str | Iterable[str] | None = None,
-    workers: int = 32,
-    rate: float | None = None,
-    processes: int = 1,
-    executor: Executor | None = None,
+    settings: Settings, source=None, workers=32, rate=None, processes=1, executor=None
 ) -> Settings:
     """Return settings with options of `openimager.download`; BadInput if one cannot be used."""
     cluster.check_counts(workers, processes, executor)
