@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from openimager import metrics
 from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
 from openimager.errors import BadInput, exit_status
-from openimager.files import sha256
+from openimager.files import hidden, sha256
 from openimager.store import Store
 
 NONE = "none of these"
@@ -30,14 +30,13 @@ _AT_ONCE = 256  # photos decoded before the model sees them
 def import_keras():
     """Import Keras, without the lines that TensorFlow writes as it starts; return the module."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Keras imports scikit-learn, which takes a second, for wrappers that are not used here.
-    without = {} if "sklearn" in sys.modules else {"sklearn": None}
     with open(os.devnull, "wb") as nowhere:
         kept = os.dup(2)  # compiled libraries write to the descriptor, not to sys.stderr
         try:
             os.dup2(nowhere.fileno(), 2)
-            sys.modules.update(without)
-            return importlib.import_module("keras")
+            # Keras imports scikit-learn, which takes a second, for wrappers that are not used here.
+            with hidden("sklearn"):
+                return importlib.import_module("keras")
         except ImportError as error:
             raise BadInput(
                 f"Keras could not be imported ({error}): pip install 'openimager[notebooks]'."
@@ -45,8 +44,6 @@ def import_keras():
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-            for name in without:
-                del sys.modules[name]
 
 
 def save_model(model, path: str | os.PathLike, categories: dict[str, str], **crops) -> str:
