@@ -2,15 +2,15 @@
 
     python benchmarks/cluster.py [--photos N] [--crops N] [--rows N] [--only PART]
 
-On this machine run a scheduler, one or two workers (processes; one partition at a time), the
-client, an S3 server (SeaweedFS) and a photo server that waits 150 ms before each answer. The CPU
-time of each is printed. Goals, as ratios within one run:
+A scheduler, one or two workers (processes; one partition at a time), the client, an S3 server
+(SeaweedFS) and a photo server that answers after 150 ms run on this machine. The CPU time of each
+is printed. Goals, as ratios within one run:
 
 - download: 5,000 photos into the bucket, 8 requests per worker: two workers at least 1.8 times as
   fast as one, and Dask at most 10 % slower than two processes without it,
 - crops: 300 photos of 3000 x 2000, one thread per worker: two workers at least 1.5 times as fast,
 - memory: 200,000 rows through a function that only returns outcomes: client and scheduler at most
-  0.5 GB; without the outcomes, the client grows by at most 0.05 GB after the first tenth of them.
+  0.5 GB; the client, less the outcomes, grows by at most 0.05 GB after the first tenth of rows.
 
 The last lines extrapolate CPU and bytes per photo to 1.74 million photos and 14.6 million crops.
 """

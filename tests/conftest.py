@@ -29,7 +29,7 @@ collect_ignore = ["hidden"]
 
 
 def pytest_configure():
-    """Let Ctrl-C interrupt, also in a background job, whose shell has it ignored.
+    """Let Ctrl-C interrupt, also in background jobs, where shells ignore it.
 
     Hide rfc3987_syntax from this process and its children; its stand-in says why.
     """

@@ -89,7 +89,7 @@ def test_something_failed(run, tmp_path):
 
 
 def test_report(run, tmp_path):
-    """The report lists sources, and why some failed; a path with 429 is not an answer of 429."""
+    """The report lists sources, and why some failed; 429 in a path is no answer of 429."""
     with web() as server:
         rows = []
         for number in range(12):

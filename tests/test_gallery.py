@@ -131,7 +131,7 @@ def small(tmp_path_factory):
 
 
 def test_filters_and_counts(page, small):
-    """Counts are as in the tables under the other filters; the URL fragment holds the filters."""
+    """A filter counts the rows that pass the others; the URL fragment holds the filters."""
     boxes = pd.read_csv(small / "boxes.csv", dtype={"ImageID": str})
     photos = pd.read_csv(small / "images.csv", dtype={"ImageID": str})
     visit(page, small)

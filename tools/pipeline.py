@@ -58,8 +58,8 @@ def main(argv=None) -> int:
     model = [f"--set={name}={json.dumps(value)}" for name, value in sets.items()]
     if status := start("-m", "openimager", *download).wait():
         return status
-    # Training and evaluation do not need the first notebook, and prediction needs only the model,
-    # so both run beside a longer notebook.
+    # Nothing up to evaluation needs the first notebook, and prediction needs only the model: these
+    # two run beside longer ones.
     exploring = start(*run, "exploration", stderr=subprocess.PIPE, text=True)
     status = start(*run, "dataset", "model", "evaluation", *model).wait()
     said = exploring.communicate()[1]

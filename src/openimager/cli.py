@@ -54,7 +54,7 @@ _OPTIONS = {
         "--photos FILE": "a table of photos already on disk",
     },
     "how": {
-        "--workers N": "requests in flight in all; each process has 1 to 1,000 (default: 32)",
+        "--workers N": "requests in flight in all (default: 32); each process has 1 to 1,000",
         "--rate N": "requests per second for all hosts of a domain together; 0 for no limit "
         "(default: 10, but no limit for a server on this machine). CVDF's mirror has no limit",
         "--processes N": "processes that share workers and rate; only one of them asks Flickr at "

@@ -45,8 +45,8 @@ def run(
     """Run a task on every partition; yield each partition and its result as it completes.
 
     It runs in this process, in several, or on an `executor`, which is not shut down. Partitions are
-    read only as fast as they are run: twice as many as can run at once are queued or running; with
-    an executor, `processes` above 1 sets this number. After an exception the others are cancelled.
+    read only as fast as they are run: twice as many as can run at once are in flight, with an
+    executor and `processes` above 1 that many. After an exception the others are cancelled.
 
     >>> [result for _, result in run(len, ["a", "bc"])]
     [1, 2]

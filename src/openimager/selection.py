@@ -127,7 +127,7 @@ class Selector:
             warnings.warn(f"There is no photo of {empty} in {where}.", stacklevel=3)
 
     def _order(self) -> None:
-        """Fill the table ranked: each category's photos by hash, subsets mixed in proportion."""
+        """Fill the table ranked: in each category, each subset by hash, mixed in proportion."""
         self._con.execute(
             """CREATE TABLE ranked AS
             SELECT Category, ImageID, hash, row_number() OVER (

@@ -207,8 +207,8 @@ class Store:
     ) -> "pd.DataFrame":
         """Read some columns of a table, by default those in `COLUMNS`, with their types.
 
-        BadInput if the table cannot be parsed or, if `strict`, it or a column is missing; otherwise
-        these come back empty.
+        BadInput if the table cannot be parsed. If it or a column is missing: BadInput if `strict`,
+        else no rows, or missing values.
         """
         import pandas as pd
 

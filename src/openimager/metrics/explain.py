@@ -11,9 +11,9 @@ GREY = 127
 def suspects(truth, probabilities) -> np.ndarray:
     """Return the positions of crops whose label is probably wrong, the least likely label first.
 
-    Confident learning (cleanlab) counts the crops of a category of which the model is at least as
-    confident of another one as it is on average of that one's own crops, and suspects that many
-    labels. The model that gave the probabilities must not have been trained on these crops.
+    Confident learning (cleanlab) counts the crops labelled A whose probability of B is at least its
+    average over crops labelled B, and suspects at most that many labels. The model that gave the
+    probabilities must not have been trained on these crops.
 
     >>> suspects([0] * 5 + [1] * 5, [[0.9, 0.1]] * 4 + [[0.05, 0.95]] + [[0.1, 0.9]] * 5)
     array([4])

@@ -53,8 +53,8 @@ def _check_crops(photos: pd.DataFrame, boxes: pd.DataFrame, crops: pd.DataFrame)
     foreign = both["_merge"] == "right_only"
     _refuse("crops.csv has crops of boxes that boxes.csv does not have", both["ImageID"][foreign])
     rest = both[~both["ImageID"].isin(crops["ImageID"])]
-    # Boxes dropped by a flag, or for min_pixels, have no row: miss a box only if its flags occur
-    # among the crops and it is no smaller than the smallest.
+    # Boxes dropped by a flag, or for min_pixels, have no row: report a box only if its flags
+    # occur among the crops and it is no smaller than the smallest.
     for flag in FLAGS:
         rest = rest[rest[flag].isin([0, *crops[flag]])]
     left, upper, right, lower = (crops[edge] for edge in PIXELS)

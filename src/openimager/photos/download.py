@@ -151,7 +151,7 @@ def download(
 
 
 def _check_release(store: Store, query: Query) -> None:
-    """Raise BadInput, before tables are fetched, if only store or query is of the drawn sample."""
+    """Raise BadInput, before tables are fetched, if one is of the drawn sample and one is not."""
     recorded = store.read_json(queries.NAME) or {}
     releases = [recorded.get("release", query.release), query.release]
     if recorded.get("downloaded") and (releases[0] == "sample") != (releases[1] == "sample"):

@@ -17,7 +17,7 @@ _COMPACT = "journal.jsonl"  # replayed first; the names of the others begin with
 
 @contextlib.contextmanager
 def recording(store: Store, name: str = "") -> Iterator[Callable]:
-    """Yield a function that records an outcome and, for a photo on disk, its credits.
+    """Yield a function that records an outcome and, if that is "ok", the photo's credits.
 
     A local file gets each record at once; a bucket, which cannot append, all at the end in one PUT.
     """

@@ -52,7 +52,7 @@ class Settings:
     backoff: float = 1.0  # before a second try; doubles from try to try, with jitter
     pause: float = 30.0  # after a 429 without Retry-After; doubles
     longest_pause: float = 600.0
-    # The photos left fail if the next try is due later than this after the last arrival.
+    # If no photo arrives for so long before the next try is due, those that are left fail.
     patience: float = 1800.0
     flickr_domains: tuple[str, ...] = ("staticflickr.com", "flickr.com")
 

@@ -121,7 +121,7 @@ class Run:
                 yield Outcome(*one)
 
     def _status(self, one: Outcome) -> str:
-        # What was gone may be at other sources. Outcomes in images.csv, without Gone, are trusted.
+        # What was gone may be at other sources. images.csv does not say which, and is trusted.
         doubtful = one.Status == "gone" and one.Gone and one.Asked != self.settings.asked
         return "" if doubtful else one.Status
 

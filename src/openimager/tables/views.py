@@ -109,7 +109,7 @@ def source(path: str | os.PathLike, kind: str) -> str:
         with contextlib.suppress(csv.Error):  # it holds no text
             found = next(csv.reader([header]), [])
         types = ", ".join(f"{quoted(c)}: '{_NUMBERS.get(c, 'VARCHAR')}'" for c in found)
-        # On for photos, elsewhere only if the first two lines quote, as a stray quote eats lines.
+        # Quotes count in photos, elsewhere if in the first two lines: a stray one eats lines.
         quote = '"' if kind == "photos" or '"' in header + first else ""
         table = (
             f"read_csv({quoted(path)}, auto_detect=false, header=true, delim=',', quote='{quote}', "
