@@ -13,7 +13,7 @@ FILE_LINES = 300
 # Data flows from left to right, and a module imports only modules to its left. The sample is not
 # listed, because it is imported only when it is used.
 FLOW = (
-    *("errors", "files", "bucket", "store", "tables", "query", "selection", "cluster"),
+    *("errors", "files", "imports", "bucket", "store", "tables", "query", "selection", "cluster"),
     *("photos", "crops", "metrics", "predict", "plots", "gallery", "export"),
     *("package", "registry", "install", "report", "cli", "__init__", "__main__"),
 )

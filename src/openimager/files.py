@@ -1,11 +1,10 @@
-"""Files that are never half written, locks that end with their process, and hidden packages."""
+"""Files that are never half written, and locks that never outlive their process."""
 
 import contextlib
 import hashlib
 import os
 import re
 import secrets
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,15 +111,3 @@ def lock(
         yield
     finally:
         one.release()
-
-
-@contextlib.contextmanager
-def hidden(package: str) -> Iterator[None]:
-    """Hide an optional package, unless it is imported already, from imports in the block."""
-    names = {} if package in sys.modules else {package: None}
-    sys.modules.update(names)
-    try:
-        yield
-    finally:
-        for name in names:
-            del sys.modules[name]

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from openimager import metrics
 from openimager.crops.geometry import box_to_pixels, crop_box, decode, draft_scale
 from openimager.errors import BadInput, exit_status
-from openimager.files import hidden, sha256
+from openimager.files import sha256
+from openimager.imports import hidden
 from openimager.store import Store
 
 NONE = "none of these"

@@ -161,7 +161,9 @@ class Store:
                 try:
                     self.root.fs.rm([path.path for path in paths])
                 except FileNotFoundError:  # some file systems stop there, and leave the rest
-                    self.remove(*(path for path in paths if path.exists()))
+                    for path in paths:
+                        with contextlib.suppress(FileNotFoundError):
+                            self.root.fs.rm_file(path.path)
 
     def remove_parts(self, folder) -> None:
         """Remove photos that a killed run left half written."""

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from openimager import files
 from openimager.bucket import explained
 from openimager.errors import BadInput
+from openimager.imports import hidden
 
 HASH = "sha2-256-chunked"
 # The address of an object in a manifest; the name of the object in its registry is a part of it.
@@ -35,7 +36,7 @@ def import_quilt():
     os.environ.setdefault("QUILT_MINIMIZE_STDOUT", "true")
     try:
         # Where Jupyter is installed, quilt3 would import this, too: 39 grammars, which take 1.4 s.
-        with files.hidden("rfc3987_syntax"):
+        with hidden("rfc3987_syntax"):
             import quilt3
     except ImportError:
         raise BadInput("This needs quilt3: pip install 'openimager[package]'.") from None
